@@ -1,0 +1,6 @@
+"""Configuration: YAML with ``_base_`` inheritance and ``--opts`` overrides into typed, validated objects."""
+
+from mdg.config.load import dump_yaml, load_config, parse_config
+from mdg.config.schema import RunConfig
+
+__all__ = ["RunConfig", "dump_yaml", "load_config", "parse_config"]

@@ -1,0 +1,149 @@
+"""The typed run: every key a YAML may hold, its range and its default. Components bring the schema of their options."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from mdg.data.pipeline import PipelineConfig
+from mdg.registry import DATASETS, LOSSES, MODELS, OPTIMIZERS, SCHEDULES, Options, component
+
+
+class TrainConfig(Options):
+    """How long and in which steps to train."""
+
+    epochs: int = Field(500, ge=1)
+    """Passes over the training split."""
+    batch_size: int = Field(3, ge=1)
+    """Images per process and forward pass."""
+    accumulate: int = Field(1, ge=1)
+    """Forward passes whose gradients are averaged into one optimizer step."""
+    clip_grad_norm: float | None = Field(None, gt=0)
+    """Upper bound of the global gradient norm; null does not clip."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Autocast dtype; the FFT, the scan, Dice and the softmax of the loss stay float32 in any case."""
+    ema_decay: float | None = Field(None, gt=0, lt=1)
+    """Keep an exponential moving average of the weights and evaluate that; null turns it off."""
+    sync_batchnorm: bool = True
+    """BatchNorm statistics over all processes (CUDA with several processes only; ignored elsewhere)."""
+    channels_last: bool = True
+    """Channels-last memory format, in which the model exchanges its maps without copies."""
+    compile: bool = False
+    """`torch.compile` the model; needs a C++ compiler on a CPU."""
+    stop_epoch: int | None = Field(None, ge=1)
+    """Stop cleanly after this epoch, to be resumed later (the schedule still spans all epochs)."""
+    max_steps: int | None = Field(None, ge=1)
+    """Stop after this many optimizer steps, whatever `epochs` says (the schedule still spans all epochs)."""
+    limit_images: int | None = Field(None, ge=1)
+    """Train on the first N images only, for overfitting checks."""
+
+
+class EvalConfig(Options):
+    """When and how to score."""
+
+    batch_size: int = Field(1, ge=1)
+    """Images per process and forward pass; images of one batch must have equal sizes."""
+    every: int = Field(1, ge=1)
+    """Evaluate the selection split every N epochs; the last epoch is always evaluated."""
+    selection: Literal["val", "last", "test", "train"] = "val"
+    """What chooses `best.pt`: the score on this split, or simply the last epoch. `test` and `train` are never honest
+    for reporting, and every table and file of such a run says so."""
+    metric: Literal["mIoU", "mAcc", "mF1", "pixel_accuracy"] = "mIoU"
+    """Score that selects the best checkpoint; higher is better."""
+    pictures: int = Field(8, ge=0)
+    """Overlay pictures written by an evaluation."""
+
+
+class CheckpointConfig(Options):
+    """When to save besides the end of every epoch."""
+
+    every_steps: int | None = Field(500, ge=1)
+    """Save `last.pt` every N optimizer steps too; null saves at the end of epochs only."""
+
+
+class LogConfig(Options):
+    """What a run leaves behind."""
+
+    every_steps: int = Field(20, ge=1)
+    """Optimizer steps per line of `metrics.jsonl` and per TensorBoard point."""
+    tensorboard: bool = True
+    """Write TensorBoard scalars and picture grids."""
+    pictures: int = Field(4, ge=0)
+    """Validation frames in each TensorBoard picture grid."""
+
+
+class OpsConfig(Options):
+    """Backends of the two operators; `auto` takes the fastest one that can run here and logs why."""
+
+    neighborhood_attention: str = "auto"
+    """`auto`, `tiled` (plain PyTorch), `natten` or the name of a registered backend."""
+    selective_scan: str = "auto"
+    """`auto`, `torch` (plain PyTorch), `mamba_ssm` or the name of a registered backend."""
+
+    @model_validator(mode="after")
+    def _check_names(self) -> OpsConfig:
+        from mdg.ops import available_backends  # torch is needed only once a whole run is described
+
+        for operator in ("neighborhood_attention", "selective_scan"):
+            known, name = ["auto", *available_backends(operator)], getattr(self, operator)
+            if name not in known:
+                raise ValueError(f"{operator}: unknown backend '{name}'; expected one of {', '.join(known)}")
+        return self
+
+
+class RunConfig(Options):
+    """A whole run. The same object trains, evaluates and explains a checkpoint."""
+
+    name: str = Field("run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")
+    """Folder of the run under `exp_dir`; the name of the YAML where it is not set."""
+    custom_imports: list[str] = []
+    """Modules imported first, so that the components they register can be named here."""
+    seed: int = Field(3407, ge=0)
+    """Seeds initialisation, order, augmentation and dropout; with it a run on a CPU repeats bit for bit."""
+    exp_dir: Path = Path("exp")
+    """Where run directories are made."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """`auto` takes CUDA where there is one."""
+    threads: int | None = Field(None, ge=1)
+    """CPU threads per process; null shares the cores among the processes of this machine."""
+    deterministic: bool = False
+    """Ask PyTorch for deterministic CUDA kernels, slower; a CPU run is deterministic anyway."""
+    data: component(DATASETS)  # type: ignore[valid-type]
+    """Data set: where it lies and which splits play which role."""
+    pipeline: PipelineConfig = PipelineConfig()
+    """Augmentation, input size of the evaluation, loader processes."""
+    model: component(MODELS) = Field(default="MDG", validate_default=True)  # type: ignore[valid-type]
+    """Network; every part of it can be replaced."""
+    loss: list[component(LOSSES)] = Field(default=[], validate_default=True)  # type: ignore[valid-type]
+    """Weighted terms on the main logits; empty takes the published objective 0.5 Dice + 0.5 cross-entropy."""
+    auxiliary_loss: component(LOSSES) = Field(  # type: ignore[valid-type]
+        default={"type": "CrossEntropy", "weight": 0.3}, validate_default=True
+    )
+    """Term on each of the two auxiliary heads, where the model has them."""
+    optimizer: component(OPTIMIZERS) = Field(default="AdamW", validate_default=True)  # type: ignore[valid-type]
+    """Optimizer and its parameter groups."""
+    schedule: component(SCHEDULES) = Field(default="Poly", validate_default=True)  # type: ignore[valid-type]
+    """Learning rate per optimizer step."""
+    train: TrainConfig = TrainConfig()
+    eval: EvalConfig = EvalConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    log: LogConfig = LogConfig()
+    ops: OpsConfig = OpsConfig()
+
+    @field_validator("loss", mode="before")
+    @classmethod
+    def _published_objective(cls, value: Any) -> Any:
+        published = [{"type": "Dice", "weight": 0.5}, {"type": "CrossEntropy", "weight": 0.5, "label_smoothing": 0.1}]
+        return published if value == [] else value
+
+    @model_validator(mode="after")
+    def _check_pairs(self) -> RunConfig:
+        split = self.eval.selection
+        if split != "last" and getattr(self.data, f"{split}_split") is None:
+            raise ValueError(
+                f"eval.selection is '{split}', but data.{split}_split is null: name a split, or set "
+                "eval.selection: last"
+            )
+        return self

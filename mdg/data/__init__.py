@@ -1,0 +1,26 @@
+"""Data sets, augmentation and loaders. Importing this package registers everything it ships."""
+
+from mdg.data import geometry, mfnet, photometry, synthetic
+from mdg.data.base import DatasetOptions, Frame, RGBTDataset, build_dataset
+from mdg.data.batch import Batch
+from mdg.data.loaders import EvalLoader, TrainLoader
+from mdg.data.pipeline import PipelineConfig
+from mdg.data.samples import read_batch
+from mdg.data.transforms import build_transforms
+
+__all__ = [
+    "Batch",
+    "DatasetOptions",
+    "EvalLoader",
+    "Frame",
+    "PipelineConfig",
+    "RGBTDataset",
+    "TrainLoader",
+    "build_dataset",
+    "build_transforms",
+    "geometry",
+    "mfnet",
+    "photometry",
+    "read_batch",
+    "synthetic",
+]

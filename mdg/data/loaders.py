@@ -1,0 +1,173 @@
+"""Batches for training and evaluation, on one process or several.
+
+The order of an epoch is a function of the seed and the epoch, an augmented image one of the seed, the epoch and the
+image. Nothing depends on the number of loader processes, and an epoch can be resumed at any batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from mdg.data.base import RGBTDataset
+from mdg.data.batch import Batch, collate
+from mdg.data.samples import EvalSamples, SampleKey, TrainSamples, hash_seed, init_worker
+from mdg.data.transforms import Transform
+from mdg.errors import DataError, UserError
+
+TRAIN_ADVICE = "end pipeline.train with Resize or RandomResizedCrop"
+EVAL_ADVICE = "set eval.batch_size=1"
+
+
+class TrainLoader:
+    """Endless training data, epoch by epoch.
+
+    Every batch is full and every image is seen in every epoch: the permutation is continued from its own start until
+    it fills ``len(self)`` batches of every process. With fewer images than ``batch_size * world_size`` it goes round
+    several times; an image drawn again is augmented anew.
+
+    Args:
+        dataset: What to read.
+        transforms: Augmentation, see ``build_transforms``.
+        batch_size: Images per batch of one process.
+        seed: Seed of order and augmentation, the same on all processes.
+        workers: Loader processes; 0 reads in this one.
+        prefetch: Batches each loader process holds ready.
+        rank, world_size: This process and the number of processes that train together.
+        limit: Use the first ``limit`` images of the split only.
+    """
+
+    def __init__(
+        self,
+        dataset: RGBTDataset,
+        transforms: Sequence[Transform],
+        *,
+        batch_size: int,
+        seed: int,
+        workers: int,
+        prefetch: int,
+        rank: int = 0,
+        world_size: int = 1,
+        limit: int | None = None,
+    ):
+        assert 0 <= rank < world_size, (rank, world_size)
+        self.images = min(len(dataset), limit or len(dataset))
+        self.batch_size, self.seed, self.rank, self.world_size = batch_size, seed, rank, world_size
+        self._plan = _Plan()
+        samples = TrainSamples(dataset, transforms, seed)
+        self._loader = _make_loader(samples, self._plan, workers, prefetch, TRAIN_ADVICE)
+
+    def __len__(self) -> int:
+        """Batches per epoch, the same on every process."""
+        return -(-self.images // (self.batch_size * self.world_size))
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """Batches ``start``, ``start + 1`` ... of an epoch; those before are not read.
+
+        One epoch at a time: beginning another ends this one.
+
+        Raises:
+            DataError: ``start`` lies beyond the epoch, or a file cannot be used.
+        """
+        if not 0 <= start <= len(self):
+            raise DataError(
+                f"cannot begin at batch {start} of an epoch of {len(self)} batches: resume with the batch "
+                "size, the number of processes and the training split the run was started with"
+            )
+        return self._plan.run(self._loader, self._batches(epoch)[start:])
+
+    def _batches(self, epoch: int) -> list[list[SampleKey]]:
+        generator = torch.Generator().manual_seed(hash_seed(self.seed, epoch))
+        order = torch.randperm(self.images, generator=generator).tolist()
+        step = self.batch_size * self.world_size
+        positions = range(self.rank * self.batch_size, len(self) * step, step)
+        return [
+            [
+                SampleKey(epoch, order[place % self.images], place // self.images)
+                for place in range(first, first + self.batch_size)
+            ]
+            for first in positions
+        ]
+
+
+class EvalLoader:
+    """Every image once over all processes, without padding; the last batch of a process may be smaller.
+
+    Args:
+        dataset: What to read.
+        batch_size: Images per batch of one process.
+        eval_size: [height, width] to which images are resized (bilinear, antialiased); labels keep their native size.
+        workers, prefetch, rank, world_size: As for :class:`TrainLoader`.
+
+    Raises:
+        DataError: More processes than images.
+    """
+
+    def __init__(
+        self,
+        dataset: RGBTDataset,
+        *,
+        batch_size: int,
+        eval_size: tuple[int, int] | None,
+        workers: int,
+        prefetch: int,
+        rank: int = 0,
+        world_size: int = 1,
+    ):
+        assert 0 <= rank < world_size, (rank, world_size)
+        if world_size > len(dataset):
+            raise DataError(
+                f"got more processes ({world_size}) than images ({len(dataset)}) in the {dataset.split} "
+                f"split of {dataset.dataset_name}: start at most {len(dataset)} processes"
+            )
+        mine = range(rank, len(dataset), world_size)
+        self._batches = [list(mine[first : first + batch_size]) for first in range(0, len(mine), batch_size)]
+        self._plan = _Plan()
+        self._loader = _make_loader(EvalSamples(dataset, eval_size), self._plan, workers, prefetch, EVAL_ADVICE)
+
+    def __len__(self) -> int:
+        """Batches of this process."""
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """All batches of this process; raises DataError where a file cannot be used or sizes in a batch differ."""
+        return self._plan.run(self._loader, self._batches)
+
+
+class _Plan:
+    """Batch sampler that is armed anew for every pass, so that the loader processes outlive it."""
+
+    def __init__(self) -> None:
+        self._batches: Sequence[Any] = ()
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._batches)
+
+    def run(self, loader: DataLoader, batches: Sequence[Any]) -> Iterator[Batch]:
+        """Delivers ``batches`` and raises the errors that the loader processes sent."""
+        self._batches = armed = list(batches)
+        for batch in loader if armed else ():
+            assert self._batches is armed, "another pass over this loader has begun"
+            if isinstance(batch, UserError):
+                raise batch
+            yield batch
+
+
+def _make_loader(samples: Dataset, plan: _Plan, workers: int, prefetch: int, advice: str) -> DataLoader:
+    collate_fn: Callable[..., Any] = partial(collate, advice=advice)
+    return DataLoader(
+        samples,
+        batch_sampler=plan,
+        num_workers=workers,
+        collate_fn=collate_fn,
+        worker_init_fn=init_worker,
+        pin_memory=torch.cuda.is_available(),
+        prefetch_factor=prefetch if workers else None,
+        persistent_workers=workers > 0,
+        # The loader draws a seed for every pass; without a generator of its own it would advance the global one.
+        generator=torch.Generator(),
+    )

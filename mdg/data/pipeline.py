@@ -1,0 +1,25 @@
+"""Schema of ``pipeline:`` in a configuration: from a data set to batches."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from mdg.registry import TRANSFORMS, Options, component
+
+Side = Annotated[int, Field(ge=1, le=16384)]
+Size = tuple[Side, Side]  # [height, width] in pixels
+
+
+class PipelineConfig(Options):
+    """Augmentation, input size of the evaluation, loader processes."""
+
+    train: list[component(TRANSFORMS)] = []  # type: ignore[valid-type]
+    """Transforms of training, in order; they must end in images of one size."""
+    eval_size: Size | None = None
+    """[height, width] to which images (never labels) are resized for evaluation; null keeps their native size."""
+    workers: int = Field(4, ge=0, le=256)
+    """Loader processes per process of training; 0 reads in the process itself. Results do not depend on it."""
+    prefetch: int = Field(2, ge=1, le=64)
+    """Batches each loader process holds ready."""

@@ -1,0 +1,85 @@
+"""The drawing surface of a scene: what every shape is painted on, before any camera looks at it.
+
+Legend: H, W image size in pixels; N number of points; colours are RGB 0..255; heat is apparent temperature 0..255.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+SUBPIXEL_BITS = 4
+MIN_STROKE = 2.0  # px; thinner lines vanish in the sensors' blur while the label keeps them
+
+
+class Paint(NamedTuple):
+    """Surface of a shape. ``emit`` (0..255) is light it gives off by itself; ``label`` None keeps the label below."""
+
+    rgb: tuple[int, int, int]
+    heat: float
+    label: int | None = None
+    emit: int = 0
+
+
+class Glow(NamedTuple):
+    """A halo in the RGB camera only: centre and radius in px, colour, and strength (1 saturates the centre)."""
+
+    x: float
+    y: float
+    radius: float
+    rgb: tuple[int, int, int]
+    strength: float
+
+
+@dataclass
+class Canvas:
+    """Planes of equal size: ``look`` [H, W, 4] uint8 (RGB, emission), ``heat`` and ``label`` [H, W] uint8."""
+
+    height: int
+    width: int
+    glows: list[Glow] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.look = np.zeros((self.height, self.width, 4), np.uint8)
+        self.heat = np.zeros((self.height, self.width), np.uint8)
+        self.label = np.zeros((self.height, self.width), np.uint8)
+
+    def polygon(self, points_N2, paint: Paint) -> None:
+        """Fill a polygon given in (x, y) px."""
+        self.polygons([points_N2], paint)
+
+    def polygons(self, outlines, paint: Paint) -> None:
+        """Fill several polygons that do not overlap, in one call."""
+        corners = [_fixed_point(points_N2) for points_N2 in outlines]
+        for plane, value, edge in self._planes(paint):
+            cv2.fillPoly(plane, corners, value, edge, SUBPIXEL_BITS)
+
+    def line(self, points_N2, width: float, paint: Paint) -> None:
+        """Stroke an open polyline; ``width`` in px is raised to ``MIN_STROKE``."""
+        path = [_fixed_point(points_N2)]
+        stroke = round(max(width, MIN_STROKE))
+        for plane, value, edge in self._planes(paint):
+            cv2.polylines(plane, path, False, value, stroke, edge, SUBPIXEL_BITS)
+
+    def ellipse(self, centre, radii: tuple[float, float], paint: Paint, stroke: float | None = None) -> None:
+        """Fill an axis-parallel ellipse, or draw its outline when ``stroke`` (px) is given."""
+        centre_fixed = tuple(int(v) for v in _fixed_point([centre])[0])
+        radii_fixed = tuple(int(v) for v in _fixed_point([radii])[0])
+        thickness = -1 if stroke is None else max(1, round(stroke))
+        for plane, value, edge in self._planes(paint):
+            cv2.ellipse(plane, centre_fixed, radii_fixed, 0, 0, 360, value, thickness, edge, SUBPIXEL_BITS)
+
+    def _planes(self, paint: Paint):
+        """Yield (plane, value, line type); only the label is never antialiased."""
+        yield self.look, (*paint.rgb, paint.emit), cv2.LINE_AA
+        yield self.heat, min(max(float(paint.heat), 0.0), 255.0), cv2.LINE_AA
+        if paint.label is not None:
+            yield self.label, paint.label, cv2.LINE_8
+
+
+def _fixed_point(points_N2) -> np.ndarray:
+    """(x, y) px -> int32 in units of 1 / 2**SUBPIXEL_BITS px, as OpenCV's ``shift`` wants them."""
+    return np.rint(np.asarray(points_N2, np.float64) * (1 << SUBPIXEL_BITS)).astype(np.int32)

@@ -1,0 +1,94 @@
+"""Generated RGB-thermal scenes as a data set with the classes of MFNet: needs no files, fits any image size.
+
+Rendering costs about as much as reading a PNG, so nothing is kept: memory does not grow with the number of images or
+loader processes.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from mdg.data.base import DatasetOptions, Frame, RGBTDataset, day_or_night
+from mdg.data.mfnet import CLASSES, PALETTE_K3
+from mdg.data.scenes import render_scene
+from mdg.errors import DataError
+from mdg.registry import DATASETS
+
+MIN_SIDE = 32  # px
+# First scene and number of scenes each split may have. Ranges are fixed, so that the size of one split never moves
+# another; starts are even, since odd scenes are night.
+RANGES = {"train": (0, 50_000), "val": (50_000, 25_000), "test": (75_000, 25_000)}
+
+Split = Literal["train", "val", "test"]
+
+
+class SyntheticOptions(DatasetOptions):
+    """Size and number of the generated scenes. The splits never share a scene."""
+
+    train_split: Split | None = "train"
+    val_split: Split | None = "val"
+    test_split: Split | None = "test"
+    height: int = Field(240, ge=MIN_SIDE)
+    """Pixels."""
+    width: int = Field(320, ge=MIN_SIDE)
+    """Pixels."""
+    seed: int = Field(0, ge=0)
+    """Another seed is another world."""
+    train_images: int = Field(64, ge=1, le=RANGES["train"][1])
+    """Scenes of the train split."""
+    val_images: int = Field(16, ge=1, le=RANGES["val"][1])
+    """Scenes of the val split."""
+    test_images: int = Field(16, ge=1, le=RANGES["test"][1])
+    """Scenes of the test split."""
+
+
+@DATASETS.register(SyntheticOptions)
+class Synthetic(RGBTDataset):
+    """A split of generated scenes, half day and half night, named as MFNet names them (``00012D``, ``00013N``).
+
+    Args:
+        height, width: Size of a scene in pixels.
+        seed: Seed of the world.
+        train_images, val_images, test_images: Scenes per split.
+        role: ``train``, ``val`` or ``test``.
+        **splits: ``train_split``, ``val_split``, ``test_split``, each out of ``train``, ``val``, ``test``.
+
+    Raises:
+        DataError: A split by another name.
+    """
+
+    dataset_name = "Synthetic"
+    classes = CLASSES
+    palette_K3 = PALETTE_K3
+
+    def __init__(
+        self,
+        height: int = 240,
+        width: int = 320,
+        seed: int = 0,
+        train_images: int = 64,
+        val_images: int = 16,
+        test_images: int = 16,
+        *,
+        role: str,
+        **splits: str | None,
+    ):
+        super().__init__(role, **splits)
+        counts = {"train": train_images, "val": val_images, "test": test_images}
+        if self.split_name not in counts:
+            raise DataError(f"data.{role}_split: got '{self.split_name}', expected one of {', '.join(counts)}")
+        self.height, self.width, self.seed = height, width, seed
+        self._first = RANGES[self.split_name][0]
+        scenes = range(self._first, self._first + counts[self.split_name])
+        self.names = [f"{scene:05d}{'N' if scene % 2 else 'D'}" for scene in scenes]
+
+    def read(self, index: int) -> Frame:
+        """Renders frame ``index``; the same one every time."""
+        scene = render_scene(self.seed, self._first + range(len(self))[index], self.height, self.width)
+        return Frame(scene.rgb, scene.thermal, scene.label, self.names[index])
+
+    def condition(self, index: int) -> str | None:
+        """``"day"`` or ``"night"``; alternating."""
+        return day_or_night(self.names[index])

@@ -1,0 +1,178 @@
+"""What a run shows: progress bar, log lines, ``metrics.jsonl``, TensorBoard scalars and picture grids."""
+
+from __future__ import annotations
+
+import logging
+import resource
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+from torch import nn
+
+from mdg.config import RunConfig
+from mdg.data import RGBTDataset
+from mdg.engine.distributed import World
+from mdg.engine.evaluator import Evaluation, percent
+from mdg.engine.pictures import predict_panels, spread
+from mdg.engine.state import Progress
+from mdg.utils import visualization as vis
+from mdg.utils.logging import console
+from mdg.utils.run_directory import RunDirectory
+
+logger = logging.getLogger("mdg.train")
+SMOOTHING = 0.95
+
+
+class Monitor:
+    """Reports a run; processes other than the main one stay silent. A context manager around the loop."""
+
+    def __init__(self, config: RunConfig, run: RunDirectory, world: World, batches: int, steps_per_epoch: int):
+        self.config, self.run, self.world = config, run, world
+        self.steps_per_epoch = steps_per_epoch
+        self.total_steps = config.train.epochs * steps_per_epoch
+        if config.train.max_steps is not None:
+            self.total_steps = min(self.total_steps, config.train.max_steps)
+        self.rate: float | None = None
+        self._writer = self._bar = None
+
+    def __enter__(self) -> Monitor:
+        if self.world.main:
+            if self.config.log.tensorboard:
+                from torch.utils.tensorboard import SummaryWriter  # slow to import; evaluation does not need it
+
+                self._writer = SummaryWriter(str(self.run.path / "tensorboard"))
+            if console.is_terminal:
+                self._bar = Bar(
+                    TextColumn("{task.description}"),
+                    BarColumn(bar_width=24),
+                    TextColumn("{task.completed}/{task.total}"),
+                    TimeRemainingColumn(),
+                    TextColumn("{task.fields[info]}"),
+                    console=console,
+                )
+                self._bar.start()
+                self._task = self._bar.add_task("train", total=self.total_steps, info="")
+                self._eval_task = self._bar.add_task("validate", total=1, info="", visible=False)
+        self._clock = time.perf_counter()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        if self._writer is not None:
+            self._writer.close()
+
+    def step_done(self, lr: float, images: int) -> None:
+        """Notes the speed of one optimizer step of this process and moves the bar."""
+        now = time.perf_counter()
+        rate, self._clock = images * self.world.size / max(now - self._clock, 1e-9), now
+        self.rate = rate if self.rate is None else SMOOTHING * self.rate + (1 - SMOOTHING) * rate
+        if self._bar is not None:
+            self._bar.update(self._task, advance=1, info=f"lr {lr:.2e}  {self.rate:.1f} images/s  {memory()}")
+
+    def log_losses(self, progress: Progress, means: dict[str, float], lr: float) -> None:
+        """One line of losses in every place."""
+        if not self.world.main:
+            return
+        record = {"kind": "train", "step": progress.step, "epoch": progress.epoch, "lr": lr, **means}
+        self.run.log_metrics(record)
+        eta = time_left((self.total_steps - progress.step) * self._seconds_per_step())
+        terms = "  ".join(f"{name} {value:.4f}" for name, value in means.items())
+        logger.info(
+            "epoch %d  step %d/%d  %s  lr %.2e  %.1f images/s  ETA %s  %s",
+            progress.epoch + 1,
+            progress.step,
+            self.total_steps,
+            terms,
+            lr,
+            self.rate or 0,
+            eta,
+            memory(),
+        )
+        if self._bar is not None:
+            self._bar.update(self._task, completed=progress.step, description=f"loss {means['loss']:.4f}")
+        if self._writer is not None:
+            for name, value in means.items():
+                self._writer.add_scalar(f"train/{name}", value, progress.step)
+            self._writer.add_scalar("train/lr", lr, progress.step)
+            self._writer.add_scalar("speed/images_per_s", self.rate or 0, progress.step)
+
+    def _seconds_per_step(self) -> float:
+        images = self.config.train.batch_size * self.config.train.accumulate * self.world.size
+        return images / self.rate if self.rate else 0.0
+
+    def validating(self, batches: int) -> Callable[[int], None] | None:
+        """A callback that moves the validation bar; None where there is no bar."""
+        if self._bar is None:
+            return None
+        total = batches * self.config.eval.batch_size
+        self._bar.reset(self._eval_task, total=total, visible=True)
+        return lambda done: self._bar.update(self._eval_task, completed=done, visible=done < total)
+
+    def log_evaluation(self, progress: Progress, evaluation: Evaluation, split: str) -> None:
+        """Scores of the selection split in every place."""
+        self._clock = time.perf_counter()  # the validation is no part of the next step
+        if not self.world.main:
+            return
+        scores = percent(evaluation.means())
+        iou = [100 * float(value) for value in evaluation.confusion.iou()]
+        groups = {f"mIoU_{name}": 100 * matrix.means()["mIoU"] for name, matrix in evaluation.groups.items()}
+        self.run.log_metrics(
+            {
+                "kind": "eval",
+                "split": split,
+                "step": progress.step,
+                "epoch": progress.epoch,
+                **scores,
+                **groups,
+                "iou": iou,
+            }
+        )
+        logger.info(
+            "epoch %d  %s  mIoU %.2f  mAcc %.2f  pixel accuracy %.2f  %s(%d images in %.1f s)",
+            progress.epoch,
+            split,
+            scores["mIoU"],
+            scores["mAcc"],
+            scores["pixel_accuracy"],
+            "".join(f"{name} {value:.2f}  " for name, value in groups.items()),
+            evaluation.images,
+            evaluation.seconds,
+        )
+        if self._writer is not None:
+            for name, value in {**scores, **groups}.items():
+                if np.isfinite(value):
+                    self._writer.add_scalar(f"{split}/{name}", value, progress.step)
+
+    def log_pictures(
+        self, model: nn.Module, dataset: RGBTDataset, autocast: torch.autocast, progress: Progress
+    ) -> None:
+        """A grid of RGB, thermal, divergence, prediction and label of a few frames; leaves the model evaluating."""
+        if self._writer is None or not self.config.log.pictures:
+            return
+        places = spread(len(dataset), self.config.log.pictures)
+        panels = predict_panels(model, dataset, places, self.config.pipeline.eval_size, self.world.device, autocast)
+        key = vis.legend(dataset.classes, dataset.palette_K3, panels[0][1].shape[1])
+        grid = vis.stack([*[picture for _, picture in panels], key])
+        self._writer.add_image("frames", grid, progress.step, dataformats="HWC")
+        self._clock = time.perf_counter()
+
+
+def memory() -> str:
+    """Peak memory of this process: of the GPU where there is one, else resident."""
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        return f"{torch.cuda.max_memory_allocated() / 2**30:.1f} GiB GPU"
+    unit = 1 if sys.platform == "darwin" else 1024
+    return f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30:.1f} GiB"
+
+
+def time_left(seconds: float) -> str:
+    """Seconds as h:mm:ss."""
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"

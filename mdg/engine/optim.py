@@ -1,0 +1,138 @@
+"""Optimizers, their parameter groups, and learning-rate schedules."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from pydantic import Field, model_validator
+from torch import nn
+
+from mdg.registry import OPTIMIZERS, SCHEDULES, Options
+
+NO_DECAY_NAMES = ("A_log", "D")
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
+    """Two groups: weight decay on matrices and kernels; none on 1-D parameters and the scan's ``A_log`` and ``D``."""
+    decay, no_decay = [], []
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            exempt = parameter.ndim <= 1 or name.rpartition(".")[2] in NO_DECAY_NAMES
+            (no_decay if exempt else decay).append(parameter)
+    return [{"params": decay, "weight_decay": weight_decay}, {"params": no_decay, "weight_decay": 0.0}]
+
+
+class AdamWOptions(Options):
+    """AdamW."""
+
+    lr: float = Field(1e-4, gt=0)
+    """Base learning rate, for the batch as configured; it is not scaled by the number of processes."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = Field(0.01, ge=0)
+    """Decoupled weight decay; 1-D parameters, A_log and D have none."""
+
+
+@OPTIMIZERS.register(AdamWOptions)
+class AdamW(torch.optim.AdamW):
+    """torch.optim.AdamW, fused, on the parameter groups of a model."""
+
+    def __init__(self, lr: float, betas: tuple[float, float], weight_decay: float, *, model: nn.Module):
+        super().__init__(parameter_groups(model, weight_decay), lr=lr, betas=betas, fused=True)
+
+
+class SGDOptions(Options):
+    """Stochastic gradient descent."""
+
+    lr: float = Field(1e-2, gt=0)
+    """Base learning rate."""
+    momentum: float = Field(0.9, ge=0, lt=1)
+    nesterov: bool = False
+    weight_decay: float = Field(5e-4, ge=0)
+
+    @model_validator(mode="after")
+    def _nesterov_needs_momentum(self) -> SGDOptions:
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov needs momentum > 0")
+        return self
+
+
+@OPTIMIZERS.register(SGDOptions)
+class SGD(torch.optim.SGD):
+    """torch.optim.SGD on the parameter groups of a model."""
+
+    def __init__(self, lr: float, momentum: float, nesterov: bool, weight_decay: float, *, model: nn.Module):
+        super().__init__(parameter_groups(model, weight_decay), lr=lr, momentum=momentum, nesterov=nesterov)
+
+
+class ScheduleOptions(Options):
+    """Linear warm-up, then decay, both per optimizer step."""
+
+    warmup_epochs: float = Field(10, ge=0)
+    """Length of the warm-up in epochs."""
+    warmup_ratio: float = Field(0.1, gt=0, le=1)
+    """Share of the base rate at the first step."""
+    min_ratio: float = Field(0.0, ge=0, le=1)
+    """Share of the base rate at the end."""
+
+
+class Schedule:
+    """Learning rate as a pure function of the optimizer step, so that nothing of it needs saving.
+
+    Args:
+        warmup_epochs, warmup_ratio, min_ratio: See :class:`ScheduleOptions`.
+        steps_per_epoch: Optimizer steps in an epoch.
+        epochs: Epochs of the whole run.
+    """
+
+    def __init__(
+        self, warmup_epochs: float, warmup_ratio: float, min_ratio: float, *, steps_per_epoch: int, epochs: int
+    ):
+        self.total = epochs * steps_per_epoch
+        self.warmup = min(round(warmup_epochs * steps_per_epoch), self.total)
+        self.warmup_ratio, self.min_ratio = warmup_ratio, min_ratio
+
+    def factor(self, step: int) -> float:
+        """Multiplier of the base learning rate at ``step`` = 0, 1, ..."""
+        if step < self.warmup:
+            return self.warmup_ratio + (1 - self.warmup_ratio) * step / self.warmup
+        progress = min(1.0, (step - self.warmup) / max(1, self.total - self.warmup))
+        return self.min_ratio + (1 - self.min_ratio) * self.decay(progress)
+
+    def decay(self, progress: float) -> float:
+        """Falls from 1 to 0 as ``progress`` goes from 0 to 1."""
+        raise NotImplementedError
+
+
+class PolyOptions(ScheduleOptions):
+    """Polynomial decay."""
+
+    power: float = Field(0.9, gt=0)
+
+
+@SCHEDULES.register(PolyOptions)
+class Poly(Schedule):
+    """``(1 - progress) ^ power``."""
+
+    def __init__(self, power: float, **common):
+        super().__init__(**common)
+        self.power = power
+
+    def decay(self, progress: float) -> float:
+        return (1 - progress) ** self.power
+
+
+@SCHEDULES.register(ScheduleOptions)
+class Cosine(Schedule):
+    """Half a cosine (Loshchilov and Hutter, ICLR 2017)."""
+
+    def decay(self, progress: float) -> float:
+        return 0.5 * (1 + math.cos(math.pi * progress))
+
+
+@SCHEDULES.register(ScheduleOptions)
+class Constant(Schedule):
+    """No decay after the warm-up."""
+
+    def decay(self, progress: float) -> float:
+        return 1.0

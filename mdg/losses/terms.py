@@ -1,0 +1,133 @@
+"""Loss terms. Each takes logits and labels of equal size and returns a float32 scalar, also when no pixel is labelled.
+
+Legend: B batch, K classes, H W label size.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from mdg.registry import LOSSES, Options
+
+
+class LossOptions(Options):
+    """Options of every loss term."""
+
+    weight: float = Field(1.0, ge=0)
+    """Factor of this term in the objective."""
+
+
+class CrossEntropyOptions(LossOptions):
+    """Cross-entropy over labelled pixels."""
+
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    """Share of the target spread evenly over all classes."""
+    class_weights: list[float] | None = None
+    """One weight per class; null weighs all alike."""
+
+
+@LOSSES.register(CrossEntropyOptions)
+class CrossEntropy(nn.Module):
+    """Mean cross-entropy over the pixels that are not ignored; zero where there is none."""
+
+    def __init__(
+        self,
+        weight: float,
+        label_smoothing: float,
+        class_weights: list[float] | None,
+        *,
+        num_classes: int,
+        ignore_index: int,
+    ):
+        super().__init__()
+        self.weight, self.label_smoothing, self.ignore_index = weight, label_smoothing, ignore_index
+        self.register_buffer("class_weights", _class_weights(class_weights, num_classes), persistent=False)
+
+    def forward(self, logits_BKHW: Tensor, label_BHW: Tensor) -> Tensor:
+        total = F.cross_entropy(
+            logits_BKHW.float(),
+            label_BHW,
+            self.class_weights,
+            ignore_index=self.ignore_index,
+            label_smoothing=self.label_smoothing,
+            reduction="sum",
+        )
+        valid_BHW = label_BHW != self.ignore_index
+        if self.class_weights is None:
+            return total / valid_BHW.sum().clamp(min=1)
+        pixel_weight = self.class_weights[label_BHW.where(valid_BHW, 0)] * valid_BHW
+        return total / pixel_weight.sum().clamp(min=1e-6)
+
+
+def _class_weights(weights: list[float] | None, num_classes: int) -> Tensor | None:
+    if weights is None:
+        return None
+    if len(weights) != num_classes or min(weights) < 0:
+        raise ValueError(f"loss.class_weights: expected {num_classes} numbers >= 0, one per class, got {weights}")
+    return torch.tensor(weights, dtype=torch.float32)
+
+
+class OhemOptions(LossOptions):
+    """Online hard example mining."""
+
+    threshold: float = Field(0.7, gt=0, le=1)
+    """Pixels whose true class is given less than this probability are hard."""
+    min_kept: float = Field(1 / 16, gt=0, le=1)
+    """Share of all pixels that is kept at least, the hardest first."""
+
+
+@LOSSES.register(OhemOptions)
+class OhemCrossEntropy(nn.Module):
+    """Cross-entropy over the hard pixels only (Shrivastava et al., CVPR 2016), without a device-to-host copy."""
+
+    def __init__(self, weight: float, threshold: float, min_kept: float, *, num_classes: int, ignore_index: int):
+        super().__init__()
+        self.weight, self.min_kept, self.ignore_index = weight, min_kept, ignore_index
+        self.hard = -math.log(threshold)
+
+    def forward(self, logits_BKHW: Tensor, label_BHW: Tensor) -> Tensor:
+        loss_N = F.cross_entropy(
+            logits_BKHW.float(), label_BHW, ignore_index=self.ignore_index, reduction="none"
+        ).flatten()
+        valid_N = (label_BHW != self.ignore_index).flatten()
+        kept = max(1, int(self.min_kept * loss_N.numel()))
+        # Ignored pixels have loss 0 and so come last; the bound is the lower of "hard" and "the k-th hardest".
+        bound = loss_N.detach().topk(kept).values[-1].clamp(max=self.hard)
+        hard_N = valid_N & (loss_N.detach() >= bound)
+        return (loss_N * hard_N).sum() / hard_N.sum().clamp(min=1)
+
+
+class DiceOptions(LossOptions):
+    """Soft Dice."""
+
+    smooth: float = Field(1.0, ge=0)
+    """Pixels added to numerator and denominator of each class, so that rare classes do not jump."""
+
+
+@LOSSES.register(DiceOptions)
+class Dice(nn.Module):
+    """``1 - mean_k 2|P_k Y_k| / (|P_k| + |Y_k|)`` over the classes present in the batch (Milletari et al., 2016).
+
+    Softmax and sums are float32; ignored pixels count in none of the sums.
+    """
+
+    def __init__(self, weight: float, smooth: float, *, num_classes: int, ignore_index: int):
+        super().__init__()
+        self.weight, self.smooth, self.num_classes, self.ignore_index = weight, smooth, num_classes, ignore_index
+
+    def forward(self, logits_BKHW: Tensor, label_BHW: Tensor) -> Tensor:
+        valid_B1HW = (label_BHW != self.ignore_index)[:, None]
+        probability_BKHW = logits_BKHW.float().softmax(dim=1) * valid_B1HW
+        index_B1HW = label_BHW[:, None].where(valid_B1HW, 0)
+        overlap_K = torch.zeros(self.num_classes, device=logits_BKHW.device).index_add(
+            0, index_B1HW.flatten(), probability_BKHW.gather(1, index_B1HW).flatten()
+        )
+        count_K = torch.zeros_like(overlap_K).index_add(0, index_B1HW.flatten(), valid_B1HW.flatten().float())
+        dice_K = (2 * overlap_K + self.smooth) / (probability_BKHW.sum(dim=(0, 2, 3)) + count_K + self.smooth)
+        present_K = count_K > 0
+        return ((1 - dice_K) * present_K).sum() / present_K.sum().clamp(min=1)

@@ -1,0 +1,5 @@
+"""Encoders, one per modality."""
+
+from mdg.models.backbones.mit import MixTransformer
+
+__all__ = ["MixTransformer"]

@@ -1,0 +1,6 @@
+"""Decoders: four fused maps to logits at a quarter of the input size."""
+
+from mdg.models.decoders.segformer import SegFormerDecoder
+from mdg.models.decoders.semantic_dynamic import SemanticDynamicDecoder
+
+__all__ = ["SegFormerDecoder", "SemanticDynamicDecoder"]

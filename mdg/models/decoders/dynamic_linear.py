@@ -1,0 +1,61 @@
+"""Dynamic linear: every cell of the deepest map generates the matrix for the tokens of a finer map that lie in it.
+
+Legend: B batch, C input width, E embedding width, D width of the deepest map, R = D/2 condition width,
+h w grid of the deepest map (cells), p = 2^(4-s) side of a cell at stage s, H = h*p, W = w*p.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from mdg.models.layers import StarReLU, conv_bhwc, depthwise
+
+
+class ConditionBranch(nn.Module):
+    """``h = StarReLU(Norm(DW3x3(Conv1x1(F^4))))``: ``[B, h, w, D] -> [B, h, w, D/2]``.
+
+    The norm is a LayerNorm: a generated weight should depend on its own cell, not on the batch.
+    """
+
+    def __init__(self, deepest_width: int):
+        super().__init__()
+        self.width = deepest_width // 2
+        self.reduce = nn.Linear(deepest_width, self.width)
+        self.conv = depthwise(self.width, 3)
+        self.norm = nn.LayerNorm(self.width)
+        self.act = StarReLU()
+
+    def forward(self, deepest_BhwD: Tensor) -> Tensor:
+        return self.act(self.norm(conv_bhwc(self.conv, self.reduce(deepest_BhwD))))
+
+
+class DynamicLinear(nn.Module):
+    """A linear layer ``C -> E`` whose ``C x E`` matrix is generated per cell of the stage-4 grid (section 4)."""
+
+    def __init__(self, condition_width: int, width: int, embed_dim: int, groups: int):
+        super().__init__()
+        self.width, self.embed_dim = width, embed_dim
+        self.generator = nn.Conv2d(condition_width, width * embed_dim, 1, groups=groups)
+        self._init_generator(condition_width // groups)
+
+    def _init_generator(self, fan_in: int) -> None:
+        # At first a static random matrix (the bias) with a varying part of half its size, unit gain in total; the
+        # general fan-out rule would make the generated weights vanish.
+        self.generator._own_init = True
+        gain = 1 / math.sqrt(1.25 * self.width)
+        nn.init.trunc_normal_(self.generator.bias, std=gain, a=-2 * gain, b=2 * gain)
+        nn.init.normal_(self.generator.weight, std=0.5 * gain / math.sqrt(fan_in))
+
+    def forward(self, x_BHWC: Tensor, condition_BhwR: Tensor) -> Tensor:
+        """Tokens ``[B, H, W, C]`` and condition ``[B, h, w, R]`` -> ``[B, H, W, E]``; H and W multiples of h and w."""
+        B, H, W, C = x_BHWC.shape
+        h, w = condition_BhwR.shape[1:3]
+        p, q = H // h, W // w
+        assert (p * h, q * w) == (H, W), f"map {H}x{W} does not divide into {h}x{w} cells"
+        matrix_MCE = conv_bhwc(self.generator, condition_BhwR).reshape(B * h * w, C, self.embed_dim)
+        tokens_MPC = x_BHWC.reshape(B, h, p, w, q, C).transpose(2, 3).reshape(B * h * w, p * q, C)
+        out_MPE = torch.bmm(tokens_MPC.to(matrix_MCE.dtype), matrix_MCE)
+        return out_MPE.reshape(B, h, w, p, q, self.embed_dim).transpose(2, 3).reshape(B, H, W, self.embed_dim)

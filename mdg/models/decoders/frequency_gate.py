@@ -1,0 +1,86 @@
+"""Dynamic frequency gate: learned, content-routed strengthening and weakening of spatial frequencies.
+
+Legend: B batch, H W map, F = W//2 + 1 columns of the real spectrum, C stage width, c = gated channels, E embedding,
+K filters of the bank, R condition width, u v rows and columns of the bank's own spectrum.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mdg.models.layers import Mlp, to_bchw, to_bhwc
+
+
+def periodic_interpolation(frequencies: Tensor, reference: int) -> Tensor:
+    """Matrix ``[n, reference]`` that samples a periodic function, known at ``reference`` equally spaced frequencies
+    ``0 .. 1``, linearly at ``frequencies`` (cycles per sample, any sign). The identity at the reference grid itself."""
+    position = (frequencies % 1.0) * reference
+    low = position.floor()
+    fraction = position - low
+    low_index = low.long() % reference
+    matrix = torch.zeros(len(frequencies), reference, dtype=frequencies.dtype, device=frequencies.device)
+    matrix.scatter_add_(1, low_index[:, None], (1 - fraction)[:, None])
+    return matrix.scatter_add_(1, ((low_index + 1) % reference)[:, None], fraction[:, None])
+
+
+def half_interpolation(frequencies: Tensor, columns: int) -> Tensor:
+    """Matrix ``[n, columns]`` that samples a function known at ``columns`` frequencies from 0 to 1/2 (both included)
+    linearly at ``frequencies`` in [0, 1/2]."""
+    position = frequencies * 2 * (columns - 1)
+    grid = torch.arange(columns, dtype=frequencies.dtype, device=frequencies.device)
+    return (1 - (position[:, None] - grid).abs()).clamp(min=0)
+
+
+def highpass(height: int, width: int, cutoff: float, device: torch.device) -> Tensor:
+    """``[H, F]`` float32, 0 where the radius ``sqrt(f_y^2 + f_x^2)`` lies below ``cutoff`` times Nyquist, else 1."""
+    fy = torch.fft.fftfreq(height, device=device)[:, None]
+    fx = torch.fft.rfftfreq(width, device=device)
+    return (torch.sqrt(fy**2 + fx**2) >= 0.5 * cutoff).float()
+
+
+class DynamicFrequencyGate(nn.Module):
+    """Section 4 of the design: ``f = Linear(irfft2(rfft2(p) * Γ * HP))``, the decoder multiplies its map by ``1 + f``.
+
+    ``Γ = 2 sigmoid(sum_k route_k bank_k)`` lies in (0, 2): below one weakens a frequency, above one strengthens it. The
+    bank lives on the half spectrum of a reference grid and is resampled to the spectrum at hand in wrapped frequency,
+    so the map may have any size. FFT and gate run in float32 whatever the autocast dtype.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        condition_width: int,
+        embed_dim: int,
+        filters: int = 8,
+        cutoff: float = 0.25,
+        reference: tuple[int, int] = (120, 160),
+    ):
+        super().__init__()
+        self.channels, self.cutoff = condition_width // 2, cutoff
+        self.reduce = nn.Linear(width, self.channels)
+        self.route = Mlp(condition_width, 2 * condition_width, filters * self.channels)
+        self.bank = nn.Parameter(0.02 * torch.randn(filters, reference[0], reference[1] // 2 + 1))
+        self.expand = nn.Linear(self.channels, embed_dim)
+
+    def gate(self, condition_BhwR: Tensor, height: int, width: int) -> Tensor:
+        """``Γ`` ``[B, c, H, F]`` float32 for a map of ``height`` x ``width``."""
+        logits = self.route(condition_BhwR.mean(dim=(1, 2))).float()
+        route_BcK = logits.unflatten(1, (self.channels, -1)).softmax(dim=-1)
+        device = self.bank.device
+        rows_Hu = periodic_interpolation(torch.fft.fftfreq(height, device=device), self.bank.shape[1])
+        columns_Fv = half_interpolation(torch.fft.rfftfreq(width, device=device), self.bank.shape[2])
+        bank_KHF = rows_Hu @ self.bank.float() @ columns_Fv.T
+        return 2 * torch.sigmoid(torch.einsum("bck,khf->bchf", route_BcK, bank_KHF))
+
+    def forward(self, x_BHWC: Tensor, condition_BhwR: Tensor) -> Tensor:
+        """Fused map ``[B, H, W, C]`` and condition ``[B, h, w, R]`` -> ``f`` ``[B, H, W, E]``."""
+        H, W = x_BHWC.shape[1:3]
+        p_BcHW = to_bchw(F.gelu(self.reduce(x_BHWC)))
+        with torch.autocast(x_BHWC.device.type, enabled=False):
+            spectrum_BcHF = torch.fft.rfft2(p_BcHW.float(), norm="ortho") * self.gate(condition_BhwR.float(), H, W)
+            if self.cutoff > 0:
+                spectrum_BcHF = spectrum_BcHF * highpass(H, W, self.cutoff, x_BHWC.device)
+            filtered_BcHW = torch.fft.irfft2(spectrum_BcHF, s=(H, W), norm="ortho")
+        return self.expand(to_bhwc(filtered_BcHW))

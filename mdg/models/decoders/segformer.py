@@ -1,0 +1,41 @@
+"""The all-MLP decoder of SegFormer (Xie et al., NeurIPS 2021): baseline decoder and auxiliary heads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from mdg.models.layers import MultiScaleHead, init_weights
+from mdg.registry import DECODERS, Options
+
+
+class SegFormerDecoderOptions(Options):
+    """All-MLP decoder."""
+
+    embed_dim: int = Field(256, ge=1)
+    """Width of the four maps before the head."""
+    dropout: float = Field(0.1, ge=0, lt=1)
+    """Channel dropout before the classifier."""
+
+
+@DECODERS.register(SegFormerDecoderOptions)
+class SegFormerDecoder(nn.Module):
+    """One linear layer per stage, then the common multi-scale head.
+
+    Args:
+        embed_dim, dropout: See :class:`SegFormerDecoderOptions`.
+        widths: ``C_1 .. C_4``.
+        num_classes: ``K``.
+    """
+
+    def __init__(self, embed_dim: int = 256, dropout: float = 0.1, *, widths: Sequence[int], num_classes: int):
+        super().__init__()
+        self.linear = nn.ModuleList(nn.Linear(width, embed_dim) for width in widths)
+        self.head = MultiScaleHead(len(widths), embed_dim, num_classes, dropout)
+        self.apply(init_weights)
+
+    def forward(self, maps_BHWC: Sequence[Tensor]) -> Tensor:
+        """Maps ``[B, H_s, W_s, C_s]``, finest first -> logits ``[B, K, H_1, W_1]``."""
+        return self.head([linear(x_BHWC) for linear, x_BHWC in zip(self.linear, maps_BHWC, strict=True)])

@@ -1,0 +1,6 @@
+"""How the two streams talk to each other, and how they become one."""
+
+from mdg.models.interaction.fusion import AddFusion, ConcatFusion, CrossModalFusion
+from mdg.models.interaction.stage import ModalityDivergenceInteraction
+
+__all__ = ["AddFusion", "ConcatFusion", "CrossModalFusion", "ModalityDivergenceInteraction"]

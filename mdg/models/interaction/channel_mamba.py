@@ -1,0 +1,143 @@
+"""Channel Mamba (CM): a bidirectional selective scan over the channels of both modalities at every single position.
+
+Legend: B batch, H W map, C width, E = r*C expanded width, G features per token, T = E/G tokens per modality,
+K positions computed (the selected ones, or all), N = B*K rows, L = 2T sequence length, S state size.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from mdg.models.layers import GroupedLinear, Mlp, conv_bhwc, depthwise
+from mdg.ops import selective_scan
+from mdg.registry import Options
+
+
+class ChannelMambaOptions(Options):
+    """Channel Mamba at the four stages."""
+
+    expansion: tuple[int, int, int, int] = (4, 4, 2, 2)
+    """Ratio of the scanned width to the width of the stage, per stage."""
+    features: int = Field(32, ge=1)
+    """Features per channel token."""
+    state: int = Field(12, ge=1)
+    """State size of the scan."""
+    dt_rank: int = Field(2, ge=1)
+    """Rank of the projection that makes the step size."""
+    dropout: float = Field(0.1, ge=0, lt=1)
+    """Dropout after the output projection and in the feed-forward network."""
+    bidirectional: bool = True
+    """Scan from thermal to RGB too, not only from RGB to thermal."""
+
+
+class SelectiveScanDirection(nn.Module):
+    """Parameters of one scan direction, initialised as in Mamba (Gu and Dao, 2023): ``[N, L, G] -> [N, L, G]``."""
+
+    def __init__(self, features: int, state: int, dt_rank: int, reverse: bool):
+        super().__init__()
+        self.splits, self.reverse = [dt_rank, state, state], reverse
+        self.x_proj = nn.Linear(features, dt_rank + 2 * state, bias=False)
+        self.dt_proj = nn.Linear(dt_rank, features)
+        self.A_log = nn.Parameter(torch.log(torch.arange(1, state + 1, dtype=torch.float32)).repeat(features, 1))
+        self.D = nn.Parameter(torch.ones(features))
+        self._init_projections(dt_rank)
+
+    def _init_projections(self, dt_rank: int, dt_min: float = 1e-3, dt_max: float = 1e-1) -> None:
+        self.x_proj._own_init = self.dt_proj._own_init = True
+        nn.init.uniform_(self.dt_proj.weight, -(dt_rank**-0.5), dt_rank**-0.5)
+        dt = torch.exp(torch.rand(self.dt_proj.out_features) * math.log(dt_max / dt_min) + math.log(dt_min))
+        with torch.no_grad():
+            self.dt_proj.bias.copy_(dt + torch.log(-torch.expm1(-dt)))  # softplus of the bias gives dt
+
+    def forward(self, u_NLG: Tensor) -> Tensor:
+        # Under autocast these narrow products would round the step size to 8 bits; the scan is a float32 island.
+        with torch.autocast(u_NLG.device.type, enabled=False):
+            u_NLG = u_NLG.float()
+            dt_NLR, B_NLS, C_NLS = self.x_proj(u_NLG).split(self.splits, dim=-1)
+            delta_NLG = F.linear(dt_NLR, self.dt_proj.weight)
+            return selective_scan(
+                u_NLG,
+                delta_NLG,
+                -torch.exp(self.A_log),
+                B_NLS,
+                C_NLS,
+                self.D,
+                delta_bias_D=self.dt_proj.bias,
+                delta_softplus=True,
+                reverse=self.reverse,
+            )
+
+
+class ModalityTokens(nn.Module):
+    """The two ends of CM for one modality: map to channel tokens before the scan, tokens to features after it."""
+
+    def __init__(self, width: int, expanded: int, features: int, dropout: float):
+        super().__init__()
+        self.features = features
+        self.norm = nn.LayerNorm(width)
+        self.expand = GroupedLinear(width, expanded, groups=width // 4)
+        self.conv = depthwise(expanded, 3)
+        self.out_norm = nn.LayerNorm(expanded)
+        self.project = GroupedLinear(expanded, width, groups=width // 4)
+        self.dropout = nn.Dropout(dropout)
+        self.ffn_norm = nn.LayerNorm(width)
+        self.ffn = Mlp(width, 2 * width, dropout=dropout)
+
+    def tokens(self, u_BHWC: Tensor, index_N: Tensor | None) -> Tensor:
+        """``[B, H, W, C] -> [N, T, G]`` at the rows ``index_N`` (None: all); a token is G neighbouring channels."""
+        expanded_BHWE = conv_bhwc(self.conv, self.expand(self.norm(u_BHWC)))
+        return F.silu(take_rows(expanded_BHWE, index_N)).unflatten(-1, (-1, self.features))
+
+    def finish(self, scanned_NTG: Tensor, u_NC: Tensor) -> Tensor:
+        """``[N, T, G]`` and the residual ``[N, C]`` -> ``V`` ``[N, C]``."""
+        y_NC = self.project(self.out_norm(scanned_NTG.flatten(1)))
+        u_NC = u_NC + self.dropout(y_NC)
+        return u_NC + self.ffn(self.ffn_norm(u_NC))
+
+
+def take_rows(x_BHWC: Tensor, index_N: Tensor | None) -> Tensor:
+    """Rows ``[N, C]`` of a map at flat positions into ``B*H*W``; all of them where the index is None."""
+    rows = x_BHWC.flatten(0, 2)
+    return rows if index_N is None else rows.index_select(0, index_N)
+
+
+class ChannelMamba(nn.Module):
+    """Section 2.3 of the design. Behind the depthwise convolution every step acts on single positions, so only the
+    positions in ``index_N`` are computed."""
+
+    def __init__(
+        self,
+        width: int,
+        expansion: int,
+        features: int = 32,
+        state: int = 12,
+        dt_rank: int = 2,
+        dropout: float = 0.1,
+        bidirectional: bool = True,
+    ):
+        super().__init__()
+        expanded = expansion * width
+        if expanded % features:
+            raise ValueError(
+                f"channel_mamba: width {width} times expansion {expansion} gives {expanded} channels, "
+                f"which do not divide into tokens of features={features}"
+            )
+        self.rgb = ModalityTokens(width, expanded, features, dropout)
+        self.thermal = ModalityTokens(width, expanded, features, dropout)
+        directions = (False, True) if bidirectional else (False,)
+        self.scans = nn.ModuleList(SelectiveScanDirection(features, state, dt_rank, reverse) for reverse in directions)
+
+    def forward(self, rgb_BHWC: Tensor, thermal_BHWC: Tensor, index_N: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """``U_r, U_t`` ``[B, H, W, C]`` -> ``V_r, V_t`` ``[N, C]``; ``index_N`` int64, flat into ``B*H*W``."""
+        tokens_NLG = torch.cat([self.rgb.tokens(rgb_BHWC, index_N), self.thermal.tokens(thermal_BHWC, index_N)], dim=1)
+        scanned_NLG = sum(scan(tokens_NLG) for scan in self.scans)
+        rgb_NTG, thermal_NTG = scanned_NLG.chunk(2, dim=1)
+        return (
+            self.rgb.finish(rgb_NTG, take_rows(rgb_BHWC, index_N)),
+            self.thermal.finish(thermal_NTG, take_rows(thermal_BHWC, index_N)),
+        )

@@ -1,0 +1,64 @@
+"""Where the two modalities disagree: the divergence map and the mask made of it (MDG, modality divergence mask).
+
+Legend: B batch, H W map, C channels, P = H*W positions, K selected positions.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from mdg.registry import Options
+
+
+class DivergenceOptions(Options):
+    """How divergence becomes a mask."""
+
+    mode: Literal["topk", "soft", "none"] = "topk"
+    """`topk`: the positions that diverge most; `soft`: a sigmoid of a learned affine of the divergence; `none`: all."""
+    ratio: float = Field(0.5, gt=0, le=1)
+    """Share of the positions that `topk` selects."""
+
+
+class DivergenceMap(NamedTuple):
+    """Divergence ``[B, H, W]`` in [0, 2], float32; multiplier ``[B, P]``; selected ``[B, K]`` or None (all)."""
+
+    divergence_BHW: Tensor
+    gate_BP: Tensor
+    index_BK: Tensor | None
+
+    def mask(self) -> Tensor:
+        """The multiplier as a map ``[B, H, W]``, without gradient; for pictures."""
+        return self.gate_BP.detach().reshape(self.divergence_BHW.shape)
+
+
+class DivergenceMask(nn.Module):
+    """``d = 1 - cos(F_r, F_t)`` per position and the mask ``M`` of section 2.1 of the design.
+
+    ``topk`` selects the ``ceil(ratio * H * W)`` largest ``d``. Its multiplier is ``1 + d - stopgrad(d)``: the value is
+    one, the gradient is that of ``d``, so training can raise or lower the divergence itself (straight-through).
+    """
+
+    def __init__(self, options: DivergenceOptions):
+        super().__init__()
+        self.mode, self.ratio = options.mode, options.ratio
+        if self.mode == "soft":
+            self.affine = nn.Parameter(torch.tensor([1.0, 0.0]))
+
+    def forward(self, rgb_BHWC: Tensor, thermal_BHWC: Tensor) -> DivergenceMap:
+        d_BHW = 1 - F.cosine_similarity(rgb_BHWC.float(), thermal_BHWC.float(), dim=-1)
+        d_BP = d_BHW.flatten(1)
+        if self.mode == "none":
+            return DivergenceMap(d_BHW, torch.ones_like(d_BP), None)
+        if self.mode == "soft":
+            return DivergenceMap(d_BHW, torch.sigmoid(self.affine[0] * d_BP + self.affine[1]), None)
+        count = math.ceil(self.ratio * d_BP.shape[1])
+        # In ascending order the gather and the scatter walk through memory once.
+        index_BK = d_BP.detach().topk(count, dim=1, sorted=False).indices.sort(dim=1).values
+        selected_BP = torch.zeros_like(d_BP).scatter(1, index_BK, 1.0)
+        return DivergenceMap(d_BHW, selected_BP * (1 + d_BP - d_BP.detach()), index_BK)

@@ -1,0 +1,76 @@
+"""Local cross-attention (LCA): each modality attends to the other inside a neighbourhood, to what is *unlike* it.
+
+Legend: B batch, H W map, C width, h heads, d head dimension.
+"""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from timm.layers import DropPath
+from torch import Tensor, nn
+
+from mdg.models.layers import Mlp
+from mdg.ops import neighborhood_attention
+from mdg.registry import Options
+
+
+class LocalCrossAttentionOptions(Options):
+    """Local cross-attention at the four stages."""
+
+    kernel_size: tuple[int, int, int, int] = (13, 7, 5, 5)
+    """Side of the neighbourhood per stage, odd."""
+    heads: tuple[int, int, int, int] = (2, 4, 10, 16)
+    """Attention heads per stage."""
+    drop_path: float = Field(0.1, ge=0, lt=1)
+    """Stochastic depth of both residual branches."""
+    negate_keys: bool = True
+    """Attend to dissimilar neighbours (published); false attends to similar ones."""
+
+
+class LocalCrossAttention(nn.Module):
+    """Section 2.2 of the design: queries from both streams, keys and values from the other one, gated, then an MLP.
+
+    Neighbourhood semantics are NATTEN's (Hassani et al., CVPR 2023): the window shifts inward at a border.
+    """
+
+    def __init__(self, width: int, heads: int, kernel_size: int, drop_path: float = 0.1, negate_keys: bool = True):
+        super().__init__()
+        self.heads, self.kernel_size = heads, kernel_size
+        self.sign = -1.0 if negate_keys else 1.0
+        self.norm = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
+        self.query = nn.Linear(2 * width, 2 * width)
+        self.key_value = nn.ModuleList(nn.Linear(width, 2 * width) for _ in range(2))
+        self.gate = Mlp(2 * width, width, 2)
+        self.proj = nn.ModuleList(nn.Linear(width, width) for _ in range(2))
+        self.mlp_norm = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
+        self.mlp = nn.ModuleList(Mlp(width, 2 * width, bias=False) for _ in range(2))
+        self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
+
+    def _heads(self, x_BHWC: Tensor) -> Tensor:
+        return x_BHWC.unflatten(-1, (self.heads, -1))
+
+    def forward(self, rgb_BHWC: Tensor, thermal_BHWC: Tensor) -> tuple[Tensor, Tensor]:
+        """``F_r, F_t`` -> ``U_r, U_t``, all ``[B, H, W, C]``."""
+        inputs = (rgb_BHWC, thermal_BHWC)
+        normed = [norm(x_BHWC) for norm, x_BHWC in zip(self.norm, inputs, strict=True)]
+        joint_BHW2C = torch.cat(normed, dim=-1)
+        queries = self.query(joint_BHW2C).chunk(2, dim=-1)
+        gates = torch.sigmoid(self.gate(joint_BHW2C)).chunk(2, dim=-1)
+        keys_values = [linear(x_BHWC).chunk(2, dim=-1) for linear, x_BHWC in zip(self.key_value, normed, strict=True)]
+
+        outputs = []
+        for own, other in ((0, 1), (1, 0)):
+            k_BHWC, v_BHWC = keys_values[other]
+            attended_BHWhd = neighborhood_attention(
+                self._heads(self.sign * queries[own]),
+                self._heads(k_BHWC),
+                self._heads(v_BHWC),
+                kernel_size=self.kernel_size,
+            )
+            mixed_BHWC = torch.lerp(
+                inputs[own], attended_BHWhd.flatten(-2).to(inputs[own].dtype), gates[own].to(inputs[own].dtype)
+            )
+            out_BHWC = inputs[own] + self.drop_path(self.proj[own](mixed_BHWC))
+            outputs.append(out_BHWC + self.drop_path(self.mlp[own](self.mlp_norm[own](out_BHWC))))
+        return outputs[0], outputs[1]

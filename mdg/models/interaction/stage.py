@@ -1,0 +1,103 @@
+"""Modality Divergence Interaction (MDI): divergence mask, local cross-attention, channel Mamba, gated write-back.
+
+Legend: B batch, H W map, C width, P = H*W, K selected positions per image, N = B*K rows.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from mdg.models.interaction.channel_mamba import ChannelMamba, ChannelMambaOptions, take_rows
+from mdg.models.interaction.divergence import DivergenceMap, DivergenceMask, DivergenceOptions
+from mdg.models.interaction.local_cross_attention import LocalCrossAttention, LocalCrossAttentionOptions
+from mdg.registry import INTERACTIONS, Options
+
+
+class InteractionOutput(NamedTuple):
+    """``F̂_r``, ``F̂_t`` ``[B, H, W, C]`` and where the modalities diverge."""
+
+    rgb_BHWC: Tensor
+    thermal_BHWC: Tensor
+    divergence: DivergenceMap
+
+
+class InteractionOptions(Options):
+    """Modality Divergence Interaction; each part can be switched off."""
+
+    divergence: DivergenceOptions = DivergenceOptions()
+    local_attention: LocalCrossAttentionOptions | None = LocalCrossAttentionOptions()
+    """Local cross-attention; null leaves it out."""
+    channel_mamba: ChannelMambaOptions | None = ChannelMambaOptions()
+    """Channel Mamba; null leaves it out."""
+    sparse: bool = True
+    """Compute the scan and what follows at the selected positions only; false computes everywhere and masks (same
+    result, kept as the reference)."""
+
+
+@INTERACTIONS.register(InteractionOptions)
+class ModalityDivergenceInteraction(nn.Module):
+    """Section 2 of the design, for one stage.
+
+    Args:
+        divergence, local_attention, channel_mamba, sparse: See :class:`InteractionOptions`.
+        stage: 1 to 4; picks the stage's entry out of the per-stage options.
+        width: Channels ``C`` of both streams at this stage, a multiple of 4.
+    """
+
+    def __init__(
+        self,
+        divergence: DivergenceOptions,
+        local_attention: LocalCrossAttentionOptions | None,
+        channel_mamba: ChannelMambaOptions | None,
+        sparse: bool,
+        *,
+        stage: int,
+        width: int,
+    ):
+        super().__init__()
+        self.sparse = sparse
+        self.mask = DivergenceMask(divergence)
+        self.attention = self.mamba = None
+        if local_attention is not None:
+            options = local_attention
+            self.attention = LocalCrossAttention(
+                width, options.heads[stage - 1], options.kernel_size[stage - 1], options.drop_path, options.negate_keys
+            )
+        if channel_mamba is not None:
+            options = channel_mamba.model_dump()
+            self.mamba = ChannelMamba(width, options.pop("expansion")[stage - 1], **options)
+
+    def forward(self, rgb_BHWC: Tensor, thermal_BHWC: Tensor) -> InteractionOutput:
+        divergence = self.mask(rgb_BHWC, thermal_BHWC)
+        u_rgb, u_thermal = rgb_BHWC, thermal_BHWC
+        if self.attention is not None:
+            u_rgb, u_thermal = self.attention(u_rgb, u_thermal)
+        index_N = self._rows(divergence)
+        if self.mamba is not None:
+            v_rgb_NC, v_thermal_NC = self.mamba(u_rgb, u_thermal, index_N)
+        else:
+            v_rgb_NC, v_thermal_NC = take_rows(u_rgb, index_N), take_rows(u_thermal, index_N)
+        gate_N = divergence.gate_BP.flatten() if index_N is None else divergence.gate_BP.flatten()[index_N]
+        return InteractionOutput(
+            _write_back(rgb_BHWC, v_rgb_NC, gate_N, index_N),
+            _write_back(thermal_BHWC, v_thermal_NC, gate_N, index_N),
+            divergence,
+        )
+
+    def _rows(self, divergence: DivergenceMap) -> Tensor | None:
+        if not self.sparse or divergence.index_BK is None:
+            return None
+        B, P = divergence.gate_BP.shape
+        offset_B1 = P * torch.arange(B, device=divergence.index_BK.device)[:, None]
+        return (divergence.index_BK + offset_B1).flatten()
+
+
+def _write_back(x_BHWC: Tensor, v_NC: Tensor, gate_N: Tensor, index_N: Tensor | None) -> Tensor:
+    """``F̂ = F + M * V`` with ``V`` given at the rows ``index_N`` (None: everywhere)."""
+    update_NC = (gate_N[:, None] * v_NC).to(x_BHWC.dtype)
+    rows = x_BHWC.flatten(0, 2)
+    rows = rows + update_NC if index_N is None else rows.index_add(0, index_N, update_NC)
+    return rows.view(x_BHWC.shape)

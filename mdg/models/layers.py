@@ -1,0 +1,158 @@
+"""Layers shared by encoders, interaction and decoders.
+
+Maps travel between modules as ``BHWC`` (tokens that keep their grid), the layout of LayerNorm, Linear and neighbourhood
+attention. A convolution sees the same memory as a channels-last ``BCHW`` view, so no module copies a map to permute it.
+
+Legend: B batch, H W map height and width, C channels, E embedding width, S input channels, O output channels, M rows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def to_bchw(x_BHWC: Tensor) -> Tensor:
+    """The channels-last ``BCHW`` view of a ``BHWC`` map."""
+    return x_BHWC.permute(0, 3, 1, 2)
+
+
+def to_bhwc(x_BCHW: Tensor) -> Tensor:
+    """The ``BHWC`` view of a ``BCHW`` map."""
+    return x_BCHW.permute(0, 2, 3, 1)
+
+
+def conv_bhwc(conv: nn.Conv2d, x_BHWC: Tensor) -> Tensor:
+    """Applies a 2-D convolution to a ``BHWC`` map."""
+    return to_bhwc(conv(to_bchw(x_BHWC)))
+
+
+def resize_bilinear(x_BCHW: Tensor, size: Sequence[int]) -> Tensor:
+    """Bilinear resize with half-pixel centres (``align_corners=False``); the input itself where the size fits."""
+    if tuple(x_BCHW.shape[-2:]) == tuple(size):
+        return x_BCHW
+    return F.interpolate(x_BCHW, size=tuple(size), mode="bilinear", align_corners=False)
+
+
+def depthwise(channels: int, kernel_size: int, bias: bool = True) -> nn.Conv2d:
+    """A depthwise convolution that keeps the size of the map."""
+    return nn.Conv2d(channels, channels, kernel_size, padding=kernel_size // 2, groups=channels, bias=bias)
+
+
+class GroupedLinear(nn.Conv2d):
+    """A grouped 1x1 convolution on rows ``[..., S] -> [..., O]``: a group of inputs feeds its group of outputs."""
+
+    def __init__(self, in_channels: int, out_channels: int, groups: int, bias: bool = False):
+        super().__init__(in_channels, out_channels, 1, groups=groups, bias=bias)
+        # A fan-out variance would blow up a projection of many inputs a group to few outputs; PyTorch's own is fan-in.
+        self._own_init = True
+
+    def forward(self, x: Tensor) -> Tensor:
+        # Rows become the height of one channels-last image: the library's grouped kernel serves, and no row moves.
+        rows_1SM1 = x.reshape(1, -1, 1, x.shape[-1]).permute(0, 3, 1, 2)
+        out_1OM1 = super().forward(rows_1SM1)
+        return out_1OM1.permute(0, 2, 3, 1).reshape(*x.shape[:-1], self.out_channels)
+
+
+class ConvBatchNorm(nn.Module):
+    """1x1 convolution without bias, then BatchNorm, on a ``BHWC`` map."""
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, 1, bias=False)
+        self.norm = nn.BatchNorm2d(out_channels)
+
+    def forward(self, x_BHWC: Tensor) -> Tensor:
+        return to_bhwc(self.norm(self.conv(to_bchw(x_BHWC))))
+
+
+class SqueezeExcitation(nn.Module):
+    """Channel gate from globally pooled features (Hu et al., CVPR 2018), on a ``BHWC`` map."""
+
+    def __init__(self, channels: int, reduction: int = 16):
+        super().__init__()
+        hidden = max(channels // reduction, 1)
+        self.reduce = nn.Linear(channels, hidden)
+        self.expand = nn.Linear(hidden, channels)
+
+    def forward(self, x_BHWC: Tensor) -> Tensor:
+        pooled_BC = x_BHWC.mean(dim=(1, 2))
+        gate_BC = torch.sigmoid(self.expand(F.relu(self.reduce(pooled_BC))))
+        return x_BHWC * gate_BC[:, None, None, :]
+
+
+class StarReLU(nn.Module):
+    """``s * relu(x)^2 + b`` with learned ``s, b``; unit variance for a unit Gaussian (Yu et al., MetaFormer 2022)."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor([0.8944]))
+        self.bias = nn.Parameter(torch.tensor([-0.4472]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scale * F.relu(x).square() + self.bias
+
+
+class Mlp(nn.Module):
+    """Linear, GELU, dropout, Linear, dropout on the last dimension: ``[..., C] -> [..., out]``."""
+
+    def __init__(self, channels: int, hidden: int, out: int | None = None, *, bias: bool = True, dropout: float = 0.0):
+        super().__init__()
+        self.fc1 = nn.Linear(channels, hidden, bias=bias)
+        self.fc2 = nn.Linear(hidden, out or channels, bias=bias)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.dropout(self.fc2(self.dropout(F.gelu(self.fc1(x)))))
+
+
+class MultiScaleHead(nn.Module):
+    """Maps of several scales, all ``E`` wide, to class logits at the scale of the first one.
+
+    The published head resizes the maps, concatenates them and applies a 1x1 convolution, BatchNorm, ReLU, dropout and a
+    1x1 classifier. A 1x1 convolution and a bilinear resize commute, so each map is projected at its own scale by its
+    slice of that convolution's weight and the projections are resized and summed: the same numbers, a third of the
+    products, and no concatenated map.
+    """
+
+    def __init__(self, scales: int, width: int, num_classes: int, dropout: float):
+        super().__init__()
+        self.fuse = nn.Linear(scales * width, width, bias=False)
+        self.norm = nn.BatchNorm2d(width)
+        self.dropout = nn.Dropout2d(dropout)
+        self.classifier = nn.Conv2d(width, num_classes, 1)
+
+    def forward(self, maps_BHWE: Sequence[Tensor]) -> Tensor:
+        """``[B, H_s, W_s, E]`` for every scale, the finest first -> logits ``[B, K, H_1, W_1]``."""
+        size = maps_BHWE[0].shape[1:3]
+        slices_EE = self.fuse.weight.chunk(len(maps_BHWE), dim=1)
+        fused_BEHW = sum(
+            resize_bilinear(to_bchw(F.linear(x_BHWE, weight_EE)), size)
+            for x_BHWE, weight_EE in zip(maps_BHWE, slices_EE, strict=True)
+        )
+        return self.classifier(self.dropout(F.relu(self.norm(fused_BEHW))))
+
+
+def init_weights(module: nn.Module) -> None:
+    """The usual initialisation of MiT and its decoders; for ``nn.Module.apply``.
+
+    Linear: truncated normal, std 0.02. Convolution: normal with fan-out variance. Norms: identity. Modules that set
+    ``_own_init`` keep what they did.
+    """
+    if getattr(module, "_own_init", False):
+        return
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+    elif isinstance(module, nn.Conv2d):
+        fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels // module.groups
+        nn.init.normal_(module.weight, std=math.sqrt(2.0 / fan_out))
+    elif isinstance(module, (nn.LayerNorm, nn.BatchNorm2d)):
+        nn.init.ones_(module.weight)
+    else:
+        return
+    if module.bias is not None:
+        nn.init.zeros_(module.bias)

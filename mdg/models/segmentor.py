@@ -1,0 +1,201 @@
+"""The whole network: two encoders, interaction and fusion after every stage, one decoder.
+
+Legend: B batch, H W input size, K classes, s stage 1..4, C_s width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from mdg.errors import ConfigError
+from mdg.models.backbones.mit import STAGES
+from mdg.models.decoders.segformer import SegFormerDecoder
+from mdg.models.interaction.divergence import DivergenceMap
+from mdg.models.layers import init_weights, resize_bilinear, to_bhwc
+from mdg.registry import BACKBONES, DECODERS, FUSIONS, INTERACTIONS, MODELS, Options, component
+
+STRIDE = 32
+
+
+class NormalizationOptions(Options):
+    """Statistics of the inputs as fractions of full scale."""
+
+    rgb_mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    rgb_std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    thermal_mean: float = 0.499
+    thermal_std: float = Field(0.266, gt=0)
+
+
+class PretrainedOptions(Options):
+    """Files of encoder weights in the public SegFormer layout (`mit_b2.pth`); null trains that stream from scratch."""
+
+    rgb: Path | None = None
+    thermal: Path | None = None
+
+
+class SegmentorOptions(Options):
+    """The MDG network."""
+
+    rgb_backbone: component(BACKBONES) = Field(default="b2", validate_default=True)  # type: ignore[valid-type]
+    """Encoder of the RGB stream; `b0` .. `b5` for short."""
+    thermal_backbone: component(BACKBONES) = Field(default="b2", validate_default=True)  # type: ignore[valid-type]
+    """Encoder of the one-channel thermal stream; `b1` beside an RGB `b2` is the published asymmetric pair."""
+    interaction: component(INTERACTIONS) | None = Field(  # type: ignore[valid-type]
+        default="ModalityDivergenceInteraction", validate_default=True
+    )
+    """Exchange between the streams after each stage; null keeps them apart."""
+    fusion: component(FUSIONS) = Field(default="CrossModalFusion", validate_default=True)  # type: ignore[valid-type]
+    """One map out of two, after each stage."""
+    decoder: component(DECODERS) = Field(  # type: ignore[valid-type]
+        default="SemanticDynamicDecoder", validate_default=True
+    )
+    """Fused maps to logits."""
+    auxiliary_heads: bool = True
+    """One all-MLP head per stream while training."""
+    normalize: NormalizationOptions = NormalizationOptions()
+    """Statistics of the inputs."""
+    pretrained: PretrainedOptions | None = None
+    """Encoder weights to start from; null trains from scratch."""
+
+
+class SegmentationOutput(NamedTuple):
+    """Logits ``[B, K, H, W]`` at the input size; auxiliary logits (RGB, thermal) at a quarter of it, empty unless
+    training; the divergence maps of the four stages, empty without interaction."""
+
+    logits: Tensor
+    auxiliary: tuple[Tensor, ...] = ()
+    divergence: tuple[DivergenceMap, ...] = ()
+
+
+class InputNormalization(nn.Module):
+    """uint8, or floats on the 0..255 scale, to zero mean and unit variance, float32."""
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]):
+        super().__init__()
+        self.register_buffer("mean", 255 * torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", 255 * torch.tensor(std).view(1, -1, 1, 1), persistent=False)
+
+    def forward(self, image_BCHW: Tensor) -> Tensor:
+        return ((image_BCHW.float() - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+
+
+@MODELS.register(SegmentorOptions, name="MDG")
+class Segmentor(nn.Module):
+    """RGB-Thermal segmentation network; architecture.md names the parts, docs/model.md the differences.
+
+    Args:
+        rgb_backbone .. normalize: See :class:`SegmentorOptions`. ``pretrained`` is read by
+            :func:`mdg.models.build_model`, so that a constructor never opens a file.
+        num_classes: ``K``.
+    """
+
+    def __init__(
+        self,
+        rgb_backbone,
+        thermal_backbone,
+        interaction,
+        fusion,
+        decoder,
+        auxiliary_heads: bool,
+        normalize: NormalizationOptions,
+        pretrained: PretrainedOptions | None = None,
+        *,
+        num_classes: int,
+    ):
+        super().__init__()
+        self.num_classes = num_classes
+        self.rgb_norm = InputNormalization(normalize.rgb_mean, normalize.rgb_std)
+        self.thermal_norm = InputNormalization([normalize.thermal_mean], [normalize.thermal_std])
+        self.rgb_backbone = BACKBONES.create(rgb_backbone, in_channels=3)
+        self.thermal_backbone = BACKBONES.create(thermal_backbone, in_channels=1)
+        widths = self.rgb_backbone.widths
+        if tuple(widths) != tuple(self.thermal_backbone.widths):
+            raise ConfigError(
+                f"model: the two backbones must have equal widths to exchange features; got {widths} for "
+                f"rgb_backbone and {self.thermal_backbone.widths} for thermal_backbone (b1 .. b5 match "
+                "one another, b0 only itself)"
+            )
+        stages = list(zip(STAGES, widths, strict=True))
+        self.interaction = None
+        if interaction is not None:
+            self.interaction = nn.ModuleList(INTERACTIONS.create(interaction, stage=s, width=c) for s, c in stages)
+            self.interaction.apply(init_weights)
+        self.fusion = nn.ModuleList(FUSIONS.create(fusion, width=width) for width in widths)
+        self.fusion.apply(init_weights)
+        self.decoder = DECODERS.create(decoder, widths=widths, num_classes=num_classes)
+        self.auxiliary = None
+        if auxiliary_heads:
+            self.auxiliary = nn.ModuleList(SegFormerDecoder(widths=widths, num_classes=num_classes) for _ in range(2))
+
+    def forward(self, rgb_B3HW: Tensor, thermal_B1HW: Tensor) -> SegmentationOutput:
+        """Segments a batch.
+
+        Args:
+            rgb_B3HW: ``[B, 3, H, W]`` RGB, uint8 or float in 0..255.
+            thermal_B1HW: ``[B, 1, H, W]``, the same range and the same size. Any H and W: the input is padded inside
+                to multiples of 32 and the logits are cropped.
+
+        Raises:
+            ValueError: Wrong number of channels, or sizes that differ.
+        """
+        _check_inputs(rgb_B3HW, thermal_B1HW)
+        size = rgb_B3HW.shape[-2:]
+        rgb, thermal = pad_to_stride(self.rgb_norm(rgb_B3HW)), pad_to_stride(self.thermal_norm(thermal_B1HW))
+        padded = rgb.shape[-2:]
+        rgb_maps, thermal_maps, divergence = self._encode(to_bhwc(rgb), to_bhwc(thermal))
+        fused = [fuse(r, t) for fuse, r, t in zip(self.fusion, rgb_maps, thermal_maps, strict=True)]
+        logits = resize_bilinear(self.decoder(fused), padded)[..., : size[0], : size[1]]
+        auxiliary: tuple[Tensor, ...] = ()
+        if self.training and self.auxiliary is not None:
+            quarter = [math_ceil_div(side, 4) for side in size]
+            auxiliary = tuple(
+                head(maps)[..., : quarter[0], : quarter[1]]
+                for head, maps in zip(self.auxiliary, (rgb_maps, thermal_maps), strict=True)
+            )
+        return SegmentationOutput(logits, auxiliary, divergence)
+
+    def _encode(self, rgb: Tensor, thermal: Tensor) -> tuple[list[Tensor], list[Tensor], tuple[DivergenceMap, ...]]:
+        rgb_maps, thermal_maps, divergence = [], [], []
+        for index, stage in enumerate(STAGES):
+            rgb = self.rgb_backbone.forward_stage(stage, rgb)
+            thermal = self.thermal_backbone.forward_stage(stage, thermal)
+            if self.interaction is not None:
+                rgb, thermal, where = self.interaction[index](rgb, thermal)
+                divergence.append(where)
+            rgb_maps.append(rgb)
+            thermal_maps.append(thermal)
+        return rgb_maps, thermal_maps, tuple(divergence)
+
+
+def math_ceil_div(value: int, divisor: int) -> int:
+    """Ceiling of an integer quotient."""
+    return -(-value // divisor)
+
+
+def pad_to_stride(x_BCHW: Tensor, stride: int = STRIDE) -> Tensor:
+    """Pads bottom and right to multiples of ``stride``, by reflection or, for a small image, by its edge."""
+    height, width = x_BCHW.shape[-2:]
+    bottom, right = -height % stride, -width % stride
+    if not (bottom or right):
+        return x_BCHW
+    mode = "reflect" if bottom < height and right < width else "replicate"
+    return F.pad(x_BCHW, (0, right, 0, bottom), mode=mode)
+
+
+def _check_inputs(rgb: Tensor, thermal: Tensor) -> None:
+    if rgb.ndim != 4 or rgb.shape[1] != 3 or thermal.ndim != 4 or thermal.shape[1] != 1:
+        raise ValueError(
+            f"expected RGB [B, 3, H, W] and thermal [B, 1, H, W], got {tuple(rgb.shape)} and {tuple(thermal.shape)}"
+        )
+    if rgb.shape[0] != thermal.shape[0] or rgb.shape[2:] != thermal.shape[2:]:
+        raise ValueError(
+            f"RGB and thermal must be the same images at the same size, got {tuple(rgb.shape)} and "
+            f"{tuple(thermal.shape)}; resize one of them first"
+        )

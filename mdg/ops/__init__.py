@@ -1,0 +1,9 @@
+"""Operators with interchangeable backends: optional fused kernels first, plain torch everywhere."""
+
+from __future__ import annotations
+
+from mdg.ops.dispatch import available_backends, register_backend, set_backend
+from mdg.ops.neighborhood_attention import neighborhood_attention
+from mdg.ops.selective_scan import selective_scan
+
+__all__ = ["available_backends", "neighborhood_attention", "register_backend", "selective_scan", "set_backend"]

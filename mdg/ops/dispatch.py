@@ -1,0 +1,178 @@
+"""Which implementation of an operator runs: a small registry of backends with reasons.
+
+An operator holds its backends from the fastest to the one that runs everywhere. Each backend says *why not* when it
+cannot serve the inputs at hand. Who decides, first match wins:
+
+1. the call: ``neighborhood_attention(..., backend="tiled")``;
+2. the configuration: ``set_backend("neighborhood_attention", "tiled")``;
+3. the environment: ``MDG_NEIGHBORHOOD_ATTENTION=tiled``, read once, when ``mdg.ops`` is imported;
+4. the automatic choice: the first backend with no reason against it.
+
+The configuration stands above the environment because a run directory records the former and not the latter.
+``"auto"`` at any level asks for the automatic choice and hides the levels below.
+Nothing here looks at tensor values, so the choice is made once, while ``torch.compile`` traces.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from mdg.errors import UserError, nearest
+
+logger = logging.getLogger("mdg.ops")
+AUTO = "auto"
+OPERATORS: dict[str, Operator] = {}
+
+
+def _no_objection(*inputs: Any) -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One implementation. All three callables take the operator's checked inputs, by position.
+
+    ``why_not`` tells why the backend cannot run on them (None: it can). ``why_not_automatic`` tells why it should run
+    only when asked for by name, for example because the next one is faster. The highest ``priority`` comes first.
+    """
+
+    name: str
+    function: Callable[..., torch.Tensor]
+    why_not: Callable[..., str | None] = _no_objection
+    why_not_automatic: Callable[..., str | None] = _no_objection
+    priority: int = 0
+
+
+class Operator:
+    """A named operator and its backends; calling it runs the chosen one."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.environment = f"MDG_{name.upper()}"
+        self._from_environment = os.environ.get(self.environment) or None
+        self._from_config: str | None = None
+        self._backends: tuple[Backend, ...] = ()
+        self._announced: set[str] = set()
+
+    def __call__(self, *inputs: Any, backend: str | None = None) -> torch.Tensor:
+        return self.choose(*inputs, backend=backend).function(*inputs)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(backend.name for backend in self._backends)
+
+    def register(self, backend: Backend) -> None:
+        if backend.name in (AUTO, *self.names):
+            raise UserError(f"{self.name}: got a second backend '{backend.name}'; expected a new name; choose another.")
+        self._backends = tuple(sorted((*self._backends, backend), key=lambda b: -b.priority))
+
+    def set_backend(self, name: str | None) -> None:
+        if name is not None and name != AUTO:
+            self._find(name, "set_backend")
+        self._from_config = name
+
+    def choose(self, *inputs: Any, backend: str | None = None) -> Backend:
+        """The backend that would run on these inputs. Raises UserError where a backend asked for by name cannot."""
+        name, source = self._wanted(backend)
+        if name == AUTO:
+            return self._choose_automatically(*inputs)
+        chosen = self._find(name, source)
+        reason = chosen.why_not(*inputs)
+        if reason is not None:
+            raise UserError(
+                f"{self.name}: backend '{name}', asked for by {source}, cannot run: {reason}. "
+                f"Use '{AUTO}' or another of: {', '.join(self.names)}."
+            )
+        self._announce(name, f"asked for by {source}")
+        return chosen
+
+    def report(self, *inputs: Any) -> dict[str, str | None]:
+        """Every backend with the reason against it on these inputs; None where the automatic choice may take it."""
+        return {b.name: b.why_not(*inputs) or b.why_not_automatic(*inputs) for b in self._backends}
+
+    def _wanted(self, from_call: str | None) -> tuple[str, str]:
+        if from_call is not None:
+            return from_call, "the argument backend="
+        if self._from_config is not None:
+            return self._from_config, "set_backend"
+        if self._from_environment is not None:
+            return self._from_environment, f"the environment variable {self.environment}"
+        return AUTO, "default"
+
+    def _find(self, name: str, source: str) -> Backend:
+        for backend in self._backends:
+            if backend.name == name:
+                return backend
+        known = (AUTO, *self.names)
+        raise UserError(
+            f"{self.name}: got backend '{name}' from {source}; expected one of: {', '.join(known)}."
+            f"{nearest(name, known)}"
+        )
+
+    def _choose_automatically(self, *inputs: Any) -> Backend:
+        refused = []
+        for backend in self._backends:
+            reason = backend.why_not(*inputs) or backend.why_not_automatic(*inputs)
+            if reason is None:
+                self._announce(backend.name, "; ".join(refused) or "first choice")
+                return backend
+            refused.append(f"not {backend.name}: {reason}")
+        raise UserError(f"{self.name}: no backend can run these inputs ({'; '.join(refused)}).")
+
+    def _announce(self, name: str, why: str) -> None:
+        # Logging inside a traced function would break the graph.
+        if torch.compiler.is_compiling() or name in self._announced:
+            return
+        self._announced.add(name)
+        logger.info("%s runs on backend '%s' (%s)", self.name, name, why)
+
+
+def add_operator(name: str, *backends: Backend) -> Operator:
+    operator = OPERATORS[name] = Operator(name)
+    for backend in backends:
+        operator.register(backend)
+    return operator
+
+
+def get_operator(name: str) -> Operator:
+    if name not in OPERATORS:
+        known = ", ".join(OPERATORS)
+        raise UserError(f"got operator '{name}'; expected one of: {known}.{nearest(name, OPERATORS)}")
+    return OPERATORS[name]
+
+
+def set_backend(operator: str, backend: str | None) -> None:
+    """Choose the backend of ``operator`` for this process.
+
+    ``"auto"`` asks for the automatic choice even where the environment variable names a backend; ``None`` withdraws an
+    earlier call. Raises UserError for an unknown operator or backend; whether the backend can run is known at the call.
+    """
+    get_operator(operator).set_backend(backend)
+
+
+def available_backends(operator: str) -> tuple[str, ...]:
+    """Names registered for ``operator``, in the order in which the automatic choice asks them."""
+    return get_operator(operator).names
+
+
+def register_backend(
+    operator: str,
+    name: str,
+    function: Callable[..., torch.Tensor],
+    *,
+    why_not: Callable[..., str | None] = _no_objection,
+    priority: int = 0,
+) -> None:
+    """Add a backend from outside the package.
+
+    ``function`` and ``why_not`` take the checked inputs of the operator by position; the modules
+    ``mdg.ops.neighborhood_attention`` and ``mdg.ops.selective_scan`` list them. Priorities of the built-in backends:
+    0 for the one that runs everywhere, 10 for an optional library. Raises UserError where the name is taken.
+    """
+    get_operator(operator).register(Backend(name, function, why_not, priority=priority))

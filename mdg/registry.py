@@ -1,0 +1,178 @@
+"""Registries: every part of a run is chosen by its ``type:`` in YAML and owns the schema of its own options.
+
+A component is a class and a pydantic model of its options, registered together::
+
+    class BlurOptions(Options):
+        p: float = Field(0.2, ge=0, le=1, description="Probability.")
+
+    @TRANSFORMS.register(BlurOptions)
+    class Blur:
+        def __init__(self, p: float): ...
+
+The constructor takes the options as keyword arguments of the same names, followed by whatever context the code that
+builds it passes (channel counts, for instance). A module listed under ``custom_imports`` can register more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar
+
+from mmengine.registry import Registry
+from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, ValidationError, create_model, model_validator
+from pydantic_core import PydanticCustomError, core_schema
+
+from mdg.errors import ConfigError, nearest
+
+T = TypeVar("T", bound=type)
+
+
+class Options(BaseModel):
+    """Base of all typed options: immutable, and a key that no field reads is an error that names the nearest one."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_unknown_keys(cls, values: Any) -> Any:
+        if isinstance(values, dict):
+            for key in values:
+                if key not in cls.model_fields:
+                    raise _unknown_key(key, values[key], cls.model_fields)
+        return values
+
+
+def _unknown_key(key: str, got: Any, known: Any) -> PydanticCustomError:
+    names = ", ".join(sorted(known)) or "(no options)"
+    context = {"key": str(key), "got": repr(got), "known": names, "hint": nearest(key, known)}
+    return PydanticCustomError("unknown_key", "unknown key; expected one of: {known}.{hint}", context)
+
+
+class ComponentOptions(Options):
+    """Options of a registered component; ``type`` is the registered name."""
+
+    type: str
+
+
+class ComponentRegistry(Registry):
+    """An mmengine registry whose entries carry the schema of their options.
+
+    Args:
+        name: What the entries are, as used in messages ("backbone").
+        package: Module imported before the first look-up, so that the entries shipped with mdg are registered.
+    """
+
+    def __init__(self, name: str, package: str):
+        super().__init__(name, scope="mdg", locations=[package])
+        self._options: dict[str, type[ComponentOptions]] = {}
+        self._presets: dict[str, dict[str, Any]] = {}
+
+    def register(self, options: type[Options] = Options, name: str | None = None) -> Callable[[T], T]:
+        """Class decorator: registers a component under its class name (or ``name``) with the schema of its options."""
+
+        def decorate(cls: T) -> T:
+            key = name or cls.__name__
+            self.register_module(name=key, module=cls)
+            self._options[key] = _with_type(options, key)
+            return cls
+
+        return decorate
+
+    def preset(self, name: str, **options: Any) -> None:
+        """Makes the plain string ``name`` a short form of ``options`` (``rgb_backbone: b2``)."""
+        self._presets[name] = options
+
+    def names(self) -> list[str]:
+        """Registered types, sorted."""
+        self.import_from_location()
+        return sorted(self._options)
+
+    def options_of(self, type_name: str) -> type[ComponentOptions]:
+        """The options model of a registered type; raises ConfigError naming the known types otherwise."""
+        if type_name not in self.names():
+            raise ConfigError(
+                f"unknown {self.name} type '{type_name}'; known: {', '.join(self.names())}."
+                f"{nearest(type_name, self.names())}"
+            )
+        return self._options[type_name]
+
+    def parse(self, value: Any) -> ComponentOptions:
+        """Typed options from a preset name, a type name or a mapping with a ``type`` key.
+
+        Raises:
+            ConfigError: Unknown type. pydantic.ValidationError: options that do not fit the type's schema.
+        """
+        self.import_from_location()
+        if isinstance(value, ComponentOptions):
+            return value
+        if isinstance(value, str):
+            value = self._presets.get(value, {"type": value})
+        if not isinstance(value, dict) or not isinstance(value.get("type"), str):
+            raise ConfigError(
+                f"expected a {self.name}: a mapping with a `type:` out of {', '.join(self.names())}"
+                + (f", or one of the short names {', '.join(self._presets)}" if self._presets else "")
+            )
+        return self.options_of(value["type"]).model_validate(value)
+
+    def create(self, options: Any, **context: Any) -> Any:
+        """Builds a component from its options (anything :meth:`parse` takes) and the caller's context."""
+        options = self.parse(options)
+        arguments = {name: getattr(options, name) for name in type(options).model_fields if name != "type"}
+        return self.get(options.type)(**arguments, **context)
+
+
+def _with_type(options: type[Options], key: str) -> type[ComponentOptions]:
+    # `type` is a plain string for pydantic (the registry has checked it); the JSON schema pins it with `const`.
+    bases = (ComponentOptions,) if options is Options else (ComponentOptions, options)
+    return create_model(
+        options.__name__, __base__=bases, __doc__=options.__doc__, __module__=options.__module__, type=(str, key)
+    )
+
+
+class _ComponentField:
+    """pydantic glue of :func:`component`: validation by the registry, JSON schema as the union of its entries."""
+
+    def __init__(self, registry: ComponentRegistry):
+        self.registry = registry
+
+    def _validate(self, value: Any) -> ComponentOptions:
+        try:
+            return self.registry.parse(value)
+        except ValidationError as error:
+            # Nested errors would lose their place; the loader unfolds them below the key of this component.
+            raise PydanticCustomError("component", "invalid options", {"errors": error.errors()}) from None
+        except ConfigError as error:
+            raise PydanticCustomError("component_type", "{message}", {"message": str(error)}) from None
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
+        dump = core_schema.plain_serializer_function_ser_schema(lambda options: options.model_dump(mode="json"))
+        return core_schema.no_info_plain_validator_function(self._validate, serialization=dump)
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        choices: list[dict[str, Any]] = []
+        for name in self.registry.names():
+            options = self.registry.options_of(name)
+            reference = handler(options.__pydantic_core_schema__)
+            target = handler.resolve_ref_schema(reference)
+            target["properties"]["type"] = {"const": name, "type": "string"}
+            target["required"] = sorted({*target.get("required", []), "type"})
+            choices.append(reference)
+        short = [*self.registry._presets, *self.registry.names()]
+        return {"anyOf": [{"enum": short, "type": "string"}, *choices]}
+
+
+def component(registry: ComponentRegistry) -> Any:
+    """Annotation of a pydantic field that holds one component of ``registry``."""
+    return Annotated[ComponentOptions, _ComponentField(registry)]
+
+
+MODELS = ComponentRegistry("model", "mdg.models")
+BACKBONES = ComponentRegistry("backbone", "mdg.models.backbones")
+INTERACTIONS = ComponentRegistry("interaction", "mdg.models.interaction")
+FUSIONS = ComponentRegistry("fusion", "mdg.models.interaction")
+DECODERS = ComponentRegistry("decoder", "mdg.models.decoders")
+LOSSES = ComponentRegistry("loss", "mdg.losses")
+DATASETS = ComponentRegistry("data set", "mdg.data")
+TRANSFORMS = ComponentRegistry("transform", "mdg.data")
+OPTIMIZERS = ComponentRegistry("optimizer", "mdg.engine.optim")
+SCHEDULES = ComponentRegistry("schedule", "mdg.engine.optim")

@@ -1,0 +1,68 @@
+"""What a result depends on besides its configuration: versions, machine, code."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import mdg
+
+PACKAGES = ("torch", "torchvision", "timm", "mmengine", "numpy", "opencv-python", "pydantic", "natten", "mamba-ssm")
+
+
+def describe_environment() -> dict[str, Any]:
+    """Versions of Python and the packages, processor, GPUs, and the commit of the code, as plain values."""
+    return {
+        "mdg": mdg.__version__,
+        "code": code_version(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": processor(),
+        "cpu_threads": torch.get_num_threads(),
+        "packages": {name: package_version(name) for name in PACKAGES},
+        "cuda": torch.version.cuda,
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+        if torch.cuda.is_available()
+        else [],
+        "command": " ".join(sys.argv),
+    }
+
+
+def package_version(name: str) -> str | None:
+    """Installed version of a distribution, or None."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def processor() -> str:
+    """Name of the processor as people know it."""
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return f"{line.partition(':')[2].strip()} x {os.cpu_count()}"
+    return f"{platform.processor() or platform.machine()} x {os.cpu_count()}"
+
+
+def code_version() -> str:
+    """Commit of the source tree, marked where it has uncommitted changes; "unknown" outside a git checkout."""
+    root = Path(mdg.__file__).parent.parent
+    try:
+        commit = _git(root, "rev-parse", "HEAD")
+        return commit + ("+changes" if _git(root, "status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+
+
+def _git(root: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True, timeout=10)
+    return done.stdout.strip()

@@ -1,0 +1,45 @@
+"""Log lines on the terminal and in the run's ``train.log``."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.highlighter import NullHighlighter
+from rich.logging import RichHandler
+
+console = Console(soft_wrap=True)
+
+
+def setup_logging(main: bool = True) -> None:
+    """Sends the ``mdg`` loggers to the terminal; processes other than the main one only report warnings."""
+    root = logging.getLogger("mdg")
+    root.setLevel(logging.INFO)
+    root.propagate = False
+    root.handlers = [_terminal_handler()]
+    root.handlers[0].setLevel(logging.INFO if main else logging.ERROR)
+
+
+def _terminal_handler() -> logging.Handler:
+    if console.is_terminal:  # keeps lines above the progress bar
+        return RichHandler(console=console, show_path=False, show_level=False, log_time_format="[%H:%M:%S]",
+                           highlighter=NullHighlighter())
+    handler = logging.StreamHandler(sys.stdout)  # a file or a pipe: one record, one line
+    handler.setFormatter(logging.Formatter("[%(asctime)s] %(message)s", datefmt="%H:%M:%S"))
+    return handler
+
+
+def log_to_file(file: Path) -> logging.Handler:
+    """Appends the ``mdg`` loggers to a file as well; remove the handler with :func:`stop_log_to_file`."""
+    handler = logging.FileHandler(file, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s"))
+    logging.getLogger("mdg").addHandler(handler)
+    return handler
+
+
+def stop_log_to_file(handler: logging.Handler) -> None:
+    """Closes a handler of :func:`log_to_file`."""
+    logging.getLogger("mdg").removeHandler(handler)
+    handler.close()

@@ -1,0 +1,89 @@
+"""Pictures a person can judge: colour-coded labels, overlays, and captioned panels.
+
+Legend: H W image, K classes; all pictures are uint8 RGB ``[H, W, 3]``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+IGNORED_COLOUR = (90, 90, 90)
+CAPTION_HEIGHT = 22
+
+
+def colorize(label_HW: np.ndarray, palette_K3: np.ndarray) -> np.ndarray:
+    """Class ids to their colours; ids beyond the palette (ignored pixels) are grey."""
+    table = np.empty((256, 3), np.uint8)
+    table[:] = IGNORED_COLOUR
+    table[: len(palette_K3)] = palette_K3
+    return table[label_HW]
+
+
+def overlay(image_HW3: np.ndarray, label_HW: np.ndarray, palette_K3: np.ndarray, opacity: float = 0.6) -> np.ndarray:
+    """The image with the classes other than 0 painted over it, each object outlined."""
+    colour = colorize(label_HW, palette_K3)
+    painted = (label_HW > 0)[..., None]
+    blended = np.where(painted, (1 - opacity) * image_HW3 + opacity * colour, image_HW3).astype(np.uint8)
+    edges = cv2.morphologyEx(label_HW, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) > 0
+    blended[edges & (label_HW > 0)] = 255
+    return blended
+
+
+def heatmap(values_HW: np.ndarray, low: float, high: float) -> np.ndarray:
+    """A map of numbers in false colours: dark blue at ``low``, yellow at ``high``."""
+    scaled = np.clip((values_HW.astype(np.float32) - low) / max(high - low, 1e-9), 0, 1)
+    return cv2.applyColorMap((255 * scaled).astype(np.uint8), cv2.COLORMAP_VIRIDIS)[..., ::-1]
+
+
+def grey(image_HW: np.ndarray) -> np.ndarray:
+    """A single-channel image as RGB."""
+    return np.repeat(image_HW[..., None], 3, axis=2)
+
+
+def panel(pictures: Sequence[tuple[str, np.ndarray]], height: int | None = None) -> np.ndarray:
+    """Captioned pictures side by side, scaled to one height (that of the first, at least 160 pixels)."""
+    height = height or max(160, pictures[0][1].shape[0])
+    return np.concatenate([_captioned(caption, picture, height) for caption, picture in pictures], axis=1)
+
+
+def _captioned(caption: str, picture: np.ndarray, height: int) -> np.ndarray:
+    width = max(1, round(picture.shape[1] * height / picture.shape[0]))
+    # Nearest keeps the colours of labels exact when small maps are enlarged.
+    interpolation = cv2.INTER_NEAREST if height >= picture.shape[0] else cv2.INTER_AREA
+    resized = cv2.resize(picture, (width, height), interpolation=interpolation)
+    bar = np.full((CAPTION_HEIGHT, width, 3), 255, np.uint8)
+    cv2.putText(bar, caption, (4, 15), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1, cv2.LINE_AA)
+    framed = np.concatenate([bar, resized], axis=0)
+    framed[:, -1] = 255
+    return framed
+
+
+def stack(panels: Sequence[np.ndarray]) -> np.ndarray:
+    """Panels below one another, padded with white to one width."""
+    width = max(p.shape[1] for p in panels)
+    return np.concatenate([np.pad(p, ((0, 0), (0, width - p.shape[1]), (0, 0)), constant_values=255) for p in panels])
+
+
+def legend(classes: Sequence[str], palette_K3: np.ndarray, width: int) -> np.ndarray:
+    """Colour and name of every class, in as many rows as ``width`` asks for."""
+    cell, row = 118, 22
+    columns = max(1, width // cell)
+    rows = -(-len(classes) // columns)
+    picture = np.full((rows * row, width, 3), 255, np.uint8)
+    for index, name in enumerate(classes):
+        x, y = (index % columns) * cell, (index // columns) * row
+        cv2.rectangle(picture, (x + 4, y + 4), (x + 18, y + 17), [int(c) for c in palette_K3[index]], -1)
+        cv2.rectangle(picture, (x + 4, y + 4), (x + 18, y + 17), (120, 120, 120), 1)
+        cv2.putText(picture, name, (x + 23, y + 16), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 1, cv2.LINE_AA)
+    return picture
+
+
+def save_picture(file: Path, picture_HW3: np.ndarray) -> None:
+    """Writes an RGB picture as PNG, making its folder."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if not cv2.imwrite(str(file), np.ascontiguousarray(picture_HW3[..., ::-1])):
+        raise OSError(f"cannot write {file}")

@@ -1,0 +1,37 @@
+"""Package metadata; `pip install -e .` installs the package `mdg`, `requirements.txt` pins the tested set."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+?)"', (ROOT / "mdg/__init__.py").read_text(encoding="utf-8")).group(1)
+
+setup(
+    name="mdg",
+    version=VERSION,
+    description="Modality Divergence-aware Dynamic Gating for RGB-Thermal semantic segmentation",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    packages=find_packages(include=["mdg", "mdg.*"]),
+    python_requires=">=3.10",
+    install_requires=[
+        "torch>=2.11,<2.16",
+        "torchvision>=0.26,<0.31",
+        "timm>=1.0.20",
+        "mmengine>=0.10.5",
+        "numpy>=1.26,<3",
+        "opencv-python>=4.10",
+        "tensorboard>=2.17",
+        "pydantic>=2.10,<3",
+        "PyYAML>=6.0",
+        "rich>=13.7",
+    ],
+    extras_require={
+        # Source packages that need the installed torch at build time: pip install --no-build-isolation "mdg[natten]"
+        "natten": ["natten==0.21.7"],
+        "mamba": ["mamba-ssm>=2.3"],
+        "dev": ["pytest>=8", "ruff>=0.8", "scikit-learn>=1.5", "jsonschema>=4.21"],
+    },
+)

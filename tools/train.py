@@ -1,0 +1,35 @@
+#!/usr/bin/env python
+"""Trains a configuration, or resumes a run. Several processes: bash tools/train_ddp.sh."""
+
+from __future__ import annotations
+
+import argparse
+
+from mdg.errors import ConfigError
+from mdg.utils.cli import add_opts, run_tool
+
+
+def parse() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="train", description=__doc__)
+    parser.add_argument("config", nargs="?", help="YAML under configs/; with --resume the run's own by default")
+    parser.add_argument("--config", dest="config_option", metavar="CONFIG", help="the same, spelt as an option")
+    parser.add_argument("--resume", metavar="RUN_DIR", help="continue this run exactly where it stopped")
+    parser.add_argument("--run-dir", metavar="DIR", help="keep the run here instead of exp/NAME/TIME; must be empty")
+    add_opts(parser)
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
+    config = args.config or args.config_option
+    if config is None and args.resume is None:
+        raise ConfigError("name a configuration, for instance configs/demo.yaml, or a run to continue with --resume")
+    if args.resume is not None and args.run_dir is not None:
+        raise ConfigError("--resume continues in the run's own folder; leave --run-dir out")
+
+    from mdg.engine import train  # after the arguments are known to be good: torch takes seconds
+
+    train(config, args.opts, resume=args.resume, run_dir=args.run_dir)
+
+
+if __name__ == "__main__":
+    run_tool(main, parse())
