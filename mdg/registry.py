@@ -15,12 +15,20 @@ builds it passes (channel counts, for instance). A module listed under ``custom_
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any, TypeVar
 
 from mmengine.registry import Registry
-from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, ValidationError, create_model, model_validator
-from pydantic_core import PydanticCustomError, core_schema
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    GetJsonSchemaHandler,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    create_model,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError, core_schema
 
 from mdg.errors import ConfigError, nearest
 
@@ -32,20 +40,28 @@ class Options(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=())
 
-    @model_validator(mode="before")
+    @model_validator(mode="wrap")
     @classmethod
-    def _name_unknown_keys(cls, values: Any) -> Any:
-        if isinstance(values, dict):
-            for key in values:
-                if key not in cls.model_fields:
-                    raise _unknown_key(key, values[key], cls.model_fields)
-        return values
+    def _name_unknown_keys(cls, values: Any, handler: ModelWrapValidatorHandler[Options]) -> Options:
+        unknown = [key for key in values if key not in cls.model_fields] if isinstance(values, dict) else []
+        if not unknown:
+            return handler(values)
+        errors = [_unknown_key(key, values[key], cls.model_fields) for key in unknown]
+        try:
+            handler({key: value for key, value in values.items() if key not in unknown})
+        except ValidationError as error:  # the other mistakes are reported beside these
+            errors += [_line_error(**item) for item in error.errors(include_url=False)]
+        raise ValidationError.from_exception_data(cls.__name__, errors)
 
 
-def _unknown_key(key: str, got: Any, known: Any) -> PydanticCustomError:
-    names = ", ".join(sorted(known)) or "(no options)"
-    context = {"key": str(key), "got": repr(got), "known": names, "hint": nearest(key, known)}
-    return PydanticCustomError("unknown_key", "unknown key; expected one of: {known}.{hint}", context)
+def _unknown_key(key: Any, got: Any, known: Iterable[str]) -> InitErrorDetails:
+    message = f"expected one of: {', '.join(sorted(known)) or '(no options)'}.{nearest(key, known)}"
+    return _line_error("unknown_key", (str(key),), message, got)
+
+
+def _line_error(type: str, loc: tuple, msg: str, input: Any, ctx: dict[str, Any] | None = None) -> InitErrorDetails:
+    error = PydanticCustomError(type, "{message}", {**(ctx or {}), "message": msg})
+    return InitErrorDetails(type=error, loc=loc, input=input)
 
 
 class ComponentOptions(Options):
@@ -87,12 +103,20 @@ class ComponentRegistry(Registry):
         self.import_from_location()
         return sorted(self._options)
 
+    def short_names(self) -> list[str]:
+        """Plain strings that :meth:`parse` takes: presets, and types without a required option."""
+        self.import_from_location()
+        bare = [
+            name for name in self.names() if not any(f.is_required() for f in self._options[name].model_fields.values())
+        ]
+        return [*self._presets, *bare]
+
     def options_of(self, type_name: str) -> type[ComponentOptions]:
         """The options model of a registered type; raises ConfigError naming the known types otherwise."""
         if type_name not in self.names():
+            known = [*self._presets, *self.names()]
             raise ConfigError(
-                f"unknown {self.name} type '{type_name}'; known: {', '.join(self.names())}."
-                f"{nearest(type_name, self.names())}"
+                f"unknown {self.name} '{type_name}'; known: {', '.join(known)}.{nearest(type_name, known)}"
             )
         return self._options[type_name]
 
@@ -157,8 +181,8 @@ class _ComponentField:
             target["properties"]["type"] = {"const": name, "type": "string"}
             target["required"] = sorted({*target.get("required", []), "type"})
             choices.append(reference)
-        short = [*self.registry._presets, *self.registry.names()]
-        return {"anyOf": [{"enum": short, "type": "string"}, *choices]}
+        short = self.registry.short_names()
+        return {"anyOf": [*([{"enum": short, "type": "string"}] if short else []), *choices]}
 
 
 def component(registry: ComponentRegistry) -> Any:

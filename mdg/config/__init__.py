@@ -1,6 +1,7 @@
 """Configuration: YAML with ``_base_`` inheritance and ``--opts`` overrides into typed, validated objects."""
 
+from mdg.config.json_schema import json_schema
 from mdg.config.load import dump_yaml, load_config, parse_config
 from mdg.config.schema import RunConfig
 
-__all__ = ["RunConfig", "dump_yaml", "load_config", "parse_config"]
+__all__ = ["RunConfig", "dump_yaml", "json_schema", "load_config", "parse_config"]

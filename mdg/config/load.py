@@ -70,11 +70,11 @@ def _import_custom(tree: ConfigTree) -> None:
     for index, module in enumerate(modules):
         try:
             importlib.import_module(str(module))
-        except ImportError as error:
+        except Exception as error:  # whatever the user's module raises while it is imported
             where = tree.origin(("custom_imports", str(index)))
             raise ConfigError(
-                f"{where}: custom_imports: cannot import '{module}' ({error}). It must be importable "
-                "from here: install it, or run from the folder that holds it."
+                f"{where}: custom_imports: cannot import '{module}' ({type(error).__name__}: {error}). It must "
+                "be importable from here: install it, or add the folder that holds it to PYTHONPATH."
             ) from None
 
 
@@ -83,22 +83,21 @@ def _unfold(errors: Iterable[Any], prefix: tuple[str, ...]) -> Iterable[tuple[tu
         path = (*prefix, *map(str, error["loc"]))
         if error["type"] == "component":
             yield from _unfold(error["ctx"]["errors"], path)
-        elif error["type"] == "unknown_key":
-            yield (*path, error["ctx"]["key"]), error
         else:
             yield path, error
 
 
 def _describe(tree: ConfigTree, path: tuple[str, ...], error: Any) -> str:
-    context = error.get("ctx", {})
-    got = context.get("got", repr(error["input"]))
+    got = repr(error["input"])
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "missing":
         found, message = "missing", "set this key"
     elif error["type"] == "unknown_key":
-        found, message = "unknown key", message.removeprefix("unknown key; ")
+        found = "unknown key"
     else:
         found = f"got {got if len(got) <= 80 else got[:77] + '...'}"
         message = message.replace("Input should be ", "expected ")
     where = tree.origin(path)
-    return f"{where + ': ' if where else ''}{'.'.join(path) or 'configuration'}: {found}; {message}"
+    if not path:  # a rule about several keys; the message names them
+        return message
+    return f"{where + ': ' if where else ''}{'.'.join(path)}: {found}; {message}"

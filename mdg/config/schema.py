@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from mdg.data.pipeline import PipelineConfig
+from mdg.errors import nearest
 from mdg.registry import DATASETS, LOSSES, MODELS, OPTIMIZERS, SCHEDULES, Options, component
 
 
@@ -36,8 +37,6 @@ class TrainConfig(Options):
     """Stop cleanly after this epoch, to be resumed later (the schedule still spans all epochs)."""
     max_steps: int | None = Field(None, ge=1)
     """Stop after this many optimizer steps, whatever `epochs` says (the schedule still spans all epochs)."""
-    limit_images: int | None = Field(None, ge=1)
-    """Train on the first N images only, for overfitting checks."""
 
 
 class EvalConfig(Options):
@@ -82,15 +81,15 @@ class OpsConfig(Options):
     selective_scan: str = "auto"
     """`auto`, `torch` (plain PyTorch), `mamba_ssm` or the name of a registered backend."""
 
-    @model_validator(mode="after")
-    def _check_names(self) -> OpsConfig:
+    @field_validator("neighborhood_attention", "selective_scan")
+    @classmethod
+    def _check_name(cls, name: str, info: ValidationInfo) -> str:
         from mdg.ops import available_backends  # torch is needed only once a whole run is described
 
-        for operator in ("neighborhood_attention", "selective_scan"):
-            known, name = ["auto", *available_backends(operator)], getattr(self, operator)
-            if name not in known:
-                raise ValueError(f"{operator}: unknown backend '{name}'; expected one of {', '.join(known)}")
-        return self
+        known = ["auto", *available_backends(info.field_name)]
+        if name not in known:
+            raise ValueError(f"unknown backend; expected one of {', '.join(known)}.{nearest(name, known)}")
+        return name
 
 
 class RunConfig(Options):
@@ -141,7 +140,7 @@ class RunConfig(Options):
     @model_validator(mode="after")
     def _check_pairs(self) -> RunConfig:
         split = self.eval.selection
-        if split != "last" and getattr(self.data, f"{split}_split") is None:
+        if split != "last" and getattr(self.data, f"{split}_split", None) is None:
             raise ValueError(
                 f"eval.selection is '{split}', but data.{split}_split is null: name a split, or set "
                 "eval.selection: last"

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+from pydantic import Field
 from torch.utils.data import Dataset
 
 from mdg.errors import DataError
@@ -29,6 +30,8 @@ class DatasetOptions(Options):
     """Split that selects the best checkpoint."""
     test_split: str | None = "test"
     """Split to report."""
+    limit: int | None = Field(None, ge=1)
+    """Use only the first N frames of every split, for quick and for overfitting checks; results say the count."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ class RGBTDataset(Dataset, ABC):
     Args:
         role: ``train``, ``val`` or ``test``: what this split is used for.
         train_split, val_split, test_split: Name of the split in each role; None where there is none.
+        limit: Number of leading frames to use; None uses all.
 
     Attributes:
         split: The role. ``split_name`` is the name of the split that plays it.
@@ -75,6 +79,7 @@ class RGBTDataset(Dataset, ABC):
         train_split: str | None = "train",
         val_split: str | None = "val",
         test_split: str | None = "test",
+        limit: int | None = None,
     ):
         assert role in ROLES, role
         split_name = dict(zip(ROLES, (train_split, val_split, test_split), strict=True))[role]
@@ -84,7 +89,7 @@ class RGBTDataset(Dataset, ABC):
                 f"with --opts data.{role}_split=NAME, or run without it (training without validation: "
                 "--opts eval.selection=last)"
             )
-        self.split = role
+        self.split, self.limit = role, limit
         self.split_name: str = split_name
         self.names: list[str] = []
 

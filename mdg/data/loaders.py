@@ -38,7 +38,6 @@ class TrainLoader:
         workers: Loader processes; 0 reads in this one.
         prefetch: Batches each loader process holds ready.
         rank, world_size: This process and the number of processes that train together.
-        limit: Use the first ``limit`` images of the split only.
     """
 
     def __init__(
@@ -52,10 +51,9 @@ class TrainLoader:
         prefetch: int,
         rank: int = 0,
         world_size: int = 1,
-        limit: int | None = None,
     ):
         assert 0 <= rank < world_size, (rank, world_size)
-        self.images = min(len(dataset), limit or len(dataset))
+        self.images = len(dataset)
         self.batch_size, self.seed, self.rank, self.world_size = batch_size, seed, rank, world_size
         self._plan = _Plan()
         samples = TrainSamples(dataset, transforms, seed)

@@ -7,7 +7,7 @@ IROS 2017. Score: mean IoU over all nine classes, `unlabeled` included.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -57,7 +57,7 @@ class MFNet(RGBTDataset):
         root: Folder of the data set.
         layout: ``packed``, ``folders`` or ``auto``.
         role: ``train``, ``val`` or ``test``.
-        **splits: ``train_split``, ``val_split``, ``test_split``.
+        **common: ``train_split``, ``val_split``, ``test_split``, ``limit``.
 
     Raises:
         DataError: Missing root, folders or split file; an empty split or duplicate names; frames without all files.
@@ -67,11 +67,11 @@ class MFNet(RGBTDataset):
     classes = CLASSES
     palette_K3 = PALETTE_K3
 
-    def __init__(self, root: str | Path, layout: str = "auto", *, role: str, **splits: str | None):
-        super().__init__(role, **splits)
+    def __init__(self, root: str | Path, layout: str = "auto", *, role: str, **common: Any):
+        super().__init__(role, **common)
         self.root = Path(root).expanduser()
         self._folders = _open_root(self.root, layout)
-        self.names = read_split(self.root, self.split_name)
+        self.names = read_split(self.root, self.split_name)[: self.limit]
         listings = {
             key: list_folder(folder, (".png",) if key == "labels" else IMAGE_SUFFIXES)
             for key, folder in self._folders.items()

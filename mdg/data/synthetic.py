@@ -6,7 +6,7 @@ loader processes.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -53,7 +53,7 @@ class Synthetic(RGBTDataset):
         seed: Seed of the world.
         train_images, val_images, test_images: Scenes per split.
         role: ``train``, ``val`` or ``test``.
-        **splits: ``train_split``, ``val_split``, ``test_split``, each out of ``train``, ``val``, ``test``.
+        **common: ``limit``, and ``train_split``, ``val_split``, ``test_split``, each out of ``train``, ``val``, ``test``.
 
     Raises:
         DataError: A split by another name.
@@ -73,15 +73,15 @@ class Synthetic(RGBTDataset):
         test_images: int = 16,
         *,
         role: str,
-        **splits: str | None,
+        **common: Any,
     ):
-        super().__init__(role, **splits)
+        super().__init__(role, **common)
         counts = {"train": train_images, "val": val_images, "test": test_images}
         if self.split_name not in counts:
             raise DataError(f"data.{role}_split: got '{self.split_name}', expected one of {', '.join(counts)}")
         self.height, self.width, self.seed = height, width, seed
         self._first = RANGES[self.split_name][0]
-        scenes = range(self._first, self._first + counts[self.split_name])
+        scenes = range(self._first, self._first + counts[self.split_name])[: self.limit]
         self.names = [f"{scene:05d}{'N' if scene % 2 else 'D'}" for scene in scenes]
 
     def read(self, index: int) -> Frame:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 import mdg
@@ -65,14 +66,14 @@ def evaluate(
     """
     if split not in SPLITS:
         raise ConfigError(f"--split {split}: expected one of {', '.join(SPLITS)}")
-    checkpoint = _find_checkpoint(checkpoint, opts)
+    checkpoint = find_checkpoint(checkpoint, opts)
     state = load_checkpoint(checkpoint)
-    run_config = load_config(config, opts) if config is not None else _config_inside(state, checkpoint, opts)
+    run_config = load_config(config, opts) if config is not None else config_inside(state, checkpoint, opts)
     with distributed(run_config.device, run_config.threads) as world:
         setup_logging(world.main)
         apply_runtime(run_config)
         dataset = build_dataset(run_config.data, split)
-        model = _load_model(state, run_config, dataset, checkpoint, world)
+        model = load_model(state, run_config, dataset.classes, checkpoint, world.device)
         loader = make_eval_loader(run_config, dataset, world)
         logger.info("%s on %s %s: %d images", checkpoint, dataset.dataset_name, split, len(dataset))
         evaluation = evaluate_model(model, loader, dataset, run_config, world, _progress_lines(loader, world))
@@ -86,7 +87,8 @@ def evaluate(
     return result
 
 
-def _find_checkpoint(checkpoint: str | Path | None, opts: Sequence[str]) -> Path:
+def find_checkpoint(checkpoint: str | Path | None, opts: Sequence[str]) -> Path:
+    """The file named, or the best (else the last) checkpoint of the newest run under ``exp_dir``."""
     if checkpoint is not None:
         return Path(checkpoint)
     exp_dir = next((opt.partition("=")[2] for opt in reversed(opts) if opt.startswith("exp_dir=")), "exp")
@@ -94,13 +96,17 @@ def _find_checkpoint(checkpoint: str | Path | None, opts: Sequence[str]) -> Path
     return run.best if run.best.is_file() else run.last
 
 
-def _config_inside(state: dict[str, Any], checkpoint: Path, opts: Sequence[str]) -> RunConfig:
+def config_inside(state: dict[str, Any], checkpoint: Path, opts: Sequence[str]) -> RunConfig:
+    """The configuration a checkpoint was trained with, under ``opts``.
+
+    Raises:
+        ConfigError: It names modules to import, or an override does not fit.
+    """
     tree = parse_yaml(state["config"], f"configuration inside {checkpoint}")
     if tree.values.get("custom_imports"):
         raise ConfigError(
-            f"{checkpoint}: its configuration imports {', '.join(tree.values['custom_imports'])}. A "
-            "checkpoint must not decide what code runs: if you trust it, name its configuration with "
-            "--config (config.yaml in the run directory)"
+            f"{checkpoint}: its configuration imports {', '.join(tree.values['custom_imports'])}. A checkpoint must not "
+            "decide what code runs: if you trust it, name its configuration with --config (config.yaml of its run)"
         )
     for override in opts:
         tree = apply_override(tree, override)
@@ -114,20 +120,25 @@ def _selection(state: dict[str, Any], checkpoint: Path) -> str:
     return parse_yaml(state["config"], str(checkpoint)).values["eval"]["selection"]
 
 
-def _load_model(
-    state: dict[str, Any], config: RunConfig, dataset: RGBTDataset, checkpoint: Path, world: World
+def load_model(
+    state: dict[str, Any], config: RunConfig, classes: Sequence[str], checkpoint: Path, device: torch.device
 ) -> nn.Module:
-    if len(state["classes"]) != len(dataset.classes):
+    """The network of a checkpoint on ``device``, with the moving average of its weights where it holds one.
+
+    Raises:
+        WeightsError: Another number of classes, or tensors that do not fit.
+    """
+    if len(state["classes"]) != len(classes):
         raise WeightsError(
-            f"{checkpoint}: trained for {len(state['classes'])} classes ({', '.join(state['classes'])}), "
-            f"the data set {dataset.dataset_name} has {len(dataset.classes)}"
+            f"{checkpoint}: trained for {len(state['classes'])} classes ({', '.join(state['classes'])}), the data set "
+            f"has {len(classes)} ({', '.join(classes)})"
         )
-    model = build_model(config.model, len(dataset.classes), load_pretrained=False)
+    model = build_model(config.model, len(classes), load_pretrained=False)
     weights = state["model"]
     if state.get("ema") is not None:  # `last.pt` holds both; the moving average is what is scored
         weights = {name.removeprefix("module."): value for name, value in state["ema"].items() if name != "n_averaged"}
     load_weights(model, weights, checkpoint)
-    model.to(world.device)
+    model.to(device)
     if config.train.compile:
         model.compile()
     return model

@@ -69,7 +69,6 @@ class Trainer:
             prefetch=config.pipeline.prefetch,
             rank=world.rank,
             world_size=world.size,
-            limit=config.train.limit_images,
         )
         self.eval_set = self.eval_loader = None
         if config.eval.selection != "last":

@@ -125,6 +125,10 @@ class MultiScaleHead(nn.Module):
         self.norm = nn.BatchNorm2d(width)
         self.dropout = nn.Dropout2d(dropout)
         self.classifier = nn.Conv2d(width, num_classes, 1)
+        # The general fan-out rule would start with logits of several units, sure of wrong classes.
+        self.classifier._own_init = True
+        nn.init.normal_(self.classifier.weight, std=0.01)
+        nn.init.zeros_(self.classifier.bias)
 
     def forward(self, maps_BHWE: Sequence[Tensor]) -> Tensor:
         """``[B, H_s, W_s, E]`` for every scale, the finest first -> logits ``[B, K, H_1, W_1]``."""

@@ -24,8 +24,13 @@ def setup_logging(main: bool = True) -> None:
 
 def _terminal_handler() -> logging.Handler:
     if console.is_terminal:  # keeps lines above the progress bar
-        return RichHandler(console=console, show_path=False, show_level=False, log_time_format="[%H:%M:%S]",
-                           highlighter=NullHighlighter())
+        return RichHandler(
+            console=console,
+            show_path=False,
+            show_level=False,
+            log_time_format="[%H:%M:%S]",
+            highlighter=NullHighlighter(),
+        )
     handler = logging.StreamHandler(sys.stdout)  # a file or a pipe: one record, one line
     handler.setFormatter(logging.Formatter("[%(asctime)s] %(message)s", datefmt="%H:%M:%S"))
     return handler

@@ -80,3 +80,10 @@ def test_errors():
 def test_options_are_checked(option):
     with pytest.raises(ValueError):
         DATASETS.parse({**OPTIONS, **option})
+
+
+@pytest.mark.parametrize(("limit", "count"), [(3, 3), (99, 8), (None, 8)])
+def test_limit_keeps_the_first_frames(limit, count):
+    whole = build_dataset({"type": "Synthetic", "val_images": 8}, "val")
+    part = build_dataset({"type": "Synthetic", "val_images": 8, "limit": limit}, "val")
+    assert part.names == whole.names[:count]

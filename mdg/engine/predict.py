@@ -1,0 +1,142 @@
+"""Masks for images without labels: what ``tools/infer_mm.py`` calls.
+
+Legend: H W image size, K classes.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import nn
+
+from mdg.config import load_config
+from mdg.config.schema import RunConfig
+from mdg.data.files import list_folder
+from mdg.data.images import check_same_size, read_grey, read_rgb, read_rgb_thermal
+from mdg.engine.checkpoint import load_checkpoint
+from mdg.engine.distributed import distributed
+from mdg.engine.evaluate import config_inside, find_checkpoint, load_model
+from mdg.engine.evaluator import make_autocast
+from mdg.engine.train import apply_runtime
+from mdg.errors import DataError
+from mdg.models.layers import resize_bilinear
+from mdg.utils import visualization as vis
+from mdg.utils.logging import console, setup_logging
+
+logger = logging.getLogger("mdg.infer")
+OUTPUTS = ("mask", "overlay")
+
+
+def predict(
+    rgb: str | Path,
+    thermal: str | Path | None = None,
+    checkpoint: str | Path | None = None,
+    config: str | Path | None = None,
+    *,
+    out_dir: str | Path = "predictions",
+    opts: Sequence[str] = (),
+) -> list[Path]:
+    """Segments image pairs and writes, per pair, ``NAME_mask.png`` (class ids) and ``NAME_overlay.png``.
+
+    Args:
+        rgb: An image or a folder of images; without ``thermal``, 4-channel PNGs as in MFNet.
+        thermal: The thermal image, or a folder with files of the same names.
+        checkpoint, config, opts: As for :func:`mdg.evaluate`.
+        out_dir: Folder for the outputs; existing files in it are never overwritten.
+
+    Returns:
+        The masks written.
+
+    Raises:
+        UserError: Missing or unpaired files, sizes that differ, outputs that exist, an unusable checkpoint.
+    """
+    out_dir = Path(out_dir)
+    pairs = find_pairs(Path(rgb), Path(thermal) if thermal is not None else None)
+    _refuse_to_overwrite(out_dir, pairs)
+    checkpoint = find_checkpoint(checkpoint, opts)
+    state = load_checkpoint(checkpoint)
+    run_config = load_config(config, opts) if config is not None else config_inside(state, checkpoint, opts)
+    palette_K3 = np.array(state["palette"], np.uint8)
+    with distributed(run_config.device, run_config.threads) as world:
+        setup_logging(world.main)
+        apply_runtime(run_config)
+        model = load_model(state, run_config, state["classes"], checkpoint, world.device).eval()
+        masks = []
+        for name, rgb_HW3, thermal_HW in read_pairs(pairs):
+            mask_HW = segment(model, rgb_HW3, thermal_HW, run_config, world.device)
+            masks.append(out_dir / f"{name}_mask.png")
+            out_dir.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(masks[-1]), mask_HW)
+            painted = vis.overlay(rgb_HW3, mask_HW, palette_K3)
+            key = vis.legend(state["classes"], palette_K3, painted.shape[1])
+            vis.save_picture(out_dir / f"{name}_overlay.png", vis.stack([painted, key]))
+    console.print(
+        f"{len(masks)} masks and overlays in {out_dir}; ids: "
+        + ", ".join(f"{k} {name}" for k, name in enumerate(state["classes"]))
+    )
+    return masks
+
+
+@torch.inference_mode()
+def segment(
+    model: nn.Module, rgb_HW3: np.ndarray, thermal_HW: np.ndarray, config: RunConfig, device: torch.device
+) -> np.ndarray:
+    """Class ids ``[H, W]`` uint8 of one uint8 pair, at the size of the pair."""
+    rgb_13HW = torch.from_numpy(np.ascontiguousarray(rgb_HW3)).permute(2, 0, 1)[None].to(device)
+    thermal_11HW = torch.from_numpy(np.ascontiguousarray(thermal_HW))[None, None].to(device)
+    if config.pipeline.eval_size is not None:
+        from mdg.data.geometry import resize_image
+
+        rgb_13HW, thermal_11HW = (resize_image(x, config.pipeline.eval_size) for x in (rgb_13HW, thermal_11HW))
+    with make_autocast(config, device):
+        logits = model(rgb_13HW, thermal_11HW).logits
+    return resize_bilinear(logits.float(), thermal_HW.shape).argmax(dim=1)[0].to(torch.uint8).cpu().numpy()
+
+
+def find_pairs(rgb: Path, thermal: Path | None) -> dict[str, tuple[Path, Path | None]]:
+    """Files by name: ``(rgb, thermal)``, or ``(4-channel image, None)`` where ``thermal`` is None.
+
+    Raises:
+        DataError: A path that does not exist, a file beside a folder, or names without a partner.
+    """
+    for path in (rgb, thermal):
+        if path is not None and not path.exists():
+            raise DataError(f"{path}: no such file or folder")
+    if thermal is not None and rgb.is_dir() != thermal.is_dir():
+        raise DataError(f"expected two files or two folders, got {rgb} and {thermal}")
+    if rgb.is_file():
+        return {rgb.stem: (rgb, thermal)}
+    images = list_folder(rgb)
+    if not images:
+        raise DataError(f"{rgb}: no images in this folder")
+    if thermal is None:
+        return {name: (file, None) for name, file in sorted(images.items())}
+    partners = list_folder(thermal)
+    lonely = sorted(images.keys() ^ partners.keys())
+    if lonely:
+        raise DataError(
+            f"{len(lonely)} images of {rgb} and {thermal} have no partner of the same name: {', '.join(lonely[:5])}"
+        )
+    return {name: (images[name], partners[name]) for name in sorted(images)}
+
+
+def read_pairs(pairs: dict[str, tuple[Path, Path | None]]) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Name, RGB ``[H, W, 3]`` and thermal ``[H, W]``, uint8; raises DataError naming a file that cannot be used."""
+    for name, (rgb, thermal) in pairs.items():
+        if thermal is None:
+            yield name, *read_rgb_thermal(rgb)
+            continue
+        rgb_HW3, thermal_HW = read_rgb(rgb), read_grey(thermal, "thermal image")
+        check_same_size({rgb: rgb_HW3, thermal: thermal_HW})
+        yield name, rgb_HW3, thermal_HW
+
+
+def _refuse_to_overwrite(out_dir: Path, names: dict[str, tuple[Path, Path | None]]) -> None:
+    existing = [f"{name}_{kind}.png" for name in names for kind in OUTPUTS if (out_dir / f"{name}_{kind}.png").exists()]
+    if existing:
+        raise DataError(f"{out_dir}: {existing[0]} exists and is not overwritten; name another folder with --out")

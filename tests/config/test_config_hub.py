@@ -1,0 +1,102 @@
+"""Every YAML that is shipped loads, builds, and agrees with the schema that editors complete from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+import torch
+import yaml
+
+from mdg.config import dump_yaml, json_schema, load_config
+from mdg.config.yaml_tree import read_yaml
+from mdg.data import build_transforms
+from mdg.losses import Objective
+from mdg.models import build_model
+
+ROOT = Path(__file__).resolve().parents[2]
+SCHEMA = ROOT / "docs" / "config.schema.json"
+FILES = sorted((ROOT / "configs").rglob("*.yaml"))
+RUNS = [file for file in FILES if "_base_" not in file.parts]
+MODELINE = "# yaml-language-server: $schema="
+
+
+def ids(file: Path) -> str:
+    return str(file.relative_to(ROOT / "configs"))
+
+
+@pytest.fixture(scope="module")
+def schema() -> dict:
+    return json.loads(SCHEMA.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def validator(schema) -> jsonschema.protocols.Validator:
+    kind = jsonschema.validators.validator_for(schema)
+    kind.check_schema(schema)
+    return kind(schema)
+
+
+def problems(validator, value) -> list[str]:
+    return [f"{'.'.join(map(str, error.absolute_path))}: {error.message}" for error in validator.iter_errors(value)]
+
+
+def test_there_is_something_to_test():
+    assert len(RUNS) >= 5 and len(FILES) > len(RUNS)
+
+
+@pytest.mark.parametrize("file", RUNS, ids=ids)
+def test_run_loads_and_builds(file):
+    config = load_config(file)
+    assert config.name == file.stem
+    assert len(build_transforms(config.pipeline.train)) == len(config.pipeline.train)
+    assert Objective(config, 9, 255).terms
+    with torch.device("meta"):
+        model = build_model(config.model, 9, load_pretrained=False)
+    assert sum(p.numel() for p in model.parameters()) > 1e6
+
+
+@pytest.mark.parametrize("file", RUNS, ids=ids)
+def test_dump_of_a_run_reads_back_equal(file, tmp_path):
+    config = load_config(file)
+    (tmp_path / "resolved.yaml").write_text(dump_yaml(config), encoding="utf-8")
+    assert load_config(tmp_path / "resolved.yaml") == config
+
+
+@pytest.mark.parametrize("file", FILES, ids=ids)
+def test_modeline_leads_to_the_schema(file):
+    first = file.read_text(encoding="utf-8").splitlines()[0]
+    assert first.startswith(MODELINE)
+    assert (file.parent / first.removeprefix(MODELINE)).resolve() == SCHEMA
+
+
+@pytest.mark.parametrize("file", RUNS, ids=ids)
+def test_resolved_run_fits_the_schema(file, validator):
+    assert problems(validator, yaml.safe_load(dump_yaml(load_config(file)))) == []
+
+
+@pytest.mark.parametrize("file", FILES, ids=ids)
+def test_file_as_written_has_only_keys_of_the_schema(file, validator):
+    """An editor sees the file alone; a red line under a file that runs would teach people to ignore red lines."""
+    assert problems(validator, read_yaml(file).values) == []
+
+
+def test_schema_refuses_what_the_loader_refuses(validator):
+    good = yaml.safe_load(dump_yaml(load_config(RUNS[0])))
+    for part, key, value in [
+        ("train", "epochs", 0),
+        ("train", "epoch", 3),
+        ("data", "hight", 3),
+        ("model", "rgb_backbone", "b9"),
+        ("model", "decoder", {"type": "Nothing"}),
+        ("optimizer", "lr", "fast"),
+    ]:
+        bad = {**good, part: {**good[part], key: value}}
+        assert problems(validator, bad), (part, key, value)
+    assert problems(validator, {**good, "sed": 1})
+
+
+def test_committed_schema_is_current(schema):
+    assert schema == json.loads(json.dumps(json_schema())), "regenerate docs/config.schema.json"
