@@ -53,7 +53,7 @@ class Synthetic(RGBTDataset):
         seed: Seed of the world.
         train_images, val_images, test_images: Scenes per split.
         role: ``train``, ``val`` or ``test``.
-        **common: ``limit``, and ``train_split``, ``val_split``, ``test_split``, each out of ``train``, ``val``, ``test``.
+        **common: ``limit``; ``train_split``, ``val_split`` and ``test_split``, each ``train``, ``val`` or ``test``.
 
     Raises:
         DataError: A split by another name.

@@ -105,8 +105,8 @@ def config_inside(state: dict[str, Any], checkpoint: Path, opts: Sequence[str]) 
     tree = parse_yaml(state["config"], f"configuration inside {checkpoint}")
     if tree.values.get("custom_imports"):
         raise ConfigError(
-            f"{checkpoint}: its configuration imports {', '.join(tree.values['custom_imports'])}. A checkpoint must not "
-            "decide what code runs: if you trust it, name its configuration with --config (config.yaml of its run)"
+            f"{checkpoint}: its configuration imports {', '.join(tree.values['custom_imports'])}. A checkpoint must "
+            "not decide what code runs: if you trust it, name its configuration with --config (config.yaml of its run)"
         )
     for override in opts:
         tree = apply_override(tree, override)

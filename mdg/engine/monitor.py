@@ -39,6 +39,7 @@ class Monitor:
         if config.train.max_steps is not None:
             self.total_steps = min(self.total_steps, config.train.max_steps)
         self.rate: float | None = None
+        self._clock = time.perf_counter()
         self._writer = self._bar = None
 
     def __enter__(self) -> Monitor:

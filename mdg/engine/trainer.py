@@ -203,7 +203,7 @@ class Trainer:
         self.progress.batch = 0
         epoch, last = self.progress.epoch, self.progress.epoch == self.config.train.epochs
         improved = False
-        if self.eval_loader is not None and (last or epoch % self.config.eval.every == 0 or self._stop_reached()):
+        if self.eval_loader is not None and (last or epoch % self.config.eval.every == 0):
             improved = self._select(self.validate())
         elif self.eval_loader is None:
             self.progress.best_epoch, improved = epoch, True

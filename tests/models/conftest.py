@@ -12,7 +12,7 @@ from mdg.models import build_model
 SMALL = {"type": "MDG", "rgb_backbone": "b0", "thermal_backbone": "b0"}
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def small_model() -> Callable[..., nn.Module]:
     """Builds the b0 network with other options, seeded."""
 
@@ -23,7 +23,7 @@ def small_model() -> Callable[..., nn.Module]:
     return build
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def draw() -> Callable[..., Tensor]:
     """Normal numbers by shape and seed."""
 
@@ -33,7 +33,7 @@ def draw() -> Callable[..., Tensor]:
     return normal
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def shaken() -> Callable[..., nn.Module]:
     """Moves every parameter off its initial value, so that no test passes because a bias is zero or a gain is one."""
 

@@ -1,0 +1,32 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+MINI = REPOSITORY.parent / "shared" / "data" / "mfnet_mini"
+
+
+def pytest_collection_modifyitems(items):
+    skip = pytest.mark.skip(reason="needs a CUDA device")
+    for item in items:
+        if "gpu" in item.keywords and not torch.cuda.is_available():
+            item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """Root of the checkout."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def mfnet_mini() -> Path:
+    """A small set of real frames in MFNet's layout, beside the checkout."""
+    if not MINI.is_dir():
+        pytest.skip(f"the small real set is absent: {MINI}")
+    return MINI

@@ -1,0 +1,142 @@
+"""The commands a user types: exit codes, messages without tracebacks, several processes."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+
+from mdg.data import build_dataset
+from mdg.utils.cli import run_tool
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def load_tool(name: str):
+    spec = importlib.util.spec_from_file_location(f"tool_{name}", REPOSITORY / "tools" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def run_in_process(name: str, *arguments: object) -> None:
+    tool = load_tool(name)
+    run_tool(tool.main, tool.parse(), [str(argument) for argument in arguments])
+
+
+def shell(*command: object, **environment: str) -> subprocess.CompletedProcess:
+    path = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests" / "support")])
+    return subprocess.run(
+        [str(part) for part in command], capture_output=True, text=True, timeout=300, check=False,
+        env={**os.environ, "PYTHONPATH": path, "PYTHON": sys.executable, "OMP_NUM_THREADS": "1", **environment},
+    )
+
+
+MISTAKES = {
+    "unknown key": (["train.epoch=3"], ["train.epoch", "Did you mean 'epochs'"]),
+    "missing data root": (["data={type: MFNet, root: /nowhere}"], ["/nowhere", "data.root", "make demo"]),
+    "missing weights": (
+        ["model={type: MDG, rgb_backbone: b0, thermal_backbone: b0, pretrained: {rgb: mit_b0.pth}}"],
+        ["mit_b0.pth", "NVlabs/SegFormer", "model.pretrained=null"],
+    ),
+    "no such backend": (["ops.selective_scan=cuda"], ["ops.selective_scan", "mamba_ssm"]),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_message_and_leaves_nothing(mistake, tiny_yaml, tmp_path, capsys):
+    opts, words = MISTAKES[mistake]
+    with pytest.raises(SystemExit) as stop:
+        run_in_process("train", tiny_yaml, "--run-dir", tmp_path / "run", "--opts", *opts)
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and error.startswith("train: error: ") and "Traceback" not in error
+    assert all(word in error for word in words), error
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_train_wants_a_configuration(capsys):
+    with pytest.raises(SystemExit):
+        run_in_process("train")
+    assert "configs/demo.yaml" in capsys.readouterr().err
+
+
+def test_val_without_arguments_takes_the_newest_run(tiny_run, tiny_yaml, tmp_path, capsys, monkeypatch):
+    run = tiny_run("exp/tiny/1", "train.epochs=1")
+    monkeypatch.chdir(tmp_path)
+    run_in_process("val_mm", "--config", tiny_yaml, "--json", tmp_path / "r.json")
+    assert json.loads((tmp_path / "r.json").read_text())["checkpoint"].endswith("exp/tiny/1/checkpoints/best.pt")
+    assert (run.path / "results" / "test" / "results.json").is_file()
+
+
+def test_two_processes_train_and_count_the_same_integers(tiny_yaml, tmp_path):
+    """`NPROC=2 bash tools/train_ddp.sh`, then the checkpoint scored by one process and by two."""
+    run = tmp_path / "run"
+    done = shell("bash", REPOSITORY / "tools" / "train_ddp.sh", tiny_yaml, "--run-dir", run,
+                 "--opts", "train.epochs=2", NPROC="2")
+    assert done.returncode == 0, done.stderr
+    assert "2 process(es)" in done.stdout
+    val = [REPOSITORY / "tools" / "val_mm.py", "--config", tiny_yaml, "--checkpoint", run / "checkpoints" / "best.pt"]
+    files = [tmp_path / "one.json", tmp_path / "two.json"]
+    launch = [sys.executable, "-m", "mdg.engine.launch", "--standalone", "--nproc-per-node", 2]
+    for start, file in (([sys.executable], files[0]), (launch, files[1])):
+        done = shell(*start, *val, "--json", file)
+        assert done.returncode == 0, done.stderr
+    one, two = (json.loads(file.read_text()) for file in files)
+    assert (one["processes"], two["processes"]) == (1, 2)
+    assert one["confusion_matrix"] == two["confusion_matrix"] and one["groups"] == two["groups"]
+    assert one["images"] == two["images"] == 5
+
+
+def test_more_processes_than_images_is_a_message(tiny_yaml, tmp_path):
+    done = shell("bash", REPOSITORY / "tools" / "train_ddp.sh", tiny_yaml, "--run-dir", tmp_path / "run",
+                 "--opts", "data.val_images=1", NPROC="2")
+    assert done.returncode == 2
+    assert done.stderr.count("more processes (2) than images (1)") == 1 and "Traceback" not in done.stderr
+
+
+def test_wrong_number_of_processes():
+    done = shell("bash", REPOSITORY / "tools" / "train_ddp.sh", "x.yaml", NPROC="two")
+    assert done.returncode == 2 and "NPROC=two" in done.stderr
+
+
+@pytest.fixture
+def b0_checkpoint(tiny_run, tiny_yaml):
+    """A checkpoint without custom imports, from one step of the small MDG."""
+    config = yaml.safe_load(tiny_yaml.read_text()) | {"custom_imports": [], "data": {
+        "type": "Synthetic", "height": 64, "width": 64, "train_images": 2}}
+    tiny_yaml.write_text(yaml.safe_dump(config))
+    return tiny_run("b0", "model={type: MDG, rgb_backbone: b0, thermal_backbone: b0}", "train.max_steps=1",
+                    "train.batch_size=1").last
+
+
+def test_masks_for_pairs_folders_and_four_channels(b0_checkpoint, tmp_path, capsys):
+    frame = build_dataset({"type": "Synthetic", "height": 50, "width": 70}, "test").read(0)
+    bgr = np.ascontiguousarray(frame.rgb_HW3[..., ::-1])
+    for folder in ("rgb", "thermal", "packed"):
+        (tmp_path / folder).mkdir()
+    for name in ("a", "b"):
+        cv2.imwrite(str(tmp_path / "rgb" / f"{name}.png"), bgr)
+        cv2.imwrite(str(tmp_path / "thermal" / f"{name}.png"), frame.thermal_HW)
+    cv2.imwrite(str(tmp_path / "packed" / "c.png"), np.dstack([bgr, frame.thermal_HW]))
+    common = ["--checkpoint", b0_checkpoint, "--out", tmp_path / "masks"]
+    run_in_process("infer_mm", "--rgb", tmp_path / "rgb", "--thermal", tmp_path / "thermal", *common)
+    run_in_process("infer_mm", "--rgb", tmp_path / "packed", *common)
+    masks = [cv2.imread(str(tmp_path / "masks" / f"{name}_mask.png"), cv2.IMREAD_UNCHANGED) for name in "abc"]
+    assert all(mask.shape == (50, 70) and mask.max() < 9 for mask in masks)
+    assert np.array_equal(masks[0], masks[2])  # the same scene by either way
+    assert cv2.imread(str(tmp_path / "masks" / "a_overlay.png")).shape[1] == 70
+    with pytest.raises(SystemExit):
+        run_in_process("infer_mm", "--rgb", tmp_path / "packed", *common)
+    assert "c_mask.png exists and is not overwritten" in capsys.readouterr().err
+    (tmp_path / "thermal" / "b.png").unlink()
+    with pytest.raises(SystemExit):
+        run_in_process("infer_mm", "--rgb", tmp_path / "rgb", "--thermal", tmp_path / "thermal", *common)
+    assert "no partner of the same name: b" in capsys.readouterr().err

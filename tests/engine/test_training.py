@@ -1,0 +1,202 @@
+"""One optimizer step, schedules, parameter groups, what a run leaves behind."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+import torch
+from torch import nn
+
+from mdg.config import load_config
+from mdg.engine.checkpoint import load_checkpoint, save_checkpoint
+from mdg.engine.distributed import World
+from mdg.engine.optim import parameter_groups
+from mdg.engine.trainer import Trainer
+from mdg.errors import ConfigError, WeightsError
+from mdg.models import build_model
+from mdg.registry import OPTIMIZERS, SCHEDULES
+from mdg.utils.run_directory import RunDirectory, fresh_path, newest_run
+
+
+def make_trainer(tiny_yaml, tmp_path, *opts) -> Trainer:
+    folder = fresh_path(tmp_path / "run")
+    return Trainer(load_config(tiny_yaml, opts), RunDirectory.create(tmp_path, "x", folder), World())
+
+
+def gradients(trainer: Trainer, batches) -> dict[str, torch.Tensor]:
+    trainer.network.train()
+    for module in trainer.model.modules():
+        if isinstance(module, (nn.Dropout, nn.BatchNorm2d)):
+            module.eval()
+    for group in trainer.optimizer.param_groups:
+        group["weight_decay"] = 0.0
+    kept = {}
+    trainer.optimizer.register_step_pre_hook(
+        lambda *_: kept.update({name: p.grad.clone() for name, p in trainer.model.named_parameters()})
+    )
+    trainer.train_step(batches)
+    return kept
+
+
+def test_accumulated_gradients_are_the_mean_of_the_batches(tiny_yaml, tmp_path):
+    # Cross-entropy over equally many labelled pixels: the mean over two batches is the mean over the joint batch.
+    opts = ("loss=[CrossEntropy]",)
+    small = make_trainer(tiny_yaml, tmp_path, *opts)
+    one, two = list(small.train_loader.epoch(0))[:2]
+    joint = type(one)(*(torch.cat(parts) if isinstance(parts[0], torch.Tensor) else sum(parts, [])
+                        for parts in zip(one, two, strict=True)))
+    accumulated = gradients(small, [one, two])
+    expected = gradients(make_trainer(tiny_yaml, tmp_path, *opts), [joint])
+    for name, value in expected.items():
+        torch.testing.assert_close(accumulated[name], value, rtol=1e-4, atol=1e-6)
+
+
+def test_clipping_bounds_the_global_norm(tiny_yaml, tmp_path):
+    trainer = make_trainer(tiny_yaml, tmp_path, "train.clip_grad_norm=0.01")
+    clipped = gradients(trainer, [next(iter(trainer.train_loader.epoch(0)))])
+    norm = torch.stack([value.norm() for value in clipped.values()]).norm()
+    assert norm == pytest.approx(0.01, rel=1e-3)
+
+
+def test_moving_average_follows_the_weights(tiny_yaml, tmp_path):
+    trainer = make_trainer(tiny_yaml, tmp_path, "train.ema_decay=0.75")
+    batches = list(trainer.train_loader.epoch(0))
+    trainer.train_step(batches[:1])
+    first = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
+    trainer.train_step(batches[1:2])
+    averaged = dict(trainer.ema.module.named_parameters())
+    for name, p in trainer.model.named_parameters():
+        torch.testing.assert_close(averaged[name], 0.75 * first[name] + 0.25 * p.detach())
+    assert trainer.scored_model is trainer.ema.module
+
+
+def test_the_loss_falls(tiny_run):
+    run = tiny_run("run", "train.epochs=12", "train.batch_size=4")
+    losses = [r["loss"] for r in map(json.loads, run.metrics.read_text().splitlines()) if r["kind"] == "train"]
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_no_decay_on_vectors_and_scan_parameters():
+    model = build_model({"type": "MDG", "rgb_backbone": "b0", "thermal_backbone": "b0"}, 9)
+    decay, exempt = parameter_groups(model, 0.01)
+    names = {id(p): name for name, p in model.named_parameters()}
+    exempt_names = {names[id(p)] for p in exempt["params"]}
+    assert decay["weight_decay"] == 0.01 and exempt["weight_decay"] == 0
+    assert len(decay["params"]) + len(exempt["params"]) == len(names)
+    assert "interaction.0.mamba.scans.0.A_log" in exempt_names and "interaction.3.mamba.scans.1.D" in exempt_names
+    assert all(p.ndim > 1 for p in decay["params"])
+    assert "rgb_backbone.patch_embed1.proj.weight" not in exempt_names
+
+
+@pytest.mark.parametrize(("kind", "halfway"), [("Poly", 0.5**0.9), ("Cosine", 0.5), ("Constant", 1.0)])
+def test_schedules_warm_up_and_decay_per_step(kind, halfway):
+    options = {"type": kind, "warmup_epochs": 2, "warmup_ratio": 0.1}
+    schedule = SCHEDULES.create(options, steps_per_epoch=5, epochs=12)
+    assert schedule.factor(0) == pytest.approx(0.1)
+    assert schedule.factor(5) == pytest.approx(0.55)
+    assert schedule.factor(10) == pytest.approx(1.0)
+    assert schedule.factor(35) == pytest.approx(halfway)
+    if kind != "Constant":
+        assert schedule.factor(60) == pytest.approx(0.0, abs=1e-12) and 0 < schedule.factor(59) < 0.05
+
+
+def test_the_schedule_reaches_zero_at_the_end_of_training(tiny_run):
+    run = tiny_run("run", "log.every_steps=1", "train.accumulate=2")
+    rates = [r["lr"] for r in map(json.loads, run.metrics.read_text().splitlines()) if r["kind"] == "train"]
+    assert len(rates) == 8  # 7 images, batch 2, two batches a step: 2 steps in each of 4 epochs
+    expected = [1e-2 * (0.1 + 0.9 * s / 2 if s < 2 else (1 - (s - 2) / 6) ** 0.9) for s in range(8)]
+    assert rates == pytest.approx(expected)
+
+
+def test_unknown_optimizer_is_an_error(tiny_yaml):
+    with pytest.raises(ConfigError, match="unknown optimizer 'Adamw'.*Did you mean 'AdamW'"):
+        load_config(tiny_yaml, ["optimizer.type=Adamw"])
+    assert OPTIMIZERS.names() == ["AdamW", "SGD"]
+
+
+def test_a_run_directory_explains_itself(tiny_run):
+    run = tiny_run("run", "train.epochs=2", "log.tensorboard=true", "log.pictures=2")
+    environment = json.loads((run.path / "environment.json").read_text())
+    assert environment["seed"] == 3407 and environment["packages"]["torch"] == torch.__version__.split("+")[0]
+    assert load_config(run.config).train.epochs == 2
+    assert list((run.path / "tensorboard").glob("events.*"))
+    assert "done: 2 epochs, 8 steps" in (run.path / "train.log").read_text()
+    records = [json.loads(line) for line in run.metrics.read_text().splitlines()]
+    assert [r["epoch"] for r in records if r["kind"] == "eval"] == [1, 2]
+    assert {"mIoU", "mAcc", "pixel_accuracy", "mIoU_day", "mIoU_night", "iou"} <= records[-1].keys()
+
+
+def test_tensorboard_holds_scalars_and_picture_grids(tiny_run):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = tiny_run("run", "train.epochs=1", "log.tensorboard=true", "log.pictures=2")
+    events = EventAccumulator(str(run.path / "tensorboard"))
+    events.Reload()
+    assert {"train/loss", "train/lr", "val/mIoU", "speed/images_per_s"} <= set(events.Tags()["scalars"])
+    assert events.Tags()["images"] == ["frames"]
+
+
+def test_best_is_the_best_epoch_and_last_the_last(tiny_run):
+    run = tiny_run("run")
+    scores = {r["epoch"]: r["mIoU"] for r in map(json.loads, run.metrics.read_text().splitlines())
+              if r["kind"] == "eval"}
+    best = load_checkpoint(run.best)["progress"]
+    assert best["best_epoch"] == max(scores, key=scores.get) == best["epoch"]
+    assert 100 * best["best_score"] == pytest.approx(max(scores.values()))
+    assert load_checkpoint(run.last)["progress"]["epoch"] == 4
+
+
+def test_selection_last_needs_no_validation(tiny_run):
+    run = tiny_run("run", "eval.selection=last", "data.val_split=null", "train.epochs=1")
+    assert run.best.is_file()
+    assert all(json.loads(line)["kind"] == "train" for line in run.metrics.read_text().splitlines())
+
+
+def test_a_checkpoint_holds_no_code(tmp_path):
+    marker = tmp_path / "ran"
+
+    class Bomb:
+        def __reduce__(self):
+            return (marker.write_text, ("boom",))
+
+    torch.save({"format": 1, "model": Bomb()}, tmp_path / "evil.pt")
+    with pytest.raises(WeightsError, match=r"evil\.pt: not a readable file of weights"):
+        load_checkpoint(tmp_path / "evil.pt")
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize(("content", "message"), [
+    ({"patch_embed1.proj.weight": torch.zeros(1)}, "not a checkpoint of mdg"),
+    ({"format": 99, "model": {}}, "checkpoint format 99"),
+])
+def test_other_files_are_refused(tmp_path, content, message):
+    torch.save(content, tmp_path / "other.pt")
+    with pytest.raises(WeightsError, match=message):
+        load_checkpoint(tmp_path / "other.pt")
+
+
+def test_a_failed_write_leaves_the_old_checkpoint(tmp_path, monkeypatch):
+    file = tmp_path / "last.pt"
+    save_checkpoint(file, {"model": {}, "step": 1})
+
+    def fail(content, stream):
+        stream.write(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(OSError, match="disk full"):
+        save_checkpoint(file, {"model": {}, "step": 2})
+    monkeypatch.undo()
+    assert load_checkpoint(file)["step"] == 1
+
+
+def test_newest_run_is_found_by_its_checkpoint(tmp_path):
+    with pytest.raises(ConfigError, match="no run with a checkpoint"):
+        newest_run(tmp_path)
+    for age, name in enumerate(("older", "newer")):
+        file = tmp_path / "exp" / name / "1" / "checkpoints" / "best.pt"
+        save_checkpoint(file, {"model": {}})
+        os.utime(file, (1000 + age, 1000 + age))
+    assert newest_run(tmp_path / "exp").path.parent.name == "newer"

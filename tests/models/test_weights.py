@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from mdg.errors import WeightsError
+from mdg.models import build_model
+from mdg.models.backbones import MixTransformer
+from mdg.models.weights import load_encoder
+
+STEM = "patch_embed1.proj.weight"
+SMALL = {"type": "MDG", "rgb_backbone": "b0", "thermal_backbone": "b0"}
+
+
+class Bomb:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, marker: Path):
+        self.marker = marker
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.marker),)
+
+
+@pytest.fixture
+def tensors() -> dict[str, Tensor]:
+    """Random tensors in the layout of the published `mit_b0.pth`, with its classifier."""
+    generator = torch.Generator().manual_seed(0)
+    state = MixTransformer("b0").state_dict()
+    tensors = {name: torch.randn(value.shape, generator=generator) for name, value in state.items()}
+    return {**tensors, "head.weight": torch.zeros(1000, 256), "head.bias": torch.zeros(1000)}
+
+
+@pytest.fixture
+def save(tmp_path):
+    def write(content) -> Path:
+        torch.save(content, tmp_path / "mit_b0.pth")
+        return tmp_path / "mit_b0.pth"
+
+    return write
+
+
+@pytest.fixture
+def log(caplog, monkeypatch):
+    """Log lines of mdg, whatever an earlier test did to its loggers."""
+    monkeypatch.setattr(logging.getLogger("mdg"), "propagate", True)
+    caplog.set_level(logging.INFO, "mdg")
+    return caplog
+
+
+def error_of(backbone, file, stream: str = "rgb") -> str:
+    before = {name: value.clone() for name, value in backbone.state_dict().items()}
+    with pytest.raises(WeightsError) as caught:
+        load_encoder(backbone, file, stream)
+    assert all(torch.equal(value, before[name]) for name, value in backbone.state_dict().items())
+    return str(caught.value)
+
+
+def test_both_streams_load_and_report(tensors, save, log):
+    file = save(tensors)
+    model = build_model({**SMALL, "pretrained": {"rgb": str(file), "thermal": str(file)}}, 3)
+    for stream, backbone in (("rgb", model.rgb_backbone), ("thermal", model.thermal_backbone)):
+        own = backbone.state_dict()
+        for name, value in own.items():
+            expected = tensors[name]
+            if stream == "thermal" and name == STEM:
+                assert value.shape == (32, 1, 7, 7)
+                expected = expected[:, 0:1] + expected[:, 1:2] + expected[:, 2:3]
+            torch.testing.assert_close(value, expected, rtol=0, atol=1e-6)
+        line = f"{stream} encoder from {file}: {len(own)} tensors matched, 0 missing, 0 unexpected"
+        assert sum(line in message for message in log.messages) == 1
+
+
+@pytest.mark.parametrize("stream", ["rgb", "thermal"])
+def test_a_null_stream_starts_from_scratch(tensors, save, stream):
+    other = {"rgb": "thermal", "thermal": "rgb"}[stream]
+    model = build_model({**SMALL, "pretrained": {other: str(save(tensors))}}, 3)
+    name = "block1.0.attn.q.weight"
+    assert not torch.equal(getattr(model, f"{stream}_backbone").get_parameter(name), tensors[name])
+    assert torch.equal(getattr(model, f"{other}_backbone").get_parameter(name), tensors[name])
+
+
+def test_files_are_not_opened_where_a_checkpoint_follows():
+    options = {**SMALL, "pretrained": {"rgb": "nowhere.pth", "thermal": "nowhere.pth"}}
+    build_model(options, 3, load_pretrained=False)
+    with pytest.raises(WeightsError):
+        build_model(options, 3)
+
+
+def test_state_dict_inside_a_checkpoint(tensors, save):
+    report = load_encoder(MixTransformer("b0"), save({"state_dict": tensors, "epoch": 3}), "rgb")
+    assert not report.missing and not report.unexpected and STEM in report.matched
+
+
+def test_one_channel_file_into_the_thermal_stem(tensors, save):
+    tensors[STEM] = tensors[STEM][:, :1]
+    backbone = MixTransformer("b0", in_channels=1)
+    load_encoder(backbone, save(tensors), "thermal")
+    assert torch.equal(backbone.get_parameter(STEM), tensors[STEM])
+
+
+def test_extra_tensors_are_reported(tensors, save, log):
+    report = load_encoder(MixTransformer("b0"), save({**tensors, "block9.weight": torch.zeros(1)}), "rgb")
+    assert report.unexpected == ["block9.weight"] and not report.missing
+    warnings = [record for record in log.records if record.levelno == logging.WARNING]
+    assert len(warnings) == 1 and "block9.weight" in warnings[0].getMessage()
+
+
+def test_a_missing_tensor_is_an_error(tensors, save):
+    del tensors["block2.0.attn.sr.weight"]
+    message = error_of(MixTransformer("b0"), save(tensors))
+    assert "mit_b0.pth" in message and "block2.0.attn.sr.weight" in message and "1 missing" in message
+
+
+def test_another_layout_is_an_error(tensors, save):
+    message = error_of(MixTransformer("b0"), save({f"backbone.{name}": value for name, value in tensors.items()}))
+    assert "0 tensors matched" in message and "backbone." in message and "SegFormer layout" in message
+
+
+@pytest.mark.parametrize(
+    ("own", "words"), [("b1", ["(32, 3, 7, 7), needs (64, 3, 7, 7)", "variant"]), ("b2", ["block1.2"])]
+)
+def test_file_of_another_variant_is_an_error(tensors, save, own, words):
+    message = error_of(MixTransformer(own), save(tensors), "rgb")
+    assert "mit_b0.pth" in message and "rgb" in message and all(word in message for word in words)
+
+
+def test_a_missing_file_says_which_file_from_where(tmp_path):
+    message = error_of(MixTransformer("b0"), tmp_path / "mit_b0.pth", "thermal")
+    for words in (str(tmp_path / "mit_b0.pth"), "model.pretrained.thermal", "SegFormer", "model.pretrained=null"):
+        assert words in message
+
+
+def test_a_pickled_object_is_refused_without_running_it(tensors, save, tmp_path):
+    marker = tmp_path / "marker"
+    message = error_of(MixTransformer("b0"), save({**tensors, "extra": Bomb(marker)}))
+    assert "mit_b0.pth" in message and "refused" in message
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("content", [[1, 2], {"epoch": 3}, {"state_dict": {"a": 1}}, torch.zeros(3)], ids=str)
+def test_content_that_is_no_state_dict(save, content):
+    assert "expected a state dict of tensors" in error_of(MixTransformer("b0"), save(content))
+
+
+@pytest.mark.parametrize("keep", [0, 100, 5000])
+def test_a_truncated_file(tensors, save, keep):
+    file = save(tensors)
+    file.write_bytes(file.read_bytes()[:keep])
+    assert "mit_b0.pth" in error_of(MixTransformer("b0"), file)

@@ -1,0 +1,28 @@
+"""A network of two convolutions with dropout and BatchNorm, for tests of the engine; a user's own module to mdg."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from mdg.models.segmentor import SegmentationOutput
+from mdg.registry import MODELS, Options
+
+
+class TinyOptions(Options):
+    """Width of the hidden layer."""
+
+    width: int = 8
+
+
+@MODELS.register(TinyOptions)
+class TinySegmentor(nn.Module):
+    def __init__(self, width: int, *, num_classes: int):
+        super().__init__()
+        self.net = nn.Sequential(
+            nn.Conv2d(4, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(), nn.Dropout(0.2),
+            nn.Conv2d(width, num_classes, 3, padding=1),
+        )
+
+    def forward(self, rgb: torch.Tensor, thermal: torch.Tensor) -> SegmentationOutput:
+        return SegmentationOutput(self.net(torch.cat([rgb, thermal], dim=1).float() / 255 - 0.5))
