@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
 import torch.nn.functional as F
 from pydantic import Field
 from timm.layers import DropPath
@@ -132,7 +131,7 @@ class MixTransformer(nn.Module):
     def __init__(self, variant: str = "b2", drop_path_rate: float = 0.1, *, in_channels: int = 3):
         super().__init__()
         self.widths, depths = VARIANTS[variant]
-        rates = torch.linspace(0, drop_path_rate, sum(depths)).tolist()
+        rates = [drop_path_rate * block / (sum(depths) - 1) for block in range(sum(depths))]
         inputs = (in_channels, *self.widths[:-1])
         for index, stage in enumerate(STAGES):
             width = self.widths[index]

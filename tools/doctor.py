@@ -1,0 +1,53 @@
+#!/usr/bin/env python
+"""Says what this machine can run: versions, devices, and for each operator which backend serves and why not another."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+
+from mdg.utils.cli import run_tool
+
+
+def parse() -> argparse.ArgumentParser:
+    return argparse.ArgumentParser(prog="doctor", description=__doc__)
+
+
+def example_inputs(device):
+    """Inputs of both operators as the first stage of a 64x64 image gives them."""
+    import torch
+
+    from mdg.ops.selective_scan import selective_scan  # noqa: F401  (registers the operators)
+
+    q = torch.zeros(1, 16, 16, 2, 32, device=device, requires_grad=True)
+    u = torch.zeros(128, 16, 32, device=device, requires_grad=True)
+    state = torch.zeros(128, 16, 12, device=device)
+    vector = torch.zeros(32, device=device)
+    return {
+        "neighborhood_attention": (q, q, q, 13, 32**-0.5),
+        "selective_scan": (u, u, torch.zeros(32, 12, device=device), state, state, vector, vector, True, False),
+    }
+
+
+def main(args: argparse.Namespace) -> None:
+    import torch
+
+    from mdg.ops.dispatch import get_operator
+    from mdg.utils.environment import describe_environment
+
+    environment = describe_environment()
+    packages = environment.pop("packages")
+    for key in ("mdg", "code", "python", "platform", "processor", "cpu_threads", "cuda", "gpus"):
+        print(f"{key:12} {environment[key]}")
+    print(f"{'packages':12} " + ", ".join(f"{name} {version or 'absent'}" for name, version in packages.items()))
+    compiler = next((path for name in ("c++", "g++", "clang++") if (path := shutil.which(name))), None)
+    print(f"{'C++':12} {compiler or 'absent'} (train.compile on a CPU needs one)")
+    for device in ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]:
+        for name, inputs in example_inputs(device).items():
+            print(f"{name} on {device}, training:")
+            for backend, reason in get_operator(name).report(*inputs).items():
+                print(f"  {backend:10} {'ready' if reason is None else 'no: ' + reason}")
+
+
+if __name__ == "__main__":
+    run_tool(main, parse())
