@@ -1,36 +1,4 @@
 #!/usr/bin/env bash
-# Trains on one process or many: bash tools/train_ddp.sh CONFIG [arguments of tools/train.py]
-#   NPROC=4          processes on this machine; default: one per CUDA device, else one
-#   NNODES, NODE_RANK, MASTER_ADDR, MASTER_PORT   several machines
-#   PYTHON           interpreter; default: .venv/bin/python where it exists
-set -euo pipefail
-
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-if [ -z "${PYTHON:-}" ]; then
-  PYTHON=$root/.venv/bin/python
-  [ -x "$PYTHON" ] || PYTHON=python
-fi
-
-if [ -z "${NPROC:-}" ]; then
-  NPROC=$(nvidia-smi --list-gpus 2>/dev/null | grep -c . || true)
-  [ "$NPROC" -ge 1 ] || NPROC=1
-fi
-case "$NPROC" in
-  '' | *[!0-9]* | 0) echo "train_ddp: error: NPROC=$NPROC: expected a number of processes, 1 or more" >&2; exit 2 ;;
-esac
-
-NNODES=${NNODES:-1}
-if [ "$NPROC" = 1 ] && [ "$NNODES" = 1 ]; then
-  exec "$PYTHON" "$root/tools/train.py" "$@"
-fi
-
-if [ "$NNODES" = 1 ]; then
-  rendezvous=(--standalone)
-else
-  rendezvous=(--nnodes "$NNODES" --node-rank "${NODE_RANK:?NODE_RANK is not set}"
-              --master-addr "${MASTER_ADDR:?MASTER_ADDR is not set}" --master-port "${MASTER_PORT:-29500}")
-fi
-# The processes share the cores of this machine; without this torchrun sets one thread each, and says so.
-cores=$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo "$NPROC")
-export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((cores > NPROC ? cores / NPROC : 1))}
-exec "$PYTHON" -m mdg.engine.launch "${rendezvous[@]}" --nproc-per-node "$NPROC" "$root/tools/train.py" "$@"
+# Trains on one process or many: NPROC=4 bash tools/train_ddp.sh CONFIG [arguments of tools/train.py]
+# launch.sh says which variables it reads.
+exec bash "$(dirname "${BASH_SOURCE[0]}")/launch.sh" train.py "$@"

@@ -106,6 +106,8 @@ def parse_yaml(text: str, source: str) -> ConfigTree:
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ConfigError(f"{source}{line}: not valid YAML: {error.problem}") from None
+    except ValueError as error:  # looks like a date or a number and is none
+        raise ConfigError(f"{source}: not valid YAML: {error}; put it in quotes if it is text") from None
     except RecursionError:
         raise ConfigError(f"{source}: nested too deeply, or an anchor that contains itself") from None
     except yaml.YAMLError as error:
@@ -118,6 +120,10 @@ def _lines(loader: yaml.SafeLoader, node: yaml.Node, path: Path_) -> Iterator[tu
     if isinstance(node, yaml.MappingNode):
         seen = set()
         for key_node, value_node in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise yaml.MarkedYAMLError(
+                    problem="expected a plain word as key, got a list or mapping", problem_mark=key_node.start_mark
+                )
             if key_node.value in seen and key_node.tag != "tag:yaml.org,2002:merge":
                 raise yaml.MarkedYAMLError(
                     problem=f"the key '{key_node.value}' stands here twice", problem_mark=key_node.start_mark
@@ -139,12 +145,14 @@ def apply_override(tree: ConfigTree, override: str) -> ConfigTree:
         ConfigError: No ``=``, an empty key, or a key that goes through something that is no mapping or list.
     """
     key, separator, text = override.partition("=")
-    if not separator or not all(key.split(".")):
-        raise ConfigError(f"--opts {override}: expected dotted.key=value, for instance train.epochs=2")
     path = tuple(key.strip().split("."))
+    if not separator or not all(path):
+        raise ConfigError(f"--opts {override}: expected dotted.key=value, for instance train.epochs=2")
     source = f"--opts {override}"
-    value = parse_yaml(f"value: {text}", source).values["value"]
-    return ConfigTree(_set(tree.values, path, value, source), {**tree.origins, path: source})
+    parsed = parse_yaml(f"value: {text}", source)
+    values = _set(tree.values, path, parsed.values["value"], source)
+    kept = {known: origin for known, origin in tree.origins.items() if _contains(values, known)}
+    return ConfigTree(values, {**kept, **{(*path, *below[1:]): source for below in parsed.origins}})
 
 
 def _set(values: Any, path: Path_, value: Any, source: str) -> Any:

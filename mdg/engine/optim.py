@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Annotated
 
 import torch
 from pydantic import Field, model_validator
@@ -10,6 +11,7 @@ from torch import nn
 
 from mdg.registry import OPTIMIZERS, SCHEDULES, Options
 
+Beta = Annotated[float, Field(ge=0, lt=1)]
 NO_DECAY_NAMES = ("A_log", "D")
 
 
@@ -28,7 +30,7 @@ class AdamWOptions(Options):
 
     lr: float = Field(1e-4, gt=0)
     """Base learning rate, for the batch as configured; it is not scaled by the number of processes."""
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
     weight_decay: float = Field(0.01, ge=0)
     """Decoupled weight decay; 1-D parameters, A_log and D have none."""
 

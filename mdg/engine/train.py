@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,10 +15,11 @@ from mdg.config import RunConfig, dump_yaml, load_config
 from mdg.engine.distributed import World, distributed
 from mdg.engine.report import write_json
 from mdg.engine.trainer import Trainer
+from mdg.errors import ConfigError
 from mdg.ops import set_backend
 from mdg.utils.environment import describe_environment
 from mdg.utils.logging import log_to_file, setup_logging, stop_log_to_file
-from mdg.utils.run_directory import RunDirectory
+from mdg.utils.run_directory import RunDirectory, fresh_path
 
 logger = logging.getLogger("mdg.train")
 
@@ -74,7 +76,17 @@ def apply_runtime(config: RunConfig) -> None:
         set_backend(operator, None if backend == "auto" else backend)
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    if config.train.compile and config.device != "cuda" and not torch.cuda.is_available():
+        _require_compiler()
     torch.use_deterministic_algorithms(config.deterministic, warn_only=True)
+
+
+def _require_compiler() -> None:
+    if not any(map(shutil.which, ("c++", "g++", "clang++"))):
+        raise ConfigError(
+            "train.compile: torch.compile on a CPU needs a C++ compiler (c++, g++ or clang++) and none is on the PATH; "
+            "install one or set --opts train.compile=false"
+        )
 
 
 def _create_run(config: RunConfig, run_dir: str | Path | None, world: World) -> RunDirectory:
@@ -90,9 +102,13 @@ def _create_run(config: RunConfig, run_dir: str | Path | None, world: World) -> 
 
 
 def _explain(config: RunConfig, run: RunDirectory, trainer: Trainer) -> None:
-    run.config.write_text(dump_yaml(config), encoding="utf-8")
+    step = trainer.progress.step
+    text = dump_yaml(config)
+    if run.config.is_file() and run.config.read_text(encoding="utf-8") != text:  # resumed with other options
+        run.config.rename(fresh_path(run.path / f"config-until-step-{step}.yaml"))
+    run.config.write_text(text, encoding="utf-8")
     write_json(
-        run.path / "environment.json",
+        fresh_path(run.path / (f"environment-from-step-{step}.json" if step else "environment.json")),
         {
             **describe_environment(),
             "seed": config.seed,

@@ -33,6 +33,13 @@ class Objective(nn.Module):
         named = [(type(term).__name__, term, logits) for term in self.terms]
         for stream, auxiliary_logits in zip(("aux_rgb", "aux_thermal"), output.auxiliary, strict=False):
             named.append((stream, self.auxiliary, resize_bilinear(auxiliary_logits, size)))
-        values = {name: (term.weight, term(term_logits, label_BHW)) for name, term, term_logits in named}
-        total = sum(weight * value for weight, value in values.values())
-        return total, {name: value.detach() for name, (_, value) in values.items()}
+        values = [term(term_logits, label_BHW) for _, term, term_logits in named]
+        total = sum(term.weight * value for (_, term, _), value in zip(named, values, strict=True))
+        names = _numbered([name for name, _, _ in named])
+        return total, {name: value.detach() for name, value in zip(names, values, strict=True)}
+
+
+def _numbered(names: list[str]) -> list[str]:
+    """Names that occur more than once get a number: ``CrossEntropy``, ``CrossEntropy_2``."""
+    counts = [names[: index + 1].count(name) for index, name in enumerate(names)]
+    return [name if count == 1 else f"{name}_{count}" for name, count in zip(names, counts, strict=True)]

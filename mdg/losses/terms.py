@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from mdg.errors import ConfigError
 from mdg.registry import LOSSES, Options
 
 
@@ -68,7 +69,7 @@ def _class_weights(weights: list[float] | None, num_classes: int) -> Tensor | No
     if weights is None:
         return None
     if len(weights) != num_classes or min(weights) < 0:
-        raise ValueError(f"loss.class_weights: expected {num_classes} numbers >= 0, one per class, got {weights}")
+        raise ConfigError(f"loss.class_weights: expected {num_classes} numbers >= 0, one per class, got {weights}")
     return torch.tensor(weights, dtype=torch.float32)
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, PositiveFloat
 from torch import Tensor, nn
 
 from mdg.errors import ConfigError
@@ -28,7 +28,7 @@ class NormalizationOptions(Options):
     """Statistics of the inputs as fractions of full scale."""
 
     rgb_mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    rgb_std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    rgb_std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (0.229, 0.224, 0.225)
     thermal_mean: float = 0.499
     thermal_std: float = Field(0.266, gt=0)
 

@@ -97,11 +97,11 @@ def _step_of(line: str) -> float:
 
 
 def fresh_path(path: Path) -> Path:
-    """``path``, or ``path-2``, ``path-3``, ... where it exists."""
+    """``path``, or the first of ``stem-2.suffix``, ``stem-3.suffix``, ... that does not exist."""
     candidate, number = path, 1
     while candidate.exists():
         number += 1
-        candidate = path.with_name(f"{path.name}-{number}")
+        candidate = path.with_name(f"{path.stem}-{number}{path.suffix}")
     return candidate
 
 

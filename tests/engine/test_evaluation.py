@@ -54,7 +54,9 @@ def test_shares_of_several_processes_add_up(tiny_run, tiny_yaml, size):
     model = load_model(load_checkpoint(run.best), config, dataset.classes, run.best, torch.device("cpu"))
 
     def count(world):
-        return evaluate_model(model, make_eval_loader(config, dataset, world), dataset, config, World()).confusion.counts
+        return evaluate_model(
+            model, make_eval_loader(config, dataset, world), dataset, config, World()
+        ).confusion.counts
 
     parts = [count(World(rank=rank, size=size)) for rank in range(size)]
     assert np.array_equal(sum(parts), count(World()))
@@ -89,8 +91,9 @@ def test_results_are_never_overwritten(tiny_run, tiny_yaml):
 
 def test_images_are_resized_and_labels_are_not(tiny_run, tiny_yaml, tmp_path):
     run = one_trained_run(tiny_run)
-    result = evaluate(run.best, tiny_yaml, opts=["pipeline.eval_size=[64, 64]", "eval.pictures=0"],
-                      out_dir=tmp_path / "out")
+    result = evaluate(
+        run.best, tiny_yaml, opts=["pipeline.eval_size=[64, 64]", "eval.pictures=0"], out_dir=tmp_path / "out"
+    )
     assert result.evaluation.confusion.counts.sum() == 5 * 40 * 48
     assert "64x64, logits resized to the label" in result.protocol.input_size
 
@@ -120,14 +123,19 @@ def test_the_checkpoint_inside_knows_its_configuration(tiny_run, tiny_yaml):
     state = load_checkpoint(one_trained_run(tiny_run).best)
     with pytest.raises(UserError, match="imports tiny_segmentor.*must not decide what code runs"):
         config_inside(state, "best.pt", [])
-    state["config"] = state["config"].replace("- tiny_segmentor", "[]").replace("custom_imports:\n[]", "custom_imports: []")
+    state["config"] = (
+        state["config"].replace("- tiny_segmentor", "[]").replace("custom_imports:\n[]", "custom_imports: []")
+    )
     assert config_inside(state, "best.pt", ["train.epochs=9"]).train.epochs == 9
 
 
-@pytest.mark.parametrize(("opts", "message"), [
-    (["model.width=9"], r"4 tensors do not fit|tensors do not fit"),
-    (["data.test_split=null"], "data.test_split is null"),
-])
+@pytest.mark.parametrize(
+    ("opts", "message"),
+    [
+        (["model.width=9"], r"4 tensors do not fit|tensors do not fit"),
+        (["data.test_split=null"], "data.test_split is null"),
+    ],
+)
 def test_what_does_not_fit_is_named(tiny_run, tiny_yaml, opts, message):
     run = one_trained_run(tiny_run)
     with pytest.raises(UserError, match=message):

@@ -59,8 +59,14 @@ def test_two_and_two_epochs_equal_four(tiny_run, variant, stop):
 
 def test_the_full_model_resumes_bit_for_bit(tmp_path, tiny_yaml):
     """Stochastic depth, dropout and the auxiliary heads of MDG included."""
-    opts = ["model={type: MDG, rgb_backbone: b0, thermal_backbone: b0, decoder: {type: SemanticDynamicDecoder, "
-            "embed_dim: 32}}", "data.height=64", "data.width=64", "data.limit=4", "log.every_steps=1"]
+    opts = [
+        "model={type: MDG, rgb_backbone: b0, thermal_backbone: b0, decoder: {type: SemanticDynamicDecoder, "
+        "embed_dim: 32}}",
+        "data.height=64",
+        "data.width=64",
+        "data.limit=4",
+        "log.every_steps=1",
+    ]
     straight = train(tiny_yaml, opts, run_dir=tmp_path / "straight")
     train(tiny_yaml, [*opts, "train.stop_epoch=2"], run_dir=tmp_path / "stopped")
     stopped = train(tiny_yaml, opts, resume=tmp_path / "stopped")
@@ -85,7 +91,12 @@ def test_a_signal_stops_behind_a_saved_step(tiny_run, monkeypatch, number):
         patch.setattr(Trainer, "train_step", step_with_signal)
         stopped = tiny_run("stopped")
     assert load_checkpoint(stopped.last)["progress"] | {"best_score": 0, "best_epoch": 0} == {
-        "epoch": 1, "batch": 2, "step": 6, "best_score": 0, "best_epoch": 0}
+        "epoch": 1,
+        "batch": 2,
+        "step": 6,
+        "best_score": 0,
+        "best_epoch": 0,
+    }
     assert_same_run(straight, tiny_run("stopped", resume=True))
 
 

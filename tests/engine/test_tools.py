@@ -35,7 +35,11 @@ def run_in_process(name: str, *arguments: object) -> None:
 def shell(*command: object, **environment: str) -> subprocess.CompletedProcess:
     path = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests" / "support")])
     return subprocess.run(
-        [str(part) for part in command], capture_output=True, text=True, timeout=300, check=False,
+        [str(part) for part in command],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
         env={**os.environ, "PYTHONPATH": path, "PYTHON": sys.executable, "OMP_NUM_THREADS": "1", **environment},
     )
 
@@ -79,16 +83,23 @@ def test_val_without_arguments_takes_the_newest_run(tiny_run, tiny_yaml, tmp_pat
 def test_two_processes_train_and_count_the_same_integers(tiny_yaml, tmp_path):
     """`NPROC=2 bash tools/train_ddp.sh`, then the checkpoint scored by one process and by two."""
     run = tmp_path / "run"
-    done = shell("bash", REPOSITORY / "tools" / "train_ddp.sh", tiny_yaml, "--run-dir", run,
-                 "--opts", "train.epochs=2", NPROC="2")
+    done = shell(
+        "bash",
+        REPOSITORY / "tools" / "train_ddp.sh",
+        tiny_yaml,
+        "--run-dir",
+        run,
+        "--opts",
+        "train.epochs=2",
+        NPROC="2",
+    )
     assert done.returncode == 0, done.stderr
     assert "2 process(es)" in done.stdout
-    val = [REPOSITORY / "tools" / "val_mm.py", "--config", tiny_yaml, "--checkpoint", run / "checkpoints" / "best.pt"]
     files = [tmp_path / "one.json", tmp_path / "two.json"]
-    launch = [sys.executable, "-m", "mdg.engine.launch", "--standalone", "--nproc-per-node", 2]
-    for start, file in (([sys.executable], files[0]), (launch, files[1])):
-        done = shell(*start, *val, "--json", file)
-        assert done.returncode == 0, done.stderr
+    val = ["--config", tiny_yaml, "--checkpoint", run / "checkpoints" / "best.pt", "--json"]
+    run_in_process("val_mm", *val, files[0])
+    done = shell("bash", REPOSITORY / "tools" / "val_ddp.sh", *val, files[1], NPROC="2")
+    assert done.returncode == 0, done.stderr
     one, two = (json.loads(file.read_text()) for file in files)
     assert (one["processes"], two["processes"]) == (1, 2)
     assert one["confusion_matrix"] == two["confusion_matrix"] and one["groups"] == two["groups"]
@@ -96,8 +107,16 @@ def test_two_processes_train_and_count_the_same_integers(tiny_yaml, tmp_path):
 
 
 def test_more_processes_than_images_is_a_message(tiny_yaml, tmp_path):
-    done = shell("bash", REPOSITORY / "tools" / "train_ddp.sh", tiny_yaml, "--run-dir", tmp_path / "run",
-                 "--opts", "data.val_images=1", NPROC="2")
+    done = shell(
+        "bash",
+        REPOSITORY / "tools" / "train_ddp.sh",
+        tiny_yaml,
+        "--run-dir",
+        tmp_path / "run",
+        "--opts",
+        "data.val_images=1",
+        NPROC="2",
+    )
     assert done.returncode == 2
     assert done.stderr.count("more processes (2) than images (1)") == 1 and "Traceback" not in done.stderr
 
@@ -110,11 +129,14 @@ def test_wrong_number_of_processes():
 @pytest.fixture
 def b0_checkpoint(tiny_run, tiny_yaml):
     """A checkpoint without custom imports, from one step of the small MDG."""
-    config = yaml.safe_load(tiny_yaml.read_text()) | {"custom_imports": [], "data": {
-        "type": "Synthetic", "height": 64, "width": 64, "train_images": 2}}
+    config = yaml.safe_load(tiny_yaml.read_text()) | {
+        "custom_imports": [],
+        "data": {"type": "Synthetic", "height": 64, "width": 64, "train_images": 2},
+    }
     tiny_yaml.write_text(yaml.safe_dump(config))
-    return tiny_run("b0", "model={type: MDG, rgb_backbone: b0, thermal_backbone: b0}", "train.max_steps=1",
-                    "train.batch_size=1").last
+    return tiny_run(
+        "b0", "model={type: MDG, rgb_backbone: b0, thermal_backbone: b0}", "train.max_steps=1", "train.batch_size=1"
+    ).last
 
 
 def test_masks_for_pairs_folders_and_four_channels(b0_checkpoint, tmp_path, capsys):

@@ -45,8 +45,12 @@ def test_accumulated_gradients_are_the_mean_of_the_batches(tiny_yaml, tmp_path):
     opts = ("loss=[CrossEntropy]",)
     small = make_trainer(tiny_yaml, tmp_path, *opts)
     one, two = list(small.train_loader.epoch(0))[:2]
-    joint = type(one)(*(torch.cat(parts) if isinstance(parts[0], torch.Tensor) else sum(parts, [])
-                        for parts in zip(one, two, strict=True)))
+    joint = type(one)(
+        *(
+            torch.cat(parts) if isinstance(parts[0], torch.Tensor) else sum(parts, [])
+            for parts in zip(one, two, strict=True)
+        )
+    )
     accumulated = gradients(small, [one, two])
     expected = gradients(make_trainer(tiny_yaml, tmp_path, *opts), [joint])
     for name, value in expected.items():
@@ -140,8 +144,9 @@ def test_tensorboard_holds_scalars_and_picture_grids(tiny_run):
 
 def test_best_is_the_best_epoch_and_last_the_last(tiny_run):
     run = tiny_run("run")
-    scores = {r["epoch"]: r["mIoU"] for r in map(json.loads, run.metrics.read_text().splitlines())
-              if r["kind"] == "eval"}
+    scores = {
+        r["epoch"]: r["mIoU"] for r in map(json.loads, run.metrics.read_text().splitlines()) if r["kind"] == "eval"
+    }
     best = load_checkpoint(run.best)["progress"]
     assert best["best_epoch"] == max(scores, key=scores.get) == best["epoch"]
     assert 100 * best["best_score"] == pytest.approx(max(scores.values()))
@@ -167,10 +172,13 @@ def test_a_checkpoint_holds_no_code(tmp_path):
     assert not marker.exists()
 
 
-@pytest.mark.parametrize(("content", "message"), [
-    ({"patch_embed1.proj.weight": torch.zeros(1)}, "not a checkpoint of mdg"),
-    ({"format": 99, "model": {}}, "checkpoint format 99"),
-])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"patch_embed1.proj.weight": torch.zeros(1)}, "not a checkpoint of mdg"),
+        ({"format": 99, "model": {}}, "checkpoint format 99"),
+    ],
+)
 def test_other_files_are_refused(tmp_path, content, message):
     torch.save(content, tmp_path / "other.pt")
     with pytest.raises(WeightsError, match=message):

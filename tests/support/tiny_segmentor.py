@@ -20,7 +20,10 @@ class TinySegmentor(nn.Module):
     def __init__(self, width: int, *, num_classes: int):
         super().__init__()
         self.net = nn.Sequential(
-            nn.Conv2d(4, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(), nn.Dropout(0.2),
+            nn.Conv2d(4, width, 3, padding=1),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            nn.Dropout(0.2),
             nn.Conv2d(width, num_classes, 3, padding=1),
         )
 

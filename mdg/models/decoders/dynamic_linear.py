@@ -11,6 +11,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from mdg.errors import ConfigError
 from mdg.models.layers import StarReLU, conv_bhwc, depthwise
 
 
@@ -37,6 +38,11 @@ class DynamicLinear(nn.Module):
 
     def __init__(self, condition_width: int, width: int, embed_dim: int, groups: int):
         super().__init__()
+        if condition_width % groups or (width * embed_dim) % groups:
+            raise ConfigError(
+                f"model.decoder.groups: {groups} groups must divide both the {condition_width} channels of the "
+                f"condition and the {width * embed_dim} generated weights"
+            )
         self.width, self.embed_dim = width, embed_dim
         self.generator = nn.Conv2d(condition_width, width * embed_dim, 1, groups=groups)
         self._init_generator(condition_width // groups)

@@ -6,14 +6,17 @@ Legend: B batch, s stage, H_s W_s map of stage s, C_s width, E embedding width, 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
-from pydantic import Field, field_validator
+from pydantic import Field, PositiveInt, field_validator
 from torch import Tensor, nn
 
 from mdg.models.decoders.dynamic_linear import ConditionBranch, DynamicLinear
 from mdg.models.decoders.frequency_gate import DynamicFrequencyGate
 from mdg.models.layers import MultiScaleHead, init_weights
 from mdg.registry import DECODERS, Options
+
+Side = Annotated[int, Field(ge=2)]
 
 
 class SemanticDynamicDecoderOptions(Options):
@@ -23,13 +26,13 @@ class SemanticDynamicDecoderOptions(Options):
     """Width of the four maps before the head."""
     dynamic_stages: list[int] = [1, 2, 3]
     """Stages whose linear layer is generated from the deepest map; the others use a static one."""
-    groups: tuple[int, int, int] = (8, 8, 16)
+    groups: tuple[PositiveInt, PositiveInt, PositiveInt] = (8, 8, 16)
     """Groups of the generator at stages 1 to 3."""
     frequency_stages: list[int] = [1]
     """Stages multiplied by the dynamic frequency gate; empty turns it off."""
     frequency_filters: int = Field(8, ge=1)
     """Filters in the bank of the gate."""
-    frequency_reference: tuple[int, int] = (120, 160)
+    frequency_reference: tuple[Side, Side] = (120, 160)
     """Map size [height, width] whose spectrum the bank is stored for; other sizes are interpolated."""
     highpass_cutoff: float = Field(0.25, ge=0, lt=1)
     """Frequencies below this fraction of Nyquist are removed in the gate's branch; 0 keeps all."""

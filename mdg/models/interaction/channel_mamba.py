@@ -10,9 +10,10 @@ import math
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
+from mdg.errors import ConfigError
 from mdg.models.layers import GroupedLinear, Mlp, conv_bhwc, depthwise
 from mdg.ops import selective_scan
 from mdg.registry import Options
@@ -21,7 +22,7 @@ from mdg.registry import Options
 class ChannelMambaOptions(Options):
     """Channel Mamba at the four stages."""
 
-    expansion: tuple[int, int, int, int] = (4, 4, 2, 2)
+    expansion: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (4, 4, 2, 2)
     """Ratio of the scanned width to the width of the stage, per stage."""
     features: int = Field(32, ge=1)
     """Features per channel token."""
@@ -123,9 +124,9 @@ class ChannelMamba(nn.Module):
         super().__init__()
         expanded = expansion * width
         if expanded % features:
-            raise ValueError(
-                f"channel_mamba: width {width} times expansion {expansion} gives {expanded} channels, "
-                f"which do not divide into tokens of features={features}"
+            raise ConfigError(
+                f"model.interaction.channel_mamba: width {width} times expansion {expansion} gives {expanded} "
+                f"channels, which do not divide into tokens of features={features}"
             )
         self.rgb = ModalityTokens(width, expanded, features, dropout)
         self.thermal = ModalityTokens(width, expanded, features, dropout)

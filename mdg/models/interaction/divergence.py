@@ -61,4 +61,4 @@ class DivergenceMask(nn.Module):
         # In ascending order the gather and the scatter walk through memory once.
         index_BK = d_BP.detach().topk(count, dim=1, sorted=False).indices.sort(dim=1).values
         selected_BP = torch.zeros_like(d_BP).scatter(1, index_BK, 1.0)
-        return DivergenceMap(d_BHW, selected_BP * (1 + d_BP - d_BP.detach()), index_BK)
+        return DivergenceMap(d_BHW, selected_BP * (1 + (d_BP - d_BP.detach())), index_BK)

@@ -6,10 +6,11 @@ Legend: B batch, H W map, C width, h heads, d head dimension.
 from __future__ import annotations
 
 import torch
-from pydantic import Field
+from pydantic import Field, PositiveInt, field_validator
 from timm.layers import DropPath
 from torch import Tensor, nn
 
+from mdg.errors import ConfigError
 from mdg.models.layers import Mlp
 from mdg.ops import neighborhood_attention
 from mdg.registry import Options
@@ -18,14 +19,21 @@ from mdg.registry import Options
 class LocalCrossAttentionOptions(Options):
     """Local cross-attention at the four stages."""
 
-    kernel_size: tuple[int, int, int, int] = (13, 7, 5, 5)
+    kernel_size: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (13, 7, 5, 5)
     """Side of the neighbourhood per stage, odd."""
-    heads: tuple[int, int, int, int] = (2, 4, 10, 16)
+    heads: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (2, 4, 10, 16)
     """Attention heads per stage."""
     drop_path: float = Field(0.1, ge=0, lt=1)
     """Stochastic depth of both residual branches."""
     negate_keys: bool = True
     """Attend to dissimilar neighbours (published); false attends to similar ones."""
+
+    @field_validator("kernel_size")
+    @classmethod
+    def _check_odd(cls, sides: tuple[int, ...]) -> tuple[int, ...]:
+        if any(side % 2 == 0 for side in sides):
+            raise ValueError("expected odd sides, so that a neighbourhood has a centre")
+        return sides
 
 
 class LocalCrossAttention(nn.Module):
@@ -36,6 +44,10 @@ class LocalCrossAttention(nn.Module):
 
     def __init__(self, width: int, heads: int, kernel_size: int, drop_path: float = 0.1, negate_keys: bool = True):
         super().__init__()
+        if width % heads:
+            raise ConfigError(
+                f"model.interaction.local_attention.heads: {heads} heads do not divide the {width} channels"
+            )
         self.heads, self.kernel_size = heads, kernel_size
         self.sign = -1.0 if negate_keys else 1.0
         self.norm = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
