@@ -34,7 +34,8 @@ def frame_panel(dataset: RGBTDataset, batch: Batch, output: SegmentationOutput, 
         heat = (vis.heatmap(divergence, low, high) * (0.35 + 0.65 * np.clip(mask, 0, 1))).astype(np.uint8)
         parts.append(("divergence, stage 1 (selected bright)", heat))
     parts += [
-        ("prediction", vis.overlay(rgb, prediction, dataset.palette_K3)),
+        ("prediction over RGB", vis.overlay(rgb, prediction, dataset.palette_K3)),
+        ("prediction", vis.colorize(prediction, dataset.palette_K3)),
         ("label", vis.colorize(label, dataset.palette_K3)),
     ]
     return vis.panel(parts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -32,15 +33,19 @@ def run_in_process(name: str, *arguments: object) -> None:
     run_tool(tool.main, tool.parse(), [str(argument) for argument in arguments])
 
 
-def shell(*command: object, **environment: str) -> subprocess.CompletedProcess:
+def environment(**extra: str) -> dict[str, str]:
     path = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests" / "support")])
+    return {**os.environ, "PYTHONPATH": path, "PYTHON": sys.executable, "OMP_NUM_THREADS": "1", **extra}
+
+
+def shell(*command: object, **extra: str) -> subprocess.CompletedProcess:
     return subprocess.run(
         [str(part) for part in command],
         capture_output=True,
         text=True,
         timeout=300,
         check=False,
-        env={**os.environ, "PYTHONPATH": path, "PYTHON": sys.executable, "OMP_NUM_THREADS": "1", **environment},
+        env=environment(**extra),
     )
 
 
@@ -104,6 +109,28 @@ def test_two_processes_train_and_count_the_same_integers(tiny_yaml, tmp_path):
     assert (one["processes"], two["processes"]) == (1, 2)
     assert one["confusion_matrix"] == two["confusion_matrix"] and one["groups"] == two["groups"]
     assert one["images"] == two["images"] == 5
+
+
+def test_a_signal_to_the_whole_group_stops_cleanly(tiny_yaml, tmp_path):
+    """Ctrl-C reaches the loader processes too; the run still ends with a saved step."""
+    run = tmp_path / "run"
+    command = [sys.executable, REPOSITORY / "tools" / "train.py", tiny_yaml, "--run-dir", run]
+    process = subprocess.Popen(
+        [*map(str, command), "--opts", "train.epochs=100000", "pipeline.workers=2", "log.every_steps=1"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        env=environment(),
+    )
+    for line in process.stdout:
+        if "step 3/" in line:
+            os.killpg(process.pid, signal.SIGINT)
+            break
+    rest = process.stdout.read()
+    assert process.wait(timeout=60) == 0, rest
+    assert "stopped in epoch" in rest and "Traceback" not in rest
+    assert (run / "checkpoints" / "last.pt").is_file()
 
 
 def test_more_processes_than_images_is_a_message(tiny_yaml, tmp_path):
