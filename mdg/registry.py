@@ -113,6 +113,8 @@ class ComponentRegistry(Registry):
 
     def options_of(self, type_name: str) -> type[ComponentOptions]:
         """The options model of a registered type; raises ConfigError naming the known types otherwise."""
+        if type_name in self._presets:
+            raise ConfigError(f"'{type_name}' is a short name; as a mapping it is {self._presets[type_name]}")
         if type_name not in self.names():
             known = [*self._presets, *self.names()]
             raise ConfigError(

@@ -165,9 +165,7 @@ def _set(values: Any, path: Path_, value: Any, source: str) -> Any:
     if isinstance(values, list) and head.isdigit() and int(head) < len(values):
         index = int(head)
         return [*values[:index], _set(values[index], rest, value, source), *values[index + 1 :]]
-    advice = (
-        f"; its long form is a mapping with `type:`, for instance {{type: {values}}}" if isinstance(values, str) else ""
-    )
+    advice = "; give it in its long form, a mapping with `type:` and options" if isinstance(values, str) else ""
     raise ConfigError(f"{source}: cannot set '{head}' inside {values!r}, which is {_kind(values)}{advice}")
 
 

@@ -57,6 +57,8 @@ def train(
         if resume is None:
             run = _create_run(config, run_dir, world)
         trainer = Trainer(config, run, world, resume=resume is not None)
+        if world.main:
+            run.path.mkdir(parents=True, exist_ok=True)
         handler = log_to_file(run.path / "train.log") if world.main else None
         try:
             if world.main:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +25,12 @@ def to_bchw(x_BHWC: Tensor) -> Tensor:
 def to_bhwc(x_BCHW: Tensor) -> Tensor:
     """The ``BHWC`` view of a ``BCHW`` map."""
     return x_BCHW.permute(0, 2, 3, 1)
+
+
+def float32_island(x: Tensor) -> AbstractContextManager:
+    """Turns autocast off for what must be computed in float32: step sizes of the scan, the FFT."""
+    device = x.device.type
+    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
 
 
 def conv_bhwc(conv: nn.Conv2d, x_BHWC: Tensor) -> Tensor:

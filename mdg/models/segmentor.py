@@ -88,7 +88,7 @@ class InputNormalization(nn.Module):
 
 @MODELS.register(SegmentorOptions, name="MDG")
 class Segmentor(nn.Module):
-    """RGB-Thermal segmentation network; architecture.md names the parts, docs/model.md the differences.
+    """RGB-Thermal segmentation network; docs/model.md explains every part.
 
     Args:
         rgb_backbone .. normalize: See :class:`SegmentorOptions`. ``pretrained`` is read by

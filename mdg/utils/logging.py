@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.highlighter import NullHighlighter
 from rich.logging import RichHandler
 
-console = Console(soft_wrap=True)
+# A pipe or a file has no width of its own; tables should not be cut there.
+console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 140)
 
 
 def setup_logging(main: bool = True) -> None:

@@ -52,7 +52,8 @@ class RunDirectory:
 
     @classmethod
     def create(cls, exp_dir: Path, name: str, run_dir: Path | None = None) -> RunDirectory:
-        """A new, empty run directory: ``run_dir``, or ``exp_dir/name/<time>``.
+        """The place of a new run: ``run_dir``, or ``exp_dir/name/<time>``. Starting it makes the folder, so a
+        run that cannot start leaves nothing behind.
 
         Raises:
             ConfigError: ``run_dir`` exists and is not empty.
@@ -64,7 +65,6 @@ class RunDirectory:
                 f"--run-dir {run_dir}: exists and is not empty; nothing is overwritten. Continue that run "
                 f"with --resume {run_dir}, or name another folder."
             )
-        run_dir.mkdir(parents=True, exist_ok=True)
         return cls(run_dir)
 
     @classmethod

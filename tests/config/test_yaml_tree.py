@@ -215,7 +215,7 @@ def test_override_without_the_form_key_equals_value(item):
     ("text", "item", "words"),
     [
         ("a: 1", "a.b=2", ["cannot set 'b'", "1"]),
-        ("a: b2", "a.variant=b1", ["{type: b2}"]),
+        ("a: b2", "a.variant=b1", ["inside 'b2'", "long form", "type:"]),
         ("a: [1, 2]", "a.2=3", ["list of 2"]),
         ("a: [1, 2]", "a.-1=3", ["list of 2"]),
         ("a: [1, 2]", "a.first=3", ["list of 2"]),

@@ -68,7 +68,7 @@ def test_a_mistake_is_one_message_and_leaves_nothing(mistake, tiny_yaml, tmp_pat
     error = capsys.readouterr().err
     assert stop.value.code == 2 and error.startswith("train: error: ") and "Traceback" not in error
     assert all(word in error for word in words), error
-    assert not (tmp_path / "run" / "checkpoints").exists()
+    assert not (tmp_path / "run").exists()
 
 
 def test_train_wants_a_configuration(capsys):

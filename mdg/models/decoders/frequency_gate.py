@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mdg.models.layers import Mlp, to_bchw, to_bhwc
+from mdg.models.layers import Mlp, float32_island, to_bchw, to_bhwc
 
 
 def periodic_interpolation(frequencies: Tensor, reference: int) -> Tensor:
@@ -78,7 +78,7 @@ class DynamicFrequencyGate(nn.Module):
         """Fused map ``[B, H, W, C]`` and condition ``[B, h, w, R]`` -> ``f`` ``[B, H, W, E]``."""
         H, W = x_BHWC.shape[1:3]
         p_BcHW = to_bchw(F.gelu(self.reduce(x_BHWC)))
-        with torch.autocast(x_BHWC.device.type, enabled=False):
+        with float32_island(x_BHWC):
             spectrum_BcHF = torch.fft.rfft2(p_BcHW.float(), norm="ortho") * self.gate(condition_BhwR.float(), H, W)
             if self.cutoff > 0:
                 spectrum_BcHF = spectrum_BcHF * highpass(H, W, self.cutoff, x_BHWC.device)

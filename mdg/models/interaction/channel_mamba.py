@@ -14,7 +14,7 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from mdg.errors import ConfigError
-from mdg.models.layers import GroupedLinear, Mlp, conv_bhwc, depthwise
+from mdg.models.layers import GroupedLinear, Mlp, conv_bhwc, depthwise, float32_island
 from mdg.ops import selective_scan
 from mdg.registry import Options
 
@@ -57,7 +57,7 @@ class SelectiveScanDirection(nn.Module):
 
     def forward(self, u_NLG: Tensor) -> Tensor:
         # Under autocast these narrow products would round the step size to 8 bits; the scan is a float32 island.
-        with torch.autocast(u_NLG.device.type, enabled=False):
+        with float32_island(u_NLG):
             u_NLG = u_NLG.float()
             dt_NLR, B_NLS, C_NLS = self.x_proj(u_NLG).split(self.splits, dim=-1)
             delta_NLG = F.linear(dt_NLR, self.dt_proj.weight)
