@@ -25,6 +25,9 @@ def run_tool(
     except UserError as error:
         _report(parser.prog, str(error))
         sys.exit(EXIT_USER_ERROR)
+    except (PermissionError, NotADirectoryError, IsADirectoryError) as error:
+        _report(parser.prog, f"{error.filename}: {error.strerror}; check the path and who may write there")
+        sys.exit(EXIT_USER_ERROR)
     except KeyboardInterrupt:
         _report(parser.prog, "interrupted")
         sys.exit(130)
