@@ -32,7 +32,7 @@ def frame_panel(dataset: RGBTDataset, batch: Batch, output: SegmentationOutput, 
         # Positions that the mask leaves out are dimmed.
         mask = where.mask()[place].float().cpu().numpy()[..., None]
         heat = (vis.heatmap(divergence, low, high) * (0.35 + 0.65 * np.clip(mask, 0, 1))).astype(np.uint8)
-        parts.append(("divergence, stage 1 (selected bright)", heat))
+        parts.append(("divergence, stage 1", heat))
     parts += [
         ("prediction over RGB", vis.overlay(rgb, prediction, dataset.palette_K3)),
         ("prediction", vis.colorize(prediction, dataset.palette_K3)),
