@@ -5,7 +5,7 @@ An error of the user's goes to the main process as a value, since torch would wr
 
 from __future__ import annotations
 
-import signal
+import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -78,13 +78,13 @@ def hash_seed(*numbers: int) -> int:
 
 
 def init_worker(worker: int) -> None:
-    """One thread per loader process (the processes share the cores already), and no signals.
+    """One thread per loader process (the processes share the cores already), in a process group of its own.
 
-    Ctrl-C and a cluster's SIGTERM reach the whole process group. The main process decides how to stop; a loader process
-    that died first would turn a clean stop into a crash. It ends with the main process in any case.
+    Ctrl-C reaches the whole group of the main process. That one decides how to stop; a loader process that died first
+    would turn a clean stop into a crash. It still ends with the main process, and when that one terminates it.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    if hasattr(os, "setpgrp"):
+        os.setpgrp()
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
 

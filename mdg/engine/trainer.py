@@ -116,11 +116,24 @@ class Trainer:
             UserError: The loss is no longer finite, or data cannot be used. ``last.pt`` then holds the last good state.
         """
         with self.monitor, StopSignals() as self.signals:
-            while self.progress.epoch < self.config.train.epochs and not self._stop_reached():
-                if not self.train_epoch(self.progress.epoch):
-                    break
-                self._finish_epoch()
+            try:
+                self._train_epochs()
+            except RuntimeError as error:
+                if not (self.signals.received and "DataLoader worker" in str(error)):
+                    raise
+                # A signal to every single process (some clusters) kills the loaders in the middle of a step, which then
+                # must not be saved.
+                raise UserError(
+                    f"stopped by a signal that also killed a loader process, in the middle of step "
+                    f"{self.progress.step + 1}; continue from the last saved step with --resume {self.run.path}"
+                ) from None
         return self.progress
+
+    def _train_epochs(self) -> None:
+        while self.progress.epoch < self.config.train.epochs and not self._stop_reached():
+            if not self.train_epoch(self.progress.epoch):
+                break
+            self._finish_epoch()
 
     def train_epoch(self, epoch: int) -> bool:
         """One pass over the training split from where it stands; False where it was stopped inside."""
