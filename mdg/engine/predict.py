@@ -17,6 +17,7 @@ from torch import nn
 from mdg.config import load_config
 from mdg.config.schema import RunConfig
 from mdg.data.files import list_folder
+from mdg.data.geometry import resize_image
 from mdg.data.images import check_same_size, read_grey, read_rgb, read_rgb_thermal
 from mdg.engine.checkpoint import load_checkpoint
 from mdg.engine.distributed import distributed
@@ -90,8 +91,6 @@ def segment(
     rgb_13HW = torch.from_numpy(np.ascontiguousarray(rgb_HW3)).permute(2, 0, 1)[None].to(device)
     thermal_11HW = torch.from_numpy(np.ascontiguousarray(thermal_HW))[None, None].to(device)
     if config.pipeline.eval_size is not None:
-        from mdg.data.geometry import resize_image
-
         rgb_13HW, thermal_11HW = (resize_image(x, config.pipeline.eval_size) for x in (rgb_13HW, thermal_11HW))
     with make_autocast(config, device):
         logits = model(rgb_13HW, thermal_11HW).logits

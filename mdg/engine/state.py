@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from mdg.data.samples import hash_seed
 from mdg.engine.distributed import World
 
 
@@ -67,4 +67,4 @@ def seed_step(seed: int, step: int, part: int, rank: int) -> None:
     Seeding every pass from its own place in the run, instead of saving generator states, makes a resumed run continue
     exactly, whatever happened in between (a validation, a picture, another number of loader processes).
     """
-    torch.manual_seed(int(np.random.SeedSequence([seed, step, part, rank]).generate_state(1, np.uint64)[0] >> 1))
+    torch.manual_seed(hash_seed(seed, step, part, rank) >> 1)

@@ -5,6 +5,7 @@ Legend: B batch, H W input size, K classes, s stage 1..4, C_s width.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -154,7 +155,7 @@ class Segmentor(nn.Module):
         logits = resize_bilinear(self.decoder(fused), padded)[..., : size[0], : size[1]]
         auxiliary: tuple[Tensor, ...] = ()
         if self.training and self.auxiliary is not None:
-            quarter = [math_ceil_div(side, 4) for side in size]
+            quarter = [math.ceil(side / 4) for side in size]
             auxiliary = tuple(
                 head(maps)[..., : quarter[0], : quarter[1]]
                 for head, maps in zip(self.auxiliary, (rgb_maps, thermal_maps), strict=True)
@@ -172,11 +173,6 @@ class Segmentor(nn.Module):
             rgb_maps.append(rgb)
             thermal_maps.append(thermal)
         return rgb_maps, thermal_maps, tuple(divergence)
-
-
-def math_ceil_div(value: int, divisor: int) -> int:
-    """Ceiling of an integer quotient."""
-    return -(-value // divisor)
 
 
 def pad_to_stride(x_BCHW: Tensor, stride: int = STRIDE) -> Tensor:
