@@ -139,10 +139,17 @@ class RunConfig(Options):
 
     @model_validator(mode="after")
     def _check_pairs(self) -> RunConfig:
-        split = self.eval.selection
-        if split != "last" and getattr(self.data, f"{split}_split", None) is None:
+        split, data = self.eval.selection, self.data
+        held_out = split == "val" and getattr(data, "holdout", None) is not None
+        if split != "last" and not held_out and getattr(data, f"{split}_split", None) is None:
             raise ValueError(
-                f"eval.selection is '{split}', but data.{split}_split is null: name a split, or set "
-                "eval.selection: last"
+                f"eval.selection is '{split}', but data.{split}_split is null: name a split, hold one out of the train "
+                "split (data.holdout: 0.1), or set eval.selection: last"
+            )
+        val_split = getattr(data, "val_split", None)
+        if split == "val" and val_split is not None and val_split == getattr(data, "test_split", None):
+            raise ValueError(
+                f"data.val_split and data.test_split are both '{val_split}', so val would select on test: name "
+                "another val split, or say so openly with eval.selection: test"
             )
         return self

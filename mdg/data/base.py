@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch.utils.data import Dataset
 
 from mdg.errors import DataError
+from mdg.metrics.scoring import ScoringRule, all_classes
 from mdg.registry import DATASETS, Options
 
 ROLES = ("train", "val", "test")
@@ -30,8 +31,22 @@ class DatasetOptions(Options):
     """Split that selects the best checkpoint."""
     test_split: str | None = "test"
     """Split to report."""
+    holdout: float | None = Field(None, gt=0, lt=1)
+    """Share of the train split that is held out of training and plays the val split, for data without one; needs
+    `val_split: null`."""
+    holdout_seed: int = Field(0, ge=0)
+    """Another seed holds out other frames."""
     limit: int | None = Field(None, ge=1)
     """Use only the first N frames of every split, for quick and for overfitting checks; results say the count."""
+
+    @model_validator(mode="after")
+    def _one_validation_split(self) -> DatasetOptions:
+        if self.holdout is not None and self.val_split is not None:
+            raise ValueError(
+                f"got val_split '{self.val_split}' and holdout {self.holdout}, expected one of them: set val_split: null "
+                "to hold frames out of the train split, or holdout: null to use the val split"
+            )
+        return self
 
 
 @dataclass(frozen=True)
@@ -57,10 +72,13 @@ class RGBTDataset(Dataset, ABC):
     Args:
         role: ``train``, ``val`` or ``test``: what this split is used for.
         train_split, val_split, test_split: Name of the split in each role; None where there is none.
+        holdout: Share of the train split that plays val instead of training; None holds nothing out.
+        holdout_seed: Chooses the held-out frames.
         limit: Number of leading frames to use; None uses all.
 
     Attributes:
-        split: The role. ``split_name`` is the name of the split that plays it.
+        split: The role. ``split_name`` is the name of the split on disk that plays it, ``split_label`` that name with
+            what was taken out of it, for the protocol.
         names: Names of the frames, in the order of the split.
 
     Raises:
@@ -71,7 +89,6 @@ class RGBTDataset(Dataset, ABC):
     classes: ClassVar[tuple[str, ...]]
     palette_K3: ClassVar[np.ndarray]  # uint8, R, G, B per class id
     ignore_index: ClassVar[int] = 255
-    unlabeled_counted: ClassVar[bool] = True  # whether class 0 takes part in the mean IoU of the protocol
 
     def __init__(
         self,
@@ -79,19 +96,44 @@ class RGBTDataset(Dataset, ABC):
         train_split: str | None = "train",
         val_split: str | None = "val",
         test_split: str | None = "test",
+        holdout: float | None = None,
+        holdout_seed: int = 0,
         limit: int | None = None,
     ):
         assert role in ROLES, role
-        split_name = dict(zip(ROLES, (train_split, val_split, test_split), strict=True))[role]
+        splits = dict(zip(ROLES, (train_split, val_split, test_split), strict=True))
+        self._held_out = role == "val" and val_split is None and holdout is not None
+        split_name = train_split if self._held_out else splits[role]
         if split_name is None:
             raise DataError(
                 f"data.{role}_split is null, so {self.dataset_name} has no {role} split here: name one "
                 f"with --opts data.{role}_split=NAME, or run without it (training without validation: "
-                "--opts eval.selection=last)"
+                "--opts eval.selection=last; holding a tenth out of the train split: --opts data.holdout=0.1)"
             )
         self.split, self.limit = role, limit
         self.split_name: str = split_name
+        self.holdout = holdout if role == "train" or self._held_out else None
+        self.holdout_seed = holdout_seed
         self.names: list[str] = []
+
+    def _share(self, names: Sequence[str]) -> list[str]:
+        """Those of the names of the split on disk that this role uses: without or only the held-out ones, at most
+        ``limit``. Which frames are held out depends on the seed and on their names, not on their order.
+        """
+        kept = list(names)
+        if self.holdout is not None:
+            ranked = sorted(names, key=lambda name: hashlib.sha256(f"{self.holdout_seed}/{name}".encode()).digest())
+            held_out = set(ranked[: min(max(1, round(self.holdout * len(names))), len(names) - 1)])
+            kept = [name for name in names if (name in held_out) == self._held_out]
+        return kept[: self.limit]
+
+    @property
+    def split_label(self) -> str:
+        """The split as a protocol names it: "test", or "train, held-out 10 % (seed 0)"."""
+        if self.holdout is None:
+            return self.split_name
+        part = "held-out" if self._held_out else "without the held-out"
+        return f"{self.split_name}, {part} {100 * self.holdout:g} % (seed {self.holdout_seed})"
 
     @abstractmethod
     def read(self, index: int) -> Frame:
@@ -101,6 +143,21 @@ class RGBTDataset(Dataset, ABC):
         """``"day"`` or ``"night"`` where the data set tells, else None."""
         return None
 
+    def identities(self) -> list[str]:
+        """A name per frame that no other frame of the data set has, in whatever split. By default the names."""
+        return list(self.names)
+
+    def preparation(self) -> str:
+        """How files become images where that is a choice (16-bit scaling, alignment), for the protocol."""
+        return "as stored"
+
+    def scoring_rules(self) -> tuple[ScoringRule, ...]:
+        """The rules under which this data set is scored; the first one is the score that selects and is printed first."""
+        return (all_classes(self.classes),)
+
+    def require_complete(self) -> None:  # noqa: B027  (nothing to require where there are no files)
+        """Raises DataError where files of the split are missing."""
+
     def __len__(self) -> int:
         return len(self.names)
 
@@ -108,20 +165,20 @@ class RGBTDataset(Dataset, ABC):
         return self.read(index)
 
     def fingerprint(self) -> str:
-        """SHA-256 over the sorted names: equal for splits of the same frames, in whatever order."""
-        return hashlib.sha256("\n".join(sorted(self.names)).encode()).hexdigest()
+        """SHA-256 over the sorted identities: equal for splits of the same frames, in whatever order."""
+        return hashlib.sha256("\n".join(sorted(self.identities())).encode()).hexdigest()
 
     def facts(self) -> dict[str, Any]:
         """What a score must say about its data: data set, role, split, number of files, hash, classes."""
         return {
             "dataset": self.dataset_name,
             "role": self.split,
-            "split": self.split_name,
+            "split": self.split_label,
             "files": len(self),
             "sha256": self.fingerprint(),
             "classes": list(self.classes),
             "ignore_index": self.ignore_index,
-            "unlabeled_counted": self.unlabeled_counted,
+            "preparation": self.preparation(),
         }
 
 
@@ -146,4 +203,6 @@ def build_dataset(options: Any, role: str) -> RGBTDataset:
     Raises:
         ConfigError: Unknown type. DataError: no split in that role, or data that is missing or incomplete.
     """
-    return DATASETS.create(options, role=role)
+    dataset = DATASETS.create(options, role=role)
+    dataset.require_complete()
+    return dataset

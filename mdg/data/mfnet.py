@@ -57,7 +57,7 @@ class MFNet(RGBTDataset):
         root: Folder of the data set.
         layout: ``packed``, ``folders`` or ``auto``.
         role: ``train``, ``val`` or ``test``.
-        **common: ``train_split``, ``val_split``, ``test_split``, ``limit``.
+        **common: The options of every data set, see :class:`RGBTDataset`.
 
     Raises:
         DataError: Missing root, folders or split file; an empty split or duplicate names; frames without all files.
@@ -71,7 +71,7 @@ class MFNet(RGBTDataset):
         super().__init__(role, **common)
         self.root = Path(root).expanduser()
         self._folders = _open_root(self.root, layout)
-        self.names = read_split(self.root, self.split_name)[: self.limit]
+        self.names = self._share(read_split(self.root, self.split_name))
         listings = {
             key: list_folder(folder, (".png",) if key == "labels" else IMAGE_SUFFIXES)
             for key, folder in self._folders.items()

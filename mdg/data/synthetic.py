@@ -53,7 +53,7 @@ class Synthetic(RGBTDataset):
         seed: Seed of the world.
         train_images, val_images, test_images: Scenes per split.
         role: ``train``, ``val`` or ``test``.
-        **common: ``limit``; ``train_split``, ``val_split`` and ``test_split``, each ``train``, ``val`` or ``test``.
+        **common: The options of every data set, see :class:`RGBTDataset`; splits are ``train``, ``val`` and ``test``.
 
     Raises:
         DataError: A split by another name.
@@ -80,13 +80,13 @@ class Synthetic(RGBTDataset):
         if self.split_name not in counts:
             raise DataError(f"data.{role}_split: got '{self.split_name}', expected one of {', '.join(counts)}")
         self.height, self.width, self.seed = height, width, seed
-        self._first = RANGES[self.split_name][0]
-        scenes = range(self._first, self._first + counts[self.split_name])[: self.limit]
-        self.names = [f"{scene:05d}{'N' if scene % 2 else 'D'}" for scene in scenes]
+        first = RANGES[self.split_name][0]
+        scenes = range(first, first + counts[self.split_name])
+        self.names = self._share([f"{scene:05d}{'N' if scene % 2 else 'D'}" for scene in scenes])
 
     def read(self, index: int) -> Frame:
         """Renders frame ``index``; the same one every time."""
-        scene = render_scene(self.seed, self._first + range(len(self))[index], self.height, self.width)
+        scene = render_scene(self.seed, int(self.names[index][:5]), self.height, self.width)
         return Frame(scene.rgb, scene.thermal, scene.label, self.names[index])
 
     def condition(self, index: int) -> str | None:

@@ -2,5 +2,6 @@
 
 from mdg.metrics.confusion import ConfusionMatrix
 from mdg.metrics.protocol import Protocol
+from mdg.metrics.scoring import ScoringRule
 
-__all__ = ["ConfusionMatrix", "Protocol"]
+__all__ = ["ConfusionMatrix", "Protocol", "ScoringRule"]

@@ -82,13 +82,15 @@ class ConfusionMatrix:
         total = self.counts.sum()
         return float(np.trace(self.counts) / total) if total else float("nan")
 
-    def means(self, absent: float | None = None) -> dict[str, float]:
+    def means(self, absent: float | None = None, averaged: np.ndarray | None = None) -> dict[str, float]:
         """mIoU, mAcc, mF1 and pixel accuracy as fractions.
 
         Args:
             absent: What an absent class counts; None leaves it out of the mean.
+            averaged: Ids of the classes that take part in the means; None takes all. The pixel accuracy is of all.
         """
-        scores = {"mIoU": self.iou(), "mAcc": self.accuracy(), "mF1": self.f1()}
+        chosen = slice(None) if averaged is None else averaged
+        scores = {"mIoU": self.iou()[chosen], "mAcc": self.accuracy()[chosen], "mF1": self.f1()[chosen]}
         if absent is not None:
             scores = {name: np.where(np.isnan(value), absent, value) for name, value in scores.items()}
         means = {
