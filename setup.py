@@ -27,6 +27,9 @@ setup(
         "pydantic>=2.10,<3",
         "PyYAML>=6.0",
         "rich>=13.7",
+        "filelock>=3.13",
+        "pillow>=10",
+        "matplotlib>=3.8",
     ],
     extras_require={
         # Source packages that need the installed torch at build time: pip install --no-build-isolation "mdg[natten]"

@@ -1,6 +1,6 @@
 """Data sets, augmentation and loaders. Importing this package registers everything it ships."""
 
-from mdg.data import geometry, mfnet, photometry, synthetic
+from mdg.data import fmb, folder, geometry, mfnet, photometry, pst900, synthetic
 from mdg.data.base import DatasetOptions, Frame, RGBTDataset, build_dataset
 from mdg.data.batch import Batch
 from mdg.data.loaders import EvalLoader, TrainLoader
@@ -18,9 +18,12 @@ __all__ = [
     "TrainLoader",
     "build_dataset",
     "build_transforms",
+    "fmb",
+    "folder",
     "geometry",
     "mfnet",
     "photometry",
+    "pst900",
     "read_batch",
     "synthetic",
 ]

@@ -9,7 +9,8 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -38,13 +39,18 @@ class DatasetOptions(Options):
     """Another seed holds out other frames."""
     limit: int | None = Field(None, ge=1)
     """Use only the first N frames of every split, for quick and for overfitting checks; results say the count."""
+    cache: Literal["none", "packed", "ram"] = "none"
+    """`none` decodes files again in every epoch; `packed` decodes them once into a memory-mapped file per split (5
+    bytes per pixel), shared by all processes and later runs; `ram` once per run into memory."""
+    cache_dir: Path | None = None
+    """Folder of the packed splits; null takes `.mdg_cache` in the root of the data set."""
 
     @model_validator(mode="after")
     def _one_validation_split(self) -> DatasetOptions:
         if self.holdout is not None and self.val_split is not None:
             raise ValueError(
-                f"got val_split '{self.val_split}' and holdout {self.holdout}, expected one of them: set val_split: null "
-                "to hold frames out of the train split, or holdout: null to use the val split"
+                f"got val_split '{self.val_split}' and holdout {self.holdout}, expected one of them: set val_split: "
+                "null to hold frames out of the train split, or holdout: null to use the val split"
             )
         return self
 
@@ -75,6 +81,7 @@ class RGBTDataset(Dataset, ABC):
         holdout: Share of the train split that plays val instead of training; None holds nothing out.
         holdout_seed: Chooses the held-out frames.
         limit: Number of leading frames to use; None uses all.
+        cache, cache_dir: How decoded frames are kept; ``build_dataset`` sees to it.
 
     Attributes:
         split: The role. ``split_name`` is the name of the split on disk that plays it, ``split_label`` that name with
@@ -99,6 +106,8 @@ class RGBTDataset(Dataset, ABC):
         holdout: float | None = None,
         holdout_seed: int = 0,
         limit: int | None = None,
+        cache: str = "none",
+        cache_dir: str | Path | None = None,
     ):
         assert role in ROLES, role
         splits = dict(zip(ROLES, (train_split, val_split, test_split), strict=True))
@@ -114,6 +123,8 @@ class RGBTDataset(Dataset, ABC):
         self.split_name: str = split_name
         self.holdout = holdout if role == "train" or self._held_out else None
         self.holdout_seed = holdout_seed
+        self.cache, self.cache_dir = cache, Path(cache_dir).expanduser() if cache_dir is not None else None
+        self._kept: Sequence[Frame] | None = None
         self.names: list[str] = []
 
     def _share(self, names: Sequence[str]) -> list[str]:
@@ -137,7 +148,9 @@ class RGBTDataset(Dataset, ABC):
 
     @abstractmethod
     def read(self, index: int) -> Frame:
-        """Reads frame ``index``; raises DataError naming the file where it cannot be used."""
+        """Reads frame ``index``; raises DataError naming the file where it cannot be used. ``dataset[index]`` gives the
+        same frame, from the cache where there is one.
+        """
 
     def condition(self, index: int) -> str | None:
         """``"day"`` or ``"night"`` where the data set tells, else None."""
@@ -152,8 +165,12 @@ class RGBTDataset(Dataset, ABC):
         return "as stored"
 
     def scoring_rules(self) -> tuple[ScoringRule, ...]:
-        """The rules under which this data set is scored; the first one is the score that selects and is printed first."""
+        """The rules under which this data set is scored; the first one selects and is printed first."""
         return (all_classes(self.classes),)
+
+    def sources(self, index: int) -> list[Path]:
+        """The files that frame ``index`` is read from; none where it is generated."""
+        return []
 
     def require_complete(self) -> None:  # noqa: B027  (nothing to require where there are no files)
         """Raises DataError where files of the split are missing."""
@@ -162,7 +179,12 @@ class RGBTDataset(Dataset, ABC):
         return len(self.names)
 
     def __getitem__(self, index: int) -> Frame:
-        return self.read(index)
+        return self.read(index) if self._kept is None else self._kept[index]
+
+    def keep(self, frames: Sequence[Frame]) -> None:
+        """Serves ``frames``, which are those of this split, from now on."""
+        assert len(frames) == len(self), (len(frames), len(self))
+        self._kept = frames
 
     def fingerprint(self) -> str:
         """SHA-256 over the sorted identities: equal for splits of the same frames, in whatever order."""
@@ -203,6 +225,11 @@ def build_dataset(options: Any, role: str) -> RGBTDataset:
     Raises:
         ConfigError: Unknown type. DataError: no split in that role, or data that is missing or incomplete.
     """
+    from mdg.data.cache import cache_frames  # it reads data sets, which this module defines
+
+    options = DATASETS.parse(options)
     dataset = DATASETS.create(options, role=role)
     dataset.require_complete()
+    if dataset.cache != "none":
+        dataset.keep(cache_frames(dataset, dataset.cache, dataset.cache_dir, options.model_dump(mode="json")))
     return dataset

@@ -6,15 +6,20 @@ IROS 2017. Score: mean IoU over all nine classes, `unlabeled` included.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from mdg.data.base import DatasetOptions, Frame, RGBTDataset, day_or_night, palette
-from mdg.data.files import IMAGE_SUFFIXES, check_complete, find_folders, list_folder, read_split
-from mdg.data.images import check_class_ids, check_same_size, read_grey, read_rgb, read_rgb_thermal
+from mdg.data.base import Frame, day_or_night, palette
+from mdg.data.file_dataset import FileDataset, FileOptions
+from mdg.data.files import IMAGE_SUFFIXES, find_folders, list_folder, read_split
+from mdg.data.images import read_rgb_thermal
+from mdg.data.labels import IdLabels
+from mdg.data.thermal import scale_thermal
 from mdg.errors import DataError
+from mdg.metrics.scoring import ScoringRule
 from mdg.registry import DATASETS
 
 CLASSES = ("unlabeled", "car", "person", "bike", "curve", "car_stop", "guardrail", "color_cone", "bump")
@@ -33,12 +38,12 @@ PALETTE_K3 = palette(
 )
 FLIP = "_flip"  # marks a name of a split whose frame is mirrored left to right
 LAYOUTS = {
-    "packed": {"rgb": ("images",), "thermal": ("images",), "labels": ("labels", "label")},
-    "folders": {"rgb": ("rgb",), "thermal": ("thermal",), "labels": ("labels", "label")},
+    "packed": {"rgb": ("images",), "thermal": ("images",), "label": ("labels", "label")},
+    "folders": {"rgb": ("rgb",), "thermal": ("thermal",), "label": ("labels", "label")},
 }
 
 
-class MFNetOptions(DatasetOptions):
+class MFNetOptions(FileOptions):
     """Where MFNet lies. A split is a file of names: `train` is `train.txt`."""
 
     root: Path
@@ -48,7 +53,7 @@ class MFNetOptions(DatasetOptions):
 
 
 @DATASETS.register(MFNetOptions)
-class MFNet(RGBTDataset):
+class MFNet(FileDataset):
     """A split of MFNet, in either of its layouts.
 
     A name that ends in ``_flip`` and has no file of its own is read from the frame it mirrors.
@@ -56,53 +61,51 @@ class MFNet(RGBTDataset):
     Args:
         root: Folder of the data set.
         layout: ``packed``, ``folders`` or ``auto``.
-        role: ``train``, ``val`` or ``test``.
-        **common: The options of every data set, see :class:`RGBTDataset`.
+        **common: See :class:`FileDataset`.
 
     Raises:
-        DataError: Missing root, folders or split file; an empty split or duplicate names; frames without all files.
+        DataError: Missing root, folders or split file; an empty split or duplicate names.
     """
 
     dataset_name = "MFNet"
     classes = CLASSES
     palette_K3 = PALETTE_K3
 
-    def __init__(self, root: str | Path, layout: str = "auto", *, role: str, **common: Any):
-        super().__init__(role, **common)
-        self.root = Path(root).expanduser()
-        self._folders = _open_root(self.root, layout)
-        self.names = self._share(read_split(self.root, self.split_name))
+    def __init__(self, root: str | Path, layout: str = "auto", **common: Any):
+        super().__init__(root, **common)
+        folders = _open_root(self.root, layout)
+        self.listed_in = self.root / f"{self.split_name}.txt"
+        names = read_split(self.root, self.split_name)
         listings = {
-            key: list_folder(folder, (".png",) if key == "labels" else IMAGE_SUFFIXES)
-            for key, folder in self._folders.items()
+            part: list_folder(folder, (".png",) if part == "label" else IMAGE_SUFFIXES)
+            for part, folder in folders.items()
         }
-        missing = {
-            self._folders[key]: [name for name in self.names if _find(files, name) is None]
-            for key, files in listings.items()
+        found = {
+            part: {name: file for name in names if (file := _find(files, name))} for part, files in listings.items()
         }
-        check_complete(self.root / f"{self.split_name}.txt", missing)
-        self._files = [{key: _find(files, name) for key, files in listings.items()} for name in self.names]
+        self._list(names, folders, found)
+        self.read_label = IdLabels(len(CLASSES))
 
     def read(self, index: int) -> Frame:
         """Reads frame ``index``; raises DataError naming a file that is damaged or not in the format of MFNet."""
-        name, files = self.names[index], self._files[index]
-        if files["rgb"] == files["thermal"]:
-            rgb_HW3, thermal_HW = read_rgb_thermal(files["rgb"])
-        else:
-            rgb_HW3, thermal_HW = read_rgb(files["rgb"]), read_grey(files["thermal"], "thermal image")
-        label_HW = read_grey(files["labels"], "label")
-        check_same_size({files["rgb"]: rgb_HW3, files["thermal"]: thermal_HW, files["labels"]: label_HW})
-        check_class_ids(files["labels"], label_HW, len(CLASSES))
-        return Frame(
-            _mirror(rgb_HW3, files["rgb"], name),
-            _mirror(thermal_HW, files["thermal"], name),
-            _mirror(label_HW, files["labels"], name),
-            name,
-        )
+        frame, files = super().read(index), self.files[index]
+        parts = {"rgb": frame.rgb_HW3, "thermal": frame.thermal_HW, "label": frame.label_HW}
+        return Frame(*(_mirror(image, files[part], frame.name) for part, image in parts.items()), frame.name)
+
+    def read_images(self, files: Mapping[str, Path]) -> tuple[np.ndarray, np.ndarray]:
+        """Both from one PNG, or each from its own."""
+        if files["rgb"] != files["thermal"]:
+            return super().read_images(files)
+        rgb_HW3, thermal_HW = read_rgb_thermal(files["rgb"])
+        return rgb_HW3, scale_thermal(thermal_HW, self.thermal_scaling, files["rgb"])
 
     def condition(self, index: int) -> str | None:
         """``"day"`` or ``"night"``, by the last letter of the name."""
         return day_or_night(self.names[index])
+
+    def scoring_rules(self) -> tuple[ScoringRule, ...]:
+        """All nine classes, as published, and the mean without `unlabeled`, whose IoU is near 98."""
+        return ScoringRule("nine classes", CLASSES), ScoringRule("without unlabeled", CLASSES[1:])
 
 
 def _open_root(root: Path, layout: str) -> dict[str, Path]:
@@ -130,6 +133,6 @@ def _find(files: dict[str, Path], name: str) -> Path | None:
     return files.get(name) or (files.get(name.removesuffix(FLIP)) if name.endswith(FLIP) else None)
 
 
-def _mirror(image: np.ndarray, file: Path, name: str) -> np.ndarray:
+def _mirror(image: np.ndarray, file: Path | None, name: str) -> np.ndarray:
     # A file of its own (`00001D_flip.png`) is mirrored already.
-    return np.ascontiguousarray(image[:, ::-1]) if file.stem != name else image
+    return np.ascontiguousarray(image[:, ::-1]) if file is not None and file.stem != name else image

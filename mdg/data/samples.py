@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from mdg.data.arrays import to_planes
 from mdg.data.base import RGBTDataset
 from mdg.data.batch import Batch, Item, collate
-from mdg.data.geometry import resize_image
+from mdg.data.sampling import resize_image
 from mdg.data.transforms import Sample, Transform, apply_transforms, to_sample
 from mdg.errors import UserError
 
@@ -37,7 +38,7 @@ class TrainSamples(Dataset):
 
     def __getitem__(self, key: SampleKey) -> Item | UserError:
         try:
-            frame = self.dataset.read(key.index)
+            frame = self.dataset[key.index]
             with torch.random.fork_rng(devices=[]):
                 # Not torch.manual_seed: that would reseed CUDA too, and with it the dropout of a run without workers.
                 torch.default_generator.manual_seed(hash_seed(self.seed, *key))
@@ -55,7 +56,7 @@ class EvalSamples(Dataset):
 
     def __getitem__(self, index: int) -> Item | UserError:
         try:
-            frame = self.dataset.read(index)
+            frame = self.dataset[index]
             sample = to_sample(frame)
             if self.size is not None:
                 sample |= {key: resize_image(sample[key], self.size) for key in ("rgb", "thermal")}
@@ -90,5 +91,5 @@ def init_worker(worker: int) -> None:
 
 
 def _to_item(sample: Sample, name: str, index: int) -> Item:
-    rgb, thermal, label = (sample[key].as_subclass(torch.Tensor).contiguous() for key in ("rgb", "thermal", "label"))
-    return Item(rgb, thermal, label, name, index)
+    label_HW = sample["label"].as_subclass(torch.Tensor).contiguous()
+    return Item(to_planes(sample["rgb"]), to_planes(sample["thermal"]), label_HW, name, index)

@@ -12,20 +12,20 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from torch import nn
 
 from mdg.config import load_config
-from mdg.config.schema import RunConfig
+from mdg.data.alignment import Alignment, align
 from mdg.data.files import list_folder
 from mdg.data.geometry import resize_image
-from mdg.data.images import check_same_size, read_grey, read_rgb, read_rgb_thermal
+from mdg.data.images import read_rgb, read_rgb_thermal
+from mdg.data.thermal import AS_STORED, ThermalScaling, read_raw_thermal, scale_thermal
 from mdg.engine.checkpoint import load_checkpoint
 from mdg.engine.distributed import distributed
 from mdg.engine.evaluate import config_inside, find_checkpoint, load_model
 from mdg.engine.evaluator import make_autocast
+from mdg.engine.inference import Inference
 from mdg.engine.train import apply_runtime
 from mdg.errors import DataError
-from mdg.models.layers import resize_bilinear
 from mdg.utils import visualization as vis
 from mdg.utils.logging import console, setup_logging
 
@@ -67,9 +67,12 @@ def predict(
         setup_logging(world.main)
         apply_runtime(run_config)
         model = load_model(state, run_config, state["classes"], checkpoint, world.device).eval()
+        inference = Inference(model, run_config.eval, make_autocast(run_config, world.device), world.device)
         masks = []
-        for name, rgb_HW3, thermal_HW in read_pairs(pairs):
-            mask_HW = segment(model, rgb_HW3, thermal_HW, run_config, world.device)
+        # The thermal images of a new scene are prepared as those of the training set were.
+        scaling = getattr(run_config.data, "thermal_scaling", AS_STORED)
+        for name, rgb_HW3, thermal_HW in read_pairs(pairs, scaling, getattr(run_config.data, "align", "refuse")):
+            mask_HW = segment(inference, rgb_HW3, thermal_HW, run_config.pipeline.eval_size)
             masks.append(out_dir / f"{name}_mask.png")
             out_dir.mkdir(parents=True, exist_ok=True)
             cv2.imwrite(str(masks[-1]), mask_HW)
@@ -83,18 +86,21 @@ def predict(
     return masks
 
 
-@torch.inference_mode()
 def segment(
-    model: nn.Module, rgb_HW3: np.ndarray, thermal_HW: np.ndarray, config: RunConfig, device: torch.device
+    inference: Inference, rgb_HW3: np.ndarray, thermal_HW: np.ndarray, eval_size: tuple[int, int] | None
 ) -> np.ndarray:
-    """Class ids ``[H, W]`` uint8 of one uint8 pair, at the size of the pair."""
-    rgb_13HW = torch.from_numpy(np.ascontiguousarray(rgb_HW3)).permute(2, 0, 1)[None].to(device)
-    thermal_11HW = torch.from_numpy(np.ascontiguousarray(thermal_HW))[None, None].to(device)
-    if config.pipeline.eval_size is not None:
-        rgb_13HW, thermal_11HW = (resize_image(x, config.pipeline.eval_size) for x in (rgb_13HW, thermal_11HW))
-    with make_autocast(config, device):
-        logits = model(rgb_13HW, thermal_11HW).logits
-    return resize_bilinear(logits.float(), thermal_HW.shape).argmax(dim=1)[0].to(torch.uint8).cpu().numpy()
+    """Class ids ``[H, W]`` uint8 of one uint8 pair, at the size of the pair, by the rules that score it.
+
+    Args:
+        inference: Network in evaluation mode, and the rules.
+        rgb_HW3, thermal_HW: uint8.
+        eval_size: [height, width] to which the pair is resized for the network; None keeps its size.
+    """
+    rgb_13HW = torch.from_numpy(np.ascontiguousarray(rgb_HW3)).permute(2, 0, 1)[None].contiguous()
+    thermal_11HW = torch.from_numpy(np.ascontiguousarray(thermal_HW))[None, None]
+    if eval_size is not None:
+        rgb_13HW, thermal_11HW = (resize_image(image, eval_size) for image in (rgb_13HW, thermal_11HW))
+    return inference(rgb_13HW, thermal_11HW, thermal_HW.shape)[0].to(torch.uint8).cpu().numpy()
 
 
 def find_pairs(rgb: Path, thermal: Path | None) -> dict[str, tuple[Path, Path | None]]:
@@ -124,15 +130,16 @@ def find_pairs(rgb: Path, thermal: Path | None) -> dict[str, tuple[Path, Path | 
     return {name: (images[name], partners[name]) for name in sorted(images)}
 
 
-def read_pairs(pairs: dict[str, tuple[Path, Path | None]]) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+def read_pairs(
+    pairs: dict[str, tuple[Path, Path | None]],
+    scaling: ThermalScaling = AS_STORED,
+    alignment: Alignment = "refuse",
+) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     """Name, RGB ``[H, W, 3]`` and thermal ``[H, W]``, uint8; raises DataError naming a file that cannot be used."""
     for name, (rgb, thermal) in pairs.items():
-        if thermal is None:
-            yield name, *read_rgb_thermal(rgb)
-            continue
-        rgb_HW3, thermal_HW = read_rgb(rgb), read_grey(thermal, "thermal image")
-        check_same_size({rgb: rgb_HW3, thermal: thermal_HW})
-        yield name, rgb_HW3, thermal_HW
+        rgb_HW3, raw_HW = read_rgb_thermal(rgb) if thermal is None else (read_rgb(rgb), read_raw_thermal(thermal))
+        thermal_HW = scale_thermal(raw_HW, scaling, thermal or rgb)
+        yield name, *align(rgb_HW3, thermal_HW, None, alignment, {"rgb": rgb, "thermal": thermal})
 
 
 def _refuse_to_overwrite(out_dir: Path, names: dict[str, tuple[Path, Path | None]]) -> None:

@@ -187,14 +187,14 @@ def test_duplicate_names(packed):
 
 def test_split_file_that_is_no_text(packed):
     (packed / "val.txt").write_bytes(b"\xff\xfe0\x00D\n")
-    assert str(packed / "val.txt") in error_of(lambda: MFNet(packed, role="val"))
+    assert str(packed / "val.txt") in error_of(MFNet(packed, role="val").require_complete)
 
 
 def test_missing_halves_are_counted_for_the_whole_split(packed):
     for name in ("00000D", "00002D"):
         (packed / "labels" / f"{name}.png").unlink()
     (packed / "images" / "00005N.png").unlink()
-    message = error_of(lambda: MFNet(packed, role="train"))
+    message = error_of(MFNet(packed, role="train").require_complete)
     assert str(packed / "train.txt") in message
     assert f"2 without a file in {packed / 'labels'}: 00000D, 00002D" in message
     assert f"1 without a file in {packed / 'images'}: 00005N" in message
@@ -203,13 +203,13 @@ def test_missing_halves_are_counted_for_the_whole_split(packed):
 def test_many_missing_files_are_cut_short(packed):
     shutil.rmtree(packed / "labels")
     (packed / "labels").mkdir()
-    message = error_of(lambda: MFNet(packed, role="train"))
+    message = error_of(MFNet(packed, role="train").require_complete)
     assert "6 without a file" in message and "00004D ..." in message and "00005N" not in message
 
 
 def test_jpeg_labels_do_not_count(packed):
     (packed / "labels" / "00006D.png").rename(packed / "labels" / "00006D.jpg")
-    assert "00006D" in error_of(lambda: MFNet(packed, role="val"))
+    assert "00006D" in error_of(MFNet(packed, role="val").require_complete)
 
 
 @pytest.mark.parametrize("kind", ["truncated", "empty", "text"])
@@ -239,8 +239,8 @@ def test_three_channel_image(packed):
 
 
 def test_sixteen_bits(packed):
-    file = packed / "labels" / "00000D.png"
-    replace(file, np.zeros((48, 64), np.uint16))
+    file = packed / "images" / "00000D.png"
+    replace(file, np.zeros((48, 64, 4), np.uint16))
     message = error_of(lambda: MFNet(packed, role="train")[0])
     assert str(file) in message and "uint16" in message
 
@@ -264,14 +264,14 @@ def test_label_ids_out_of_range(packed, ids, shown):
     assert str(file) in message and f"got label ids {shown}, expected 0..8" in message
 
 
-@pytest.mark.parametrize("folder", ["thermal", "labels"])
-def test_colour_where_grey_is_expected(folders, folder):
+@pytest.mark.parametrize("folder, expected", [("thermal", "got a colour image"), ("labels", "got colours")])
+def test_colour_where_grey_is_expected(folders, folder, expected):
     file = folders / folder / "00000D.png"
     colour = np.zeros((48, 64, 3), np.uint8)
-    colour[0, 0, 1] = 7
+    colour[0, 0, 1] = 70
     replace(file, colour)
     message = error_of(lambda: MFNet(folders, role="train")[0])
-    assert str(file) in message and "got a colour image" in message
+    assert str(file) in message and expected in message
 
 
 @pytest.mark.parametrize("channels, folder, shown", [(4, "thermal", "got 4 channels"), (1, "rgb", "got 1 channel")])

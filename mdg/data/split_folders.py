@@ -1,0 +1,74 @@
+"""Data sets with one folder per split and, in it, one folder per part: ``ROOT/SPLIT/PART/NAME.png``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from mdg.data.file_dataset import PARTS, FileDataset, FileOptions
+from mdg.data.files import IMAGE_SUFFIXES, find_folders, list_folder
+from mdg.errors import DataError, nearest
+
+
+class SplitFolderOptions(FileOptions):
+    """Where the data set lies. It has no val split: a tenth of train is held out, by a seed."""
+
+    root: Path
+    """Folder with `train/` and `test/`."""
+    val_split: str | None = None
+    """Folder of a val split of your own; needs `holdout: null`."""
+    holdout: float | None = Field(0.1, gt=0, lt=1)
+    """Share of the train split that is held out of training and plays the val split; null trains on all of it, with
+    `eval.selection: last`."""
+
+
+class SplitFolderDataset(FileDataset):
+    """A split that is a folder. Every image in it belongs to the split; one without a partner is an error.
+
+    Args:
+        root: Folder with the folders of the splits.
+        folders: Per part ("rgb", "thermal", "label") the names, in lower case, that its folder may have.
+        **common: See :class:`FileDataset`.
+
+    Raises:
+        DataError: Missing root, split or folders; an empty split.
+    """
+
+    def __init__(self, root: str | Path, folders: Mapping[str, tuple[str, ...]], **common: Any):
+        super().__init__(root, **common)
+        self.listed_in = self._open_split()
+        places = find_folders(self.listed_in, folders)
+        if places is None:
+            found = ", ".join(sorted(f"{path.name}/" for path in self.listed_in.iterdir() if path.is_dir()))
+            expected = ", ".join(f"{names[0]}/" for names in folders.values())
+            raise DataError(
+                f"{self.listed_in}: found {found or 'no folders'}, expected {expected}. The scripts in scripts/ "
+                "(prepare_*.py) turn other layouts into this one"
+            )
+        found = {part: list_folder(places[part], (".png",) if part == "label" else IMAGE_SUFFIXES) for part in PARTS}
+        names = sorted(set().union(*found.values()))
+        if not names:
+            raise DataError(f"{self.listed_in}: the split is empty; expected images in {', '.join(map(str, places))}")
+        self._list(names, places, found)
+
+    def _open_split(self) -> Path:
+        if not self.root.is_dir():
+            raise DataError(
+                f"{self.root}: no such folder, so there is no {self.dataset_name} here. docs/datasets.md says how to "
+                "get it; then set --opts data.root=/path/to/it. `make demo` runs without it, on generated data"
+            )
+        splits = {path.name.lower(): path for path in sorted(self.root.iterdir()) if path.is_dir()}
+        if self.split_name.lower() not in splits:
+            known = [path.name for path in splits.values()]
+            raise DataError(
+                f"{self.root}: no folder '{self.split_name}' for data.{self.split}_split; folders here: "
+                f"{', '.join(known) or 'none'}.{nearest(self.split_name, known)}"
+            )
+        return splits[self.split_name.lower()]
+
+    def identities(self) -> list[str]:
+        """Names with their split folder: train and test number their frames alike."""
+        return [f"{self.split_name}/{name}" for name in self.names]
