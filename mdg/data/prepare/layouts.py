@@ -1,0 +1,46 @@
+"""What a data set tells about itself for its preparation, and how the files of a split file are named."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from pathlib import PurePosixPath
+from typing import ClassVar
+
+from mdg.data.prepare.plan import Plan
+from mdg.data.prepare.report import SplitCount
+from mdg.data.prepare.tree import COPIED, Tree
+
+
+class Layouts(ABC):
+    """The layouts of a data set in the wild and the one its loader expects.
+
+    Attributes:
+        name: Name of the data set.
+        config: Configuration to check the result with.
+        expected: The known layouts, for a message.
+    """
+
+    name: ClassVar[str]
+    config: ClassVar[str]
+    expected: ClassVar[str]
+
+    @abstractmethod
+    def find(self, tree: Tree) -> Plan | None:
+        """What to write, or None where the tree has none of the layouts."""
+
+    @abstractmethod
+    def count(self, plan: Plan, names_in: Callable[[str], set[str]]) -> list[SplitCount]:
+        """Counts per split; ``names_in`` gives the names of the files of a folder below the destination."""
+
+
+def listed_names(content: bytes) -> list[str]:
+    """Names in a split file, one a line, each once; blank lines do not count, an image suffix is cut off."""
+    lines = (line.strip() for line in content.decode("utf-8-sig", errors="replace").splitlines())
+    return list(dict.fromkeys(name_of(line) for line in lines if line))
+
+
+def name_of(file: str) -> str:
+    """Name of the frame a file belongs to: without an image suffix (a name may have a dot of its own)."""
+    path = PurePosixPath(file)
+    return file[: -len(path.suffix)] if path.suffix.lower() in COPIED else file
