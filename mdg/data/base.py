@@ -114,9 +114,10 @@ class RGBTDataset(Dataset, ABC):
         self._held_out = role == "val" and val_split is None and holdout is not None
         split_name = train_split if self._held_out else splits[role]
         if split_name is None:
+            source = "train" if self._held_out else role
             raise DataError(
-                f"data.{role}_split is null, so {self.dataset_name} has no {role} split here: name one "
-                f"with --opts data.{role}_split=NAME, or run without it (training without validation: "
+                f"data.{source}_split is null, so {self.dataset_name} has no {role} split here: name one "
+                f"with --opts data.{source}_split=NAME, or run without it (training without validation: "
                 "--opts eval.selection=last; holding a tenth out of the train split: --opts data.holdout=0.1)"
             )
         self.split, self.limit = role, limit
@@ -130,13 +131,26 @@ class RGBTDataset(Dataset, ABC):
     def _share(self, names: Sequence[str]) -> list[str]:
         """Those of the names of the split on disk that this role uses: without or only the held-out ones, at most
         ``limit``. Which frames are held out depends on the seed and on their names, not on their order.
+
+        Raises:
+            DataError: Nothing can be held out of a single frame.
         """
         kept = list(names)
         if self.holdout is not None:
-            ranked = sorted(names, key=lambda name: hashlib.sha256(f"{self.holdout_seed}/{name}".encode()).digest())
-            held_out = set(ranked[: min(max(1, round(self.holdout * len(names))), len(names) - 1)])
-            kept = [name for name in names if (name in held_out) == self._held_out]
+            scenes = {self.scene(name) for name in names}
+            if len(scenes) < 2:
+                raise DataError(
+                    f"data.holdout: the split '{self.split_name}' of {self.dataset_name} has a single frame, so none "
+                    "can be held out of it; add frames, or set data.holdout: null with eval.selection: last"
+                )
+            ranked = sorted(scenes, key=lambda scene: hashlib.sha256(f"{self.holdout_seed}/{scene}".encode()).digest())
+            held_out = set(ranked[: min(max(1, round(self.holdout * len(scenes))), len(scenes) - 1)])
+            kept = [name for name in names if (self.scene(name) in held_out) == self._held_out]
         return kept[: self.limit]
+
+    def scene(self, name: str) -> str:
+        """What a frame shows: frames of one scene are held out together. By default every frame is its own."""
+        return name
 
     @property
     def split_label(self) -> str:
@@ -157,7 +171,7 @@ class RGBTDataset(Dataset, ABC):
         return None
 
     def identities(self) -> list[str]:
-        """A name per frame that no other frame of the data set has, in whatever split. By default the names."""
+        """A name per frame that no other scene of the data set has, in whatever split. By default the names."""
         return list(self.names)
 
     def preparation(self) -> str:

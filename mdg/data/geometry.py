@@ -8,42 +8,38 @@ Shape suffixes: H, W are height and width in pixels. Sizes are always [height, w
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
+import cv2
+import numpy as np
 import torch
 from pydantic import Field, field_validator
 from torchvision import tv_tensors
-from torchvision.transforms import InterpolationMode, v2
-from torchvision.transforms.v2 import functional as F
 
+from mdg.data.arrays import pack, to_array, to_image, unpack
 from mdg.data.pipeline import Size
-from mdg.data.transforms import Sample
+from mdg.data.sampling import Window, resize_image_window, resize_label_window, rotate_image, rotate_label
+from mdg.data.sampling import resize_image as resize_image
+from mdg.data.transforms import Sample, chance, uniform
 from mdg.registry import TRANSFORMS, Options
 
-FILL = {tv_tensors.Image: 0, tv_tensors.Mask: 255}
 Factor = Annotated[float, Field(gt=0, le=16)]
+Move = Callable[[np.ndarray], np.ndarray]
 
 
-def resize_image(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Bilinear with antialiasing: [..., H, W] uint8 to [..., *size]."""
-    return F.resize(image, list(size), interpolation=InterpolationMode.BILINEAR, antialias=True)
+def _moved(sample: Sample, images: Move, label: Move, size: tuple[int, int] | None = None) -> Sample:
+    """The sample with ``images`` applied to RGB and thermal at once, as [H, W, 4], and ``label`` to the label [H, W].
 
-
-def resize_label(label_HW: torch.Tensor, size: tuple[int, int]) -> tv_tensors.Mask:
-    """Nearest pixel centre: [H, W] ids to ``size``.
-
-    torchvision's own kernel for masks takes the pixel nearest to the corner, half a pixel off the images.
+    Args:
+        size: What is missing to this size is added to the right and below, 0 in the images and 255 in the label.
     """
-    plain_1HW = label_HW.as_subclass(torch.Tensor)[None]
-    return tv_tensors.Mask(F.resize(plain_1HW, list(size), interpolation=InterpolationMode.NEAREST_EXACT)[0])
-
-
-def _resize(sample: Sample, size: tuple[int, int]) -> Sample:
-    return {
-        "rgb": resize_image(sample["rgb"], size),
-        "thermal": resize_image(sample["thermal"], size),
-        "label": resize_label(sample["label"], size),
-    }
+    label_HW = label(np.ascontiguousarray(sample["label"].as_subclass(torch.Tensor).numpy()))
+    if size is not None and size != label_HW.shape:
+        missing = size[0] - label_HW.shape[0], size[1] - label_HW.shape[1]
+        label_HW = cv2.copyMakeBorder(label_HW, 0, missing[0], 0, missing[1], cv2.BORDER_CONSTANT, value=255)
+    images_HW4 = images(pack(sample["rgb"], sample["thermal"]))
+    return {**unpack(images_HW4, size), "label": tv_tensors.Mask(torch.from_numpy(label_HW))}
 
 
 class HorizontalFlipOptions(Options):
@@ -58,10 +54,14 @@ class HorizontalFlip:
     """Mirrors left and right."""
 
     def __init__(self, p: float = 0.5):
-        self.transform = v2.RandomHorizontalFlip(p)
+        self.p = p
 
     def __call__(self, sample: Sample) -> Sample:
-        return self.transform(sample)
+        if not chance(self.p):
+            return sample
+        images = {key: to_image(cv2.flip(to_array(sample[key]), 1)) for key in ("rgb", "thermal")}
+        label_HW = cv2.flip(sample["label"].as_subclass(torch.Tensor).numpy(), 1)
+        return {**images, "label": tv_tensors.Mask(torch.from_numpy(label_HW))}
 
 
 class RotationOptions(Options):
@@ -78,11 +78,13 @@ class Rotation:
     """Rotates within the frame; corners that come in are 0 in the images and 255 in the label."""
 
     def __init__(self, degrees: float = 10.0, p: float = 0.2):
-        rotation = v2.RandomRotation(degrees, interpolation=InterpolationMode.BILINEAR, fill=FILL)
-        self.transform = v2.RandomApply([rotation], p)
+        self.degrees, self.p = degrees, p
 
     def __call__(self, sample: Sample) -> Sample:
-        return self.transform(sample)
+        if not chance(self.p):
+            return sample
+        degrees = uniform(-self.degrees, self.degrees)
+        return _moved(sample, lambda images: rotate_image(images, degrees), lambda label: rotate_label(label, degrees))
 
 
 class ResizeOptions(Options):
@@ -100,7 +102,16 @@ class Resize:
         self.size = size
 
     def __call__(self, sample: Sample) -> Sample:
-        return _resize(sample, self.size)
+        return _resized(sample, self.size, Window.whole(self.size))
+
+
+def _resized(sample: Sample, size: tuple[int, int], window: Window, final: tuple[int, int] | None = None) -> Sample:
+    return _moved(
+        sample,
+        lambda images: resize_image_window(images, size, window),
+        lambda label: resize_label_window(label, size, window),
+        final,
+    )
 
 
 class RandomResizedCropOptions(Options):
@@ -137,13 +148,7 @@ class RandomResizedCrop:
         factor = self.scale[0] + draws[0] * (self.scale[1] - self.scale[0])
         factor *= max(height / old_height, width / old_width)
         new_height, new_width = max(1, round(old_height * factor)), max(1, round(old_width * factor))
-        resized = _resize(sample, (new_height, new_width))
         top = int(draws[1] * (max(new_height - height, 0) + 1))
         left = int(draws[2] * (max(new_width - width, 0) + 1))
-        return {key: _window(part, top, left, height, width) for key, part in resized.items()}
-
-
-def _window(part: torch.Tensor, top: int, left: int, height: int, width: int) -> torch.Tensor:
-    cropped = F.crop(part, top, left, min(height, part.shape[-2]), min(width, part.shape[-1]))
-    missing = [0, 0, width - cropped.shape[-1], height - cropped.shape[-2]]  # left, top, right, bottom
-    return F.pad(cropped, missing, fill=FILL[type(part)]) if any(missing) else cropped
+        window = Window(top, left, min(height, new_height), min(width, new_width))
+        return _resized(sample, (new_height, new_width), window, final=self.size)

@@ -99,6 +99,14 @@ class MFNet(FileDataset):
         rgb_HW3, thermal_HW = read_rgb_thermal(files["rgb"])
         return rgb_HW3, scale_thermal(thermal_HW, self.thermal_scaling, files["rgb"])
 
+    def scene(self, name: str) -> str:
+        """A mirrored frame shows the scene of its original."""
+        return name.removesuffix(FLIP)
+
+    def identities(self) -> list[str]:
+        """Names without the mark of a mirror image, which shows the same scene."""
+        return [name.removesuffix(FLIP) for name in self.names]
+
     def condition(self, index: int) -> str | None:
         """``"day"`` or ``"night"``, by the last letter of the name."""
         return day_or_night(self.names[index])

@@ -1,18 +1,22 @@
 """Transforms of brightness and colour. Thermal is a measurement: only ThermalJitter touches it, and nothing the label.
 
-Each is torchvision's transform of that name, applied to one image of the sample with probability ``p``.
+Each does to one image of the sample, with probability ``p``, what torchvision's transform of that name does.
+
+Shape suffixes: H, W are height and width in pixels, 3 the channels R, G, B.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Annotated
 
+import numpy as np
 import torch
 from pydantic import Field, field_validator
-from torchvision import tv_tensors
-from torchvision.transforms import v2
 
-from mdg.data.transforms import Sample
+from mdg.data import colour
+from mdg.data.arrays import to_array, to_image
+from mdg.data.transforms import Sample, chance, uniform
 from mdg.registry import TRANSFORMS, Options
 
 
@@ -23,14 +27,20 @@ class PhotometryOptions(Options):
     """Probability."""
 
 
-class _RGBTransform:
-    """Applies a torchvision transform to RGB with probability ``p``; thermal and label pass."""
+class _RGBTransform(ABC):
+    """Changes RGB with probability ``p``; thermal and label pass."""
 
-    def __init__(self, transform: v2.Transform, p: float):
-        self.transform = v2.RandomApply([transform], p)
+    def __init__(self, p: float = 0.2):
+        self.p = p
 
     def __call__(self, sample: Sample) -> Sample:
-        return {**sample, "rgb": self.transform(sample["rgb"])}
+        if not chance(self.p):
+            return sample
+        return {**sample, "rgb": to_image(self.change(to_array(sample["rgb"])))}
+
+    @abstractmethod
+    def change(self, rgb_HW3: np.ndarray) -> np.ndarray:
+        """A new image, changed; draws what it needs."""
 
 
 class ColorJitterOptions(PhotometryOptions):
@@ -53,7 +63,21 @@ class ColorJitter(_RGBTransform):
     def __init__(
         self, p: float = 0.2, brightness: float = 0.5, contrast: float = 0.5, saturation: float = 0.5, hue: float = 0.0
     ):
-        super().__init__(v2.ColorJitter(brightness, contrast, saturation, hue), p)
+        super().__init__(p)
+        # Change, middle and half width of the range of its factor.
+        self.changes = [
+            (colour.adjust_brightness, 1.0, brightness),
+            (colour.adjust_contrast, 1.0, contrast),
+            (colour.adjust_saturation, 1.0, saturation),
+            (colour.adjust_hue, 0.0, hue),
+        ]
+
+    def change(self, rgb_HW3: np.ndarray) -> np.ndarray:
+        for place in torch.randperm(len(self.changes)).tolist():
+            adjust, middle, spread = self.changes[place]
+            if spread:
+                rgb_HW3 = adjust(rgb_HW3, uniform(middle - spread, middle + spread))
+        return rgb_HW3
 
 
 Sigma = Annotated[float, Field(gt=0, le=100)]
@@ -87,7 +111,11 @@ class GaussianBlur(_RGBTransform):
     """Blurs RGB."""
 
     def __init__(self, p: float = 0.2, kernel_size: int = 3, sigma: tuple[float, float] = (0.1, 2.0)):
-        super().__init__(v2.GaussianBlur(kernel_size, sigma), p)
+        super().__init__(p)
+        self.kernel_size, self.sigma = kernel_size, sigma
+
+    def change(self, rgb_HW3: np.ndarray) -> np.ndarray:
+        return colour.gaussian_blur(rgb_HW3, self.kernel_size, uniform(*self.sigma))
 
 
 class SharpnessOptions(PhotometryOptions):
@@ -102,15 +130,19 @@ class Sharpness(_RGBTransform):
     """Sharpens RGB."""
 
     def __init__(self, p: float = 0.2, factor: float = 2.0):
-        super().__init__(v2.RandomAdjustSharpness(factor, p=1.0), p)
+        super().__init__(p)
+        self.factor = factor
+
+    def change(self, rgb_HW3: np.ndarray) -> np.ndarray:
+        return colour.adjust_sharpness(rgb_HW3, self.factor)
 
 
 @TRANSFORMS.register(PhotometryOptions)
 class AutoContrast(_RGBTransform):
     """Stretches each channel of RGB to the full range."""
 
-    def __init__(self, p: float = 0.2):
-        super().__init__(v2.RandomAutocontrast(p=1.0), p)
+    def change(self, rgb_HW3: np.ndarray) -> np.ndarray:
+        return colour.autocontrast(rgb_HW3)
 
 
 class ThermalJitterOptions(PhotometryOptions):
@@ -130,8 +162,8 @@ class ThermalJitter:
         self.p, self.gain, self.offset = p, gain, offset
 
     def __call__(self, sample: Sample) -> Sample:
-        if torch.rand(1) >= self.p:
+        if not chance(self.p):
             return sample
-        gain, offset = (torch.rand(2) * 2 - 1) * torch.tensor([self.gain, self.offset])
-        thermal_1HW = sample["thermal"].as_subclass(torch.Tensor).float() * (1 + gain) + offset
-        return {**sample, "thermal": tv_tensors.Image(thermal_1HW.round().clamp(0, 255).to(torch.uint8))}
+        gain, offset = uniform(1 - self.gain, 1 + self.gain), uniform(-self.offset, self.offset)
+        thermal_HW = to_array(sample["thermal"])[..., 0]
+        return {**sample, "thermal": to_image(colour.scale_levels(thermal_HW, gain, offset))}

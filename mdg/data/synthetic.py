@@ -89,6 +89,10 @@ class Synthetic(RGBTDataset):
         scene = render_scene(self.seed, int(self.names[index][:5]), self.height, self.width)
         return Frame(scene.rgb, scene.thermal, scene.label, self.names[index])
 
+    def identities(self) -> list[str]:
+        """Names with seed and size: another world, or another size, is another frame."""
+        return [f"{self.seed}/{self.height}x{self.width}/{name}" for name in self.names]
+
     def condition(self, index: int) -> str | None:
         """``"day"`` or ``"night"``; alternating."""
         return day_or_night(self.names[index])

@@ -5,7 +5,9 @@ uint8. A transform is a callable from sample to sample, registered in ``TRANSFOR
 alike (``geometry.py``); photometry changes one of the two images (``photometry.py``).
 
 A transform draws random numbers from torch's default CPU generator and from nowhere else: it is seeded per sample, and
-that is what makes augmentation independent of the number of loader processes.
+that is what makes augmentation independent of the number of loader processes. It never writes into the tensors it was
+given. RGB may lie in memory in any order; a frame's lies pixel by pixel (channels last), which is what OpenCV works on
+(``arrays.py``).
 
 Shape suffixes: H, W are height and width in pixels, 3 the channels R, G, B.
 """
@@ -15,9 +17,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torchvision import tv_tensors
 
+from mdg.data.arrays import to_image
 from mdg.data.base import Frame
 from mdg.errors import DataError
 from mdg.registry import TRANSFORMS
@@ -29,12 +33,21 @@ PARTS = {"rgb": tv_tensors.Image, "thermal": tv_tensors.Image, "label": tv_tenso
 
 def to_sample(frame: Frame) -> Sample:
     """The frame as a sample; copies, so that nothing a transform does can reach the data set."""
-    rgb_3HW = torch.tensor(frame.rgb_HW3).permute(2, 0, 1).contiguous()
     return {
-        "rgb": tv_tensors.Image(rgb_3HW),
-        "thermal": tv_tensors.Image(torch.tensor(frame.thermal_HW)[None]),
-        "label": tv_tensors.Mask(torch.tensor(frame.label_HW)),
+        "rgb": to_image(np.array(frame.rgb_HW3, order="C")),
+        "thermal": to_image(np.array(frame.thermal_HW, order="C")),
+        "label": tv_tensors.Mask(torch.from_numpy(np.array(frame.label_HW, order="C"))),
     }
+
+
+def chance(p: float) -> bool:
+    """True with probability ``p``."""
+    return torch.rand(1).item() < p
+
+
+def uniform(low: float, high: float) -> float:
+    """A number drawn uniformly from ``low`` to ``high``."""
+    return low + (high - low) * torch.rand(1, dtype=torch.float64).item()
 
 
 def build_transforms(options: Sequence[Any]) -> list[Transform]:

@@ -1,18 +1,23 @@
 """Every transform on frames whose pixels say where they came from.
 
-Shape suffixes: H, W are height and width in pixels.
+What each computes is tested in ``test_colour.py`` and ``test_sampling.py``: here, what it draws and what it moves.
+
+Shape suffixes: H, W are height and width in pixels, 3 the channels R, G, B.
 """
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from torchvision import tv_tensors
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as F
 
-from mdg.data import build_transforms
+from mdg.data import build_transforms, colour, geometry
 from mdg.data.base import Frame
-from mdg.data.transforms import apply_transforms, to_sample
+from mdg.data.transforms import PARTS, apply_transforms, to_sample
 from mdg.errors import ConfigError, DataError
 from mdg.registry import TRANSFORMS
 
@@ -30,6 +35,7 @@ PHOTOMETRY = {
     "Sharpness": {"p": 1.0},
     "AutoContrast": {"p": 1.0},
 }
+EVERY = {**GEOMETRY, **PHOTOMETRY, "ThermalJitter": {"p": 1.0}}
 
 
 def ramp_frame() -> Frame:
@@ -144,6 +150,26 @@ def test_crop_positions_reach_all_edges():
     assert 0 in lefts and max(lefts) > 0 and WIDTH - 1 in rights and min(rights) < WIDTH - 1
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_crop_is_that_of_the_whole_resized_image(seed):
+    frame, size, scale = noise_frame(), (48, 72), (0.5, 2.0)
+    torch.manual_seed(seed)
+    draws = torch.rand(3, dtype=torch.float64).tolist()
+    factor = (scale[0] + draws[0] * (scale[1] - scale[0])) * max(size[0] / HEIGHT, size[1] / WIDTH)
+    resized = round(HEIGHT * factor), round(WIDTH * factor)
+    top, left = (int(draws[1 + k] * (max(resized[k] - size[k], 0) + 1)) for k in range(2))
+    sample = run("RandomResizedCrop", frame, seed, size=list(size), scale=list(scale))
+    for key, part in to_sample(frame).items():
+        mode = v2.InterpolationMode.NEAREST_EXACT if key == "label" else v2.InterpolationMode.BILINEAR
+        image = part.as_subclass(torch.Tensor) if key != "label" else part.as_subclass(torch.Tensor)[None]
+        whole = F.resize(image.contiguous(), list(resized), interpolation=mode, antialias=True)
+        cut = F.crop(whole, top, left, min(size[0], resized[0]), min(size[1], resized[1]))
+        missing = [0, 0, size[1] - cut.shape[-1], size[0] - cut.shape[-2]]
+        expected = F.pad(cut, missing, fill=255 if key == "label" else 0).squeeze(0)
+        off = (sample[key].squeeze(0).int() - expected.int()).abs().max()
+        assert off <= (0 if key == "label" else 1 if int(cv2.__version__.split(".")[0]) >= 5 else 8), key
+
+
 def test_downsized_label_takes_the_centre_pixel():
     label_HW = run("Resize", ramp_frame(), size=[20, 40])["label"]
     assert label_HW[0, :3].tolist() == [1, 3, 5]  # of the pairs (0, 1), (2, 3), ...
@@ -197,14 +223,95 @@ def test_thermal_jitter_is_gain_and_offset():
         np.testing.assert_allclose(after[free], gain * frame.thermal_HW[free] + offset, atol=1)
 
 
+# --- what is drawn -----------------------------------------------------------------------------------------------
+
+
+def test_jitter_draws_order_and_factors(monkeypatch):
+    calls = []
+    for name in ("brightness", "contrast", "saturation", "hue"):
+        change = lambda image, value, name=name: (calls.append((name, value)), image)[1]  # noqa: E731
+        monkeypatch.setattr(colour, f"adjust_{name}", change)
+    (jitter,) = build_transforms([{"type": "ColorJitter", "p": 1.0, "brightness": 0.5, "contrast": 0.2, "hue": 0.1}])
+    torch.manual_seed(0)
+    sample, orders = to_sample(noise_frame()), []
+    for _ in range(300):
+        start = len(calls)
+        jitter(sample)
+        orders.append(tuple(name for name, _ in calls[start:]))
+    assert len(set(orders)) == 24 and all(len(set(order)) == 4 for order in orders)
+    for name, middle, spread in (("brightness", 1, 0.5), ("contrast", 1, 0.2), ("saturation", 1, 0.5), ("hue", 0, 0.1)):
+        values = [value for called, value in calls if called == name]
+        assert middle - spread <= min(values) < middle - 0.95 * spread
+        assert middle + 0.95 * spread < max(values) <= middle + spread
+
+
+@pytest.mark.parametrize("name", ["brightness", "contrast", "saturation", "hue"])
+def test_jitter_leaves_alone_what_has_no_range(name, monkeypatch):
+    monkeypatch.setattr(colour, f"adjust_{name}", None)
+    run("ColorJitter", noise_frame(), p=1.0, **{name: 0})
+
+
+def test_blur_and_rotation_draw_from_their_ranges(monkeypatch):
+    drawn = {"sigma": [], "images": [], "label": []}
+    monkeypatch.setattr(colour, "gaussian_blur", lambda image, size, sigma: (drawn["sigma"].append(sigma), image)[1])
+    monkeypatch.setattr(geometry, "rotate_image", lambda image, angle: (drawn["images"].append(angle), image)[1])
+    monkeypatch.setattr(geometry, "rotate_label", lambda label, angle: (drawn["label"].append(angle), label)[1])
+    for seed in range(100):
+        run("GaussianBlur", noise_frame(), seed, p=1.0, sigma=[0.1, 2.0])
+        run("Rotation", noise_frame(), seed, p=1.0, degrees=10)
+    assert 0.1 <= min(drawn["sigma"]) < 0.2 and 1.9 < max(drawn["sigma"]) <= 2
+    assert -10 <= min(drawn["images"]) < -9 and 9 < max(drawn["images"]) <= 10
+    assert drawn["images"] == drawn["label"]
+
+
 # --- the chain ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [*GEOMETRY, *PHOTOMETRY, "ThermalJitter"])
+@pytest.mark.parametrize("name", EVERY)
 def test_same_seed_same_sample(name):
-    options = {**GEOMETRY, **PHOTOMETRY, "ThermalJitter": {"p": 1.0}}[name]
-    first, second = (run(name, noise_frame(), 5, **options) for _ in range(2))
+    first, second = (run(name, noise_frame(), 5, **EVERY[name]) for _ in range(2))
     assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_order_in_memory_and_threads_do_not_matter(name):
+    (transform,) = build_transforms([{"type": name, **EVERY[name]}])
+    interleaved = to_sample(noise_frame())
+    planes = {key: kind(interleaved[key].contiguous()) for key, kind in PARTS.items()}
+    before, results = cv2.getNumThreads(), []
+    for sample, threads in ((interleaved, 0), (planes, 0), (interleaved, 3)):
+        cv2.setNumThreads(threads)
+        torch.manual_seed(5)
+        results.append(transform(sample))
+    cv2.setNumThreads(before)
+    for other in results[1:]:
+        assert all(torch.equal(results[0][key], other[key]) for key in PARTS)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_transform_leaves_its_argument_alone(name):
+    before, sample = to_sample(noise_frame()), to_sample(noise_frame())
+    torch.manual_seed(5)
+    apply_transforms(sample, build_transforms([{"type": name, **EVERY[name]}]))
+    assert all(torch.equal(before[key], sample[key]) for key in before)
+
+
+def test_transforms_of_torchvision_fit_into_the_chain():
+    turned = [v2.RandomHorizontalFlip(1.0), v2.RandomRotation((180, 180), fill=0), v2.RandomVerticalFlip(1.0)]
+    ours = build_transforms([{"type": "HorizontalFlip", "p": 1}, {"type": "Resize", "size": [30, 40]}])
+    mixed = [ours[0], *turned, ours[0], ours[1]]
+    plain = apply_transforms(to_sample(noise_frame()), ours[1:])
+    sample = apply_transforms(to_sample(noise_frame()), mixed)
+    assert all(torch.equal(sample[key], plain[key]) for key in plain)
+
+
+def test_frames_may_be_read_only_or_views():
+    frame = noise_frame()
+    views = [part[:, ::-1] for part in (frame.rgb_HW3, frame.thermal_HW, frame.label_HW)]
+    for part in views:
+        part.flags.writeable = False
+    mirrored, expected = to_sample(Frame(*views, "view")), run("HorizontalFlip", frame, p=1.0)
+    assert all(torch.equal(mirrored[key], expected[key]) for key in expected)
 
 
 def test_transforms_run_in_order():
