@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from mdg.config.evaluation import EvalConfig
 from mdg.data.pipeline import PipelineConfig
 from mdg.errors import nearest
 from mdg.registry import DATASETS, LOSSES, MODELS, OPTIMIZERS, SCHEDULES, Options, component
@@ -37,22 +38,6 @@ class TrainConfig(Options):
     """Stop cleanly after this epoch, to be resumed later (the schedule still spans all epochs)."""
     max_steps: int | None = Field(None, ge=1)
     """Stop after this many optimizer steps, whatever `epochs` says (the schedule still spans all epochs)."""
-
-
-class EvalConfig(Options):
-    """When and how to score."""
-
-    batch_size: int = Field(1, ge=1)
-    """Images per process and forward pass; images of one batch must have equal sizes."""
-    every: int = Field(1, ge=1)
-    """Evaluate the selection split every N epochs; the last epoch is always evaluated."""
-    selection: Literal["val", "last", "test", "train"] = "val"
-    """What chooses `best.pt`: the score on this split, or simply the last epoch. `test` and `train` are never honest
-    for reporting, and every table and file of such a run says so."""
-    metric: Literal["mIoU", "mAcc", "mF1", "pixel_accuracy"] = "mIoU"
-    """Score that selects the best checkpoint; higher is better."""
-    pictures: int = Field(8, ge=0)
-    """Overlay pictures written by an evaluation."""
 
 
 class CheckpointConfig(Options):

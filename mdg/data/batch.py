@@ -56,5 +56,23 @@ def collate(items: Sequence[Item | UserError], advice: str) -> Batch | UserError
         if len(set(sizes.values())) > 1:
             listed = ", ".join(f"{name} is {height}x{width}" for name, (height, width) in sizes.items())
             return DataError(f"images of different sizes cannot form a batch ({listed}): {advice}")
+    return _stack(items)
+
+
+def collate_by_size(items: Sequence[Item | UserError]) -> list[Batch] | UserError:
+    """Stacks items to one batch per size of image and label, or gives the first error among them.
+
+    Padding to a common size would change what the network sees, and with it the scores. Batches come in the order in
+    which their sizes appear, the items of each in the order given.
+    """
+    groups: dict[tuple[torch.Size, torch.Size], list[Item]] = {}
+    for item in items:
+        if isinstance(item, UserError):
+            return item
+        groups.setdefault((item.rgb_3HW.shape, item.label_HW.shape), []).append(item)
+    return [_stack(group) for group in groups.values()]
+
+
+def _stack(items: Sequence[Item]) -> Batch:
     rgb, thermal, label, names, indices = zip(*items, strict=True)
     return Batch(torch.stack(rgb), torch.stack(thermal), torch.stack(label), list(names), list(indices))

@@ -14,13 +14,12 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from mdg.data.base import RGBTDataset
-from mdg.data.batch import Batch, collate
+from mdg.data.batch import Batch, collate, collate_by_size
 from mdg.data.samples import EvalSamples, SampleKey, TrainSamples, hash_seed, init_worker
 from mdg.data.transforms import Transform
 from mdg.errors import DataError, UserError
 
 TRAIN_ADVICE = "end pipeline.train with Resize or RandomResizedCrop"
-EVAL_ADVICE = "set eval.batch_size=1"
 
 
 class TrainLoader:
@@ -57,7 +56,7 @@ class TrainLoader:
         self.batch_size, self.seed, self.rank, self.world_size = batch_size, seed, rank, world_size
         self._plan = _Plan()
         samples = TrainSamples(dataset, transforms, seed)
-        self._loader = _make_loader(samples, self._plan, workers, prefetch, TRAIN_ADVICE)
+        self._loader = _make_loader(samples, self._plan, workers, prefetch, partial(collate, advice=TRAIN_ADVICE))
 
     def __len__(self) -> int:
         """Batches per epoch, the same on every process."""
@@ -93,13 +92,19 @@ class TrainLoader:
 
 
 class EvalLoader:
-    """Every image once over all processes, without padding; the last batch of a process may be smaller.
+    """Every image once over all processes, without padding.
+
+    ``batch_size`` images are read together and delivered as one batch, or, where their sizes differ, as one batch per
+    size; so a batch may be smaller, and what the network sees of an image does not depend on its neighbours.
 
     Args:
         dataset: What to read.
-        batch_size: Images per batch of one process.
+        batch_size: Images read together by one process, and thereby the most in a batch.
         eval_size: [height, width] to which images are resized (bilinear, antialiased); labels keep their native size.
         workers, prefetch, rank, world_size: As for :class:`TrainLoader`.
+
+    Attributes:
+        images: Number of images of this process.
 
     Raises:
         DataError: More processes than images.
@@ -123,17 +128,19 @@ class EvalLoader:
                 f"split of {dataset.dataset_name}: start at most {len(dataset)} processes"
             )
         mine = range(rank, len(dataset), world_size)
+        self.images = len(mine)
         self._batches = [list(mine[first : first + batch_size]) for first in range(0, len(mine), batch_size)]
         self._plan = _Plan()
-        self._loader = _make_loader(EvalSamples(dataset, eval_size), self._plan, workers, prefetch, EVAL_ADVICE)
+        self._loader = _make_loader(EvalSamples(dataset, eval_size), self._plan, workers, prefetch, collate_by_size)
 
     def __len__(self) -> int:
-        """Batches of this process."""
+        """Groups of images that this process reads together; with sizes that differ there are more batches."""
         return len(self._batches)
 
     def __iter__(self) -> Iterator[Batch]:
-        """All batches of this process; raises DataError where a file cannot be used or sizes in a batch differ."""
-        return self._plan.run(self._loader, self._batches)
+        """All batches of this process; raises DataError where a file cannot be used."""
+        for batches in self._plan.run(self._loader, self._batches):
+            yield from batches
 
 
 class _Plan:
@@ -145,18 +152,19 @@ class _Plan:
     def __iter__(self) -> Iterator[Any]:
         return iter(self._batches)
 
-    def run(self, loader: DataLoader, batches: Sequence[Any]) -> Iterator[Batch]:
-        """Delivers ``batches`` and raises the errors that the loader processes sent."""
+    def run(self, loader: DataLoader, batches: Sequence[Any]) -> Iterator[Any]:
+        """Delivers what the collate function made of each of ``batches``; raises the errors that it handed over."""
         self._batches = armed = list(batches)
-        for batch in loader if armed else ():
+        for collated in loader if armed else ():
             assert self._batches is armed, "another pass over this loader has begun"
-            if isinstance(batch, UserError):
-                raise batch
-            yield batch
+            if isinstance(collated, UserError):
+                raise collated
+            yield collated
 
 
-def _make_loader(samples: Dataset, plan: _Plan, workers: int, prefetch: int, advice: str) -> DataLoader:
-    collate_fn: Callable[..., Any] = partial(collate, advice=advice)
+def _make_loader(
+    samples: Dataset, plan: _Plan, workers: int, prefetch: int, collate_fn: Callable[..., Any]
+) -> DataLoader:
     return DataLoader(
         samples,
         batch_sampler=plan,

@@ -11,20 +11,21 @@ from typing import Any
 import torch
 from torch import nn
 
-import mdg
 from mdg.config import RunConfig, load_config, parse_config
 from mdg.config.yaml_tree import apply_override, parse_yaml
-from mdg.data import RGBTDataset, build_dataset
+from mdg.data import build_dataset
 from mdg.engine.checkpoint import load_checkpoint, load_weights
 from mdg.engine.distributed import World, distributed
-from mdg.engine.evaluator import Evaluation, evaluate_model, make_autocast, make_eval_loader, make_protocol
-from mdg.engine.pictures import predict_panels, spread, write_panels
+from mdg.engine.evaluation import Evaluation
+from mdg.engine.evaluator import evaluate_model, make_autocast, make_eval_loader, make_protocol
+from mdg.engine.inference import Inference
+from mdg.engine.provenance import provenance
 from mdg.engine.report import score_table, write_json
+from mdg.engine.results import describe_result, write_folder
 from mdg.engine.train import apply_runtime
 from mdg.errors import ConfigError, WeightsError
-from mdg.metrics.protocol import Protocol, selection_rule
+from mdg.metrics import Protocol
 from mdg.models import build_model
-from mdg.utils.environment import describe_environment
 from mdg.utils.logging import console, setup_logging
 from mdg.utils.run_directory import fresh_path, newest_run
 
@@ -50,7 +51,7 @@ def evaluate(
     json_file: str | Path | None = None,
     out_dir: str | Path | None = None,
 ) -> EvaluationResult:
-    """Scores a checkpoint on a split, prints the table and writes ``results.json`` and overlay pictures.
+    """Scores a checkpoint on a split, prints the table and writes what :mod:`mdg.engine.results` lists.
 
     Args:
         checkpoint: A ``best.pt`` or ``last.pt``; None takes the best checkpoint of the newest run in ``exp/``.
@@ -77,12 +78,18 @@ def evaluate(
         loader = make_eval_loader(run_config, dataset, world)
         logger.info("%s on %s %s: %d images", checkpoint, dataset.dataset_name, split, len(dataset))
         evaluation = evaluate_model(model, loader, dataset, run_config, world, _progress_lines(loader, world))
-        selection = selection_rule(
-            _selection(state, checkpoint), run_config.eval.metric, split, state["progress"]["epoch"]
-        )
-        result = EvaluationResult(evaluation, make_protocol(run_config, dataset, selection), None)
+        protocol = make_protocol(run_config, dataset, provenance(state, checkpoint, dataset))
+        result = EvaluationResult(evaluation, protocol, None)
         if world.main:
-            _write(result, model, run_config, dataset, world, checkpoint, json_file, out_dir)
+            console.print(score_table(evaluation, protocol))
+            content = describe_result(evaluation, protocol, state, checkpoint, run_config, world.size)
+            if json_file is not None:
+                write_json(Path(json_file), content)
+                console.print(f"results: {json_file}")
+            result.folder = _result_folder(checkpoint, split, out_dir)
+            if result.folder is not None:
+                inference = Inference(model, run_config.eval, make_autocast(run_config, world.device), world.device)
+                write_folder(result.folder, content, evaluation, protocol, dataset, inference, run_config)
         world.barrier()
     return result
 
@@ -113,13 +120,6 @@ def config_inside(state: dict[str, Any], checkpoint: Path, opts: Sequence[str]) 
     return parse_config(tree)
 
 
-def _selection(state: dict[str, Any], checkpoint: Path) -> str:
-    # `last.pt` is the last state whatever the run selected on; `best.pt` was chosen by its run's own rule.
-    if "optimizer" in state:
-        return "last"
-    return parse_yaml(state["config"], str(checkpoint)).values["eval"]["selection"]
-
-
 def load_model(
     state: dict[str, Any], config: RunConfig, classes: Sequence[str], checkpoint: Path, device: torch.device
 ) -> nn.Module:
@@ -145,50 +145,22 @@ def load_model(
 
 
 def _progress_lines(loader, world: World):
-    if not world.main:
+    if not world.main or len(loader) <= 40:
         return None
-    total, marks = len(loader), {max(1, round(len(loader) * part / 4)) for part in range(1, 5)}
-    done = iter(range(1, total + 1))
+    quarters = [loader.images * part / 4 for part in range(1, 5)]
 
     def report(images: int) -> None:
-        batch = next(done)
-        if total > 40 and batch in marks:
+        reached = [mark for mark in quarters if images >= mark]
+        del quarters[: len(reached)]
+        if reached:
             logger.info("  %d images", images * world.size)
 
     return report
 
 
-def _write(
-    result: EvaluationResult,
-    model: nn.Module,
-    config: RunConfig,
-    dataset: RGBTDataset,
-    world: World,
-    checkpoint: Path,
-    json_file: str | Path | None,
-    out_dir: str | Path | None,
-) -> None:
-    console.print(score_table(result.evaluation, result.protocol))
-    content = {
-        **result.evaluation.as_dict(result.protocol),
-        "checkpoint": str(checkpoint),
-        "environment": describe_environment(),
-        "processes": world.size,
-        "mdg_version": mdg.__version__,
-    }
-    if json_file is not None:
-        write_json(Path(json_file), content)
-        console.print(f"results: {json_file}")
+def _result_folder(checkpoint: Path, split: str, out_dir: str | Path | None) -> Path | None:
+    """Where to write: the folder asked for, else one in the run of the checkpoint, else nowhere; always a new one."""
+    if out_dir is not None:
+        return fresh_path(Path(out_dir))
     in_run = checkpoint.parent.name == "checkpoints"
-    if out_dir is None and not in_run:
-        return
-    result.folder = fresh_path(Path(out_dir) if out_dir else checkpoint.parent.parent / "results" / dataset.split)
-    write_json(result.folder / "results.json", content)
-    places = spread(len(dataset), config.eval.pictures)
-    panels = predict_panels(
-        model, dataset, places, config.pipeline.eval_size, world.device, make_autocast(config, world.device)
-    )
-    write_panels(result.folder / "pictures", panels, dataset)
-    console.print(f"results: {result.folder / 'results.json'}")
-    if panels:
-        console.print(f"pictures: {result.folder / 'pictures' / 'overview.png'}")
+    return fresh_path(checkpoint.parent.parent / "results" / split) if in_run else None

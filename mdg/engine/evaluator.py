@@ -6,73 +6,18 @@ Legend: B batch, K classes, H W size of the label.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from mdg.config import RunConfig
 from mdg.data import EvalLoader, RGBTDataset
 from mdg.engine.distributed import World
-from mdg.metrics import ConfusionMatrix, Protocol
-from mdg.models.layers import resize_bilinear
-
-ABSENT_RULE = "absent classes (no labelled pixel) left out"
-
-
-@dataclass
-class Evaluation:
-    """Scores of one split. ``groups`` holds a matrix per condition (day, night) where the data set tells them apart."""
-
-    confusion: ConfusionMatrix
-    groups: dict[str, ConfusionMatrix] = field(default_factory=dict)
-    images: int = 0
-    seconds: float = 0.0
-
-    def means(self) -> dict[str, float]:
-        """mIoU, mAcc, mF1 and pixel accuracy, as fractions."""
-        return self.confusion.means()
-
-    def as_dict(self, protocol: Protocol) -> dict[str, Any]:
-        """Everything, as plain values for ``results.json``; scores in per cent."""
-        names = protocol.classes
-        return {
-            "protocol": protocol.as_dict(),
-            "scores": percent(self.means()),
-            "per_class": per_class(self.confusion, names),
-            "groups": {
-                name: {
-                    "scores": percent(matrix.means()),
-                    "per_class": per_class(matrix, names),
-                    "confusion_matrix": matrix.counts.tolist(),
-                }
-                for name, matrix in self.groups.items()
-            },
-            "images": self.images,
-            "confusion_matrix": self.confusion.counts.tolist(),
-        }
-
-
-def percent(scores: dict[str, float]) -> dict[str, float]:
-    """Fractions as per cent, unrounded."""
-    return {name: 100 * value for name, value in scores.items()}
-
-
-def per_class(confusion: ConfusionMatrix, names: tuple[str, ...]) -> list[dict[str, Any]]:
-    """IoU, accuracy, precision and F1 in per cent and the labelled pixels, one record per class."""
-    columns = {
-        "iou": confusion.iou(),
-        "accuracy": confusion.accuracy(),
-        "precision": confusion.precision(),
-        "f1": confusion.f1(),
-    }
-    labelled = confusion.counts.sum(axis=1)
-    return [
-        {"class": name, **{key: 100 * float(value[k]) for key, value in columns.items()}, "pixels": int(labelled[k])}
-        for k, name in enumerate(names)
-    ]
+from mdg.engine.evaluation import Evaluation, Tally
+from mdg.engine.inference import Inference, describe_inference
+from mdg.engine.provenance import Provenance
+from mdg.metrics import Protocol
 
 
 def make_eval_loader(config: RunConfig, dataset: RGBTDataset, world: World, workers: int | None = None) -> EvalLoader:
@@ -94,22 +39,36 @@ def make_autocast(config: RunConfig, device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, dtype=dtype if dtype != torch.float32 else None, enabled=dtype != torch.float32)
 
 
-def make_protocol(config: RunConfig, dataset: RGBTDataset, selection: str) -> Protocol:
-    """The protocol of a score computed by :func:`evaluate_model` under this configuration."""
+def make_protocol(config: RunConfig, dataset: RGBTDataset, provenance: Provenance) -> Protocol:
+    """The protocol of a score computed by :func:`evaluate_model` under this configuration, by the primary rule.
+
+    Args:
+        config: How the split is scored.
+        dataset: The split.
+        provenance: How the weights came to be.
+    """
+    rule, inference = dataset.scoring_rules()[0], describe_inference(config.eval)
     size = config.pipeline.eval_size
-    ema = config.train.ema_decay
     return Protocol(
         dataset=dataset.dataset_name,
-        split=dataset.split_name,
+        role=dataset.split,
+        split=dataset.split_label,
         images=len(dataset),
         files_sha256=dataset.fingerprint(),
         classes=tuple(dataset.classes),
-        averaged_classes=tuple(dataset.classes),
-        absent_class=ABSENT_RULE,
+        rule=rule.name,
+        averaged_classes=rule.averaged,
+        ignored_classes=rule.ignored,
+        absent_class=rule.absent_text,
+        preparation=dataset.preparation(),
         input_size=f"{size[0]}x{size[1]}, logits resized to the label" if size else "native",
-        test_time_augmentation="none",
-        selection=selection,
-        weights=f"ema {ema}" if ema else "raw",
+        mode=inference.mode,
+        test_time_augmentation=inference.augmentation,
+        selection=provenance.selection,
+        epoch=provenance.epoch,
+        weights=provenance.weights,
+        precision=config.train.precision,
+        trained_on=provenance.trained_on,
     )
 
 
@@ -123,38 +82,18 @@ def evaluate_model(
         model: Network, on ``world.device``.
         loader: This process's share of the split.
         dataset: The split.
-        config: Precision is read from it.
+        config: Precision and the rules of ``eval:`` are read from it.
         world: The processes that share the work; all of them return the same evaluation.
         progress: Called with the number of images done by this process after each batch.
     """
     model.eval()
-    conditions = sorted({c for c in map(dataset.condition, range(len(dataset))) if c})
-    matrices = {name: ConfusionMatrix(len(dataset.classes)) for name in ["", *conditions]}
-    started, images = time.perf_counter(), 0
+    tally, started = Tally(dataset), time.perf_counter()
+    inference = Inference(model, config.eval, make_autocast(config, world.device), world.device)
     for batch in loader:
-        with make_autocast(config, world.device):
-            output = model(
-                batch.rgb_B3HW.to(world.device, non_blocking=True),
-                batch.thermal_B1HW.to(world.device, non_blocking=True),
-            )
-        logits_BKHW = resize_bilinear(output.logits.float(), batch.label_BHW.shape[-2:])
-        prediction_BHW, label_BHW = logits_BKHW.argmax(dim=1), batch.label_BHW.to(world.device)
+        prediction_BHW = inference(batch.rgb_B3HW, batch.thermal_B1HW, batch.label_BHW.shape[-2:])
+        label_BHW = batch.label_BHW.to(world.device)
         for place, index in enumerate(batch.indices):
-            counts = matrices[""].update(prediction_BHW[place], label_BHW[place], dataset.ignore_index)
-            if condition := dataset.condition(index):
-                matrices[condition].counts += counts
-        images += len(batch.indices)
+            tally.add(index, prediction_BHW[place], label_BHW[place])
         if progress:
-            progress(images)
-    return _gather(matrices, images, time.perf_counter() - started, world)
-
-
-def _gather(matrices: dict[str, ConfusionMatrix], images: int, seconds: float, world: World) -> Evaluation:
-    stacked = np.stack([matrix.counts for matrix in matrices.values()])
-    total = world.sum(torch.from_numpy(stacked).to(world.device)).cpu().numpy()
-    summed = {
-        name: ConfusionMatrix(matrix.num_classes, counts)
-        for (name, matrix), counts in zip(matrices.items(), total, strict=True)
-    }
-    count = int(world.sum(torch.tensor(images, device=world.device)).item())
-    return Evaluation(summed.pop(""), summed, count, seconds)
+            progress(tally.images)
+    return tally.gather(world, time.perf_counter() - started)

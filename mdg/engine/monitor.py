@@ -18,7 +18,8 @@ from torch import nn
 from mdg.config import RunConfig
 from mdg.data import RGBTDataset
 from mdg.engine.distributed import World
-from mdg.engine.evaluator import Evaluation, percent
+from mdg.engine.evaluation import Evaluation, percent
+from mdg.engine.inference import Inference
 from mdg.engine.pictures import predict_panels, spread
 from mdg.engine.state import Progress
 from mdg.utils import visualization as vis
@@ -108,22 +109,22 @@ class Monitor:
         images = self.config.train.batch_size * self.config.train.accumulate * self.world.size
         return images / self.rate if self.rate else 0.0
 
-    def validating(self, batches: int) -> Callable[[int], None] | None:
-        """A callback that moves the validation bar; None where there is no bar."""
+    def validating(self, total: int) -> Callable[[int], None] | None:
+        """A callback that moves the validation bar, up to ``total`` images of this process; None without a bar."""
         if self._bar is None:
             return None
-        total = batches * self.config.eval.batch_size
         self._bar.reset(self._eval_task, total=total, visible=True)
         return lambda done: self._bar.update(self._eval_task, completed=done, visible=done < total)
 
     def log_evaluation(self, progress: Progress, evaluation: Evaluation, split: str) -> None:
-        """Scores of the selection split in every place."""
+        """Scores of the selection split in every place: the primary rule, and the mIoU under the others."""
         self._clock = time.perf_counter()  # the validation is no part of the next step
         if not self.world.main:
             return
         scores = percent(evaluation.means())
-        iou = [100 * float(value) for value in evaluation.confusion.iou()]
-        groups = {f"mIoU_{name}": 100 * matrix.means()["mIoU"] for name, matrix in evaluation.groups.items()}
+        iou = [100 * float(value) for value in evaluation.counted().iou()]
+        groups = {f"mIoU_{name}": 100 * evaluation.means(group=name)["mIoU"] for name in evaluation.groups}
+        rules = {rule.name: 100 * evaluation.means(rule)["mIoU"] for rule in evaluation.rules[1:]}
         self.run.log_metrics(
             {
                 "kind": "eval",
@@ -132,22 +133,25 @@ class Monitor:
                 "epoch": progress.epoch,
                 **scores,
                 **groups,
+                "mIoU_by_rule": rules,
                 "iou": iou,
             }
         )
         logger.info(
-            "epoch %d  %s  mIoU %.2f  mAcc %.2f  pixel accuracy %.2f  %s(%d images in %.1f s)",
+            "epoch %d  %s  mIoU %.2f  mAcc %.2f  pixel accuracy %.2f  %s%s(%d images in %.1f s)",
             progress.epoch,
             split,
             scores["mIoU"],
             scores["mAcc"],
             scores["pixel_accuracy"],
             "".join(f"{name} {value:.2f}  " for name, value in groups.items()),
+            "".join(f"mIoU ({name}) {value:.2f}  " for name, value in rules.items()),
             evaluation.images,
             evaluation.seconds,
         )
         if self._writer is not None:
-            for name, value in {**scores, **groups}.items():
+            by_rule = {f"mIoU_{name}".replace(" ", "_"): value for name, value in rules.items()}
+            for name, value in {**scores, **groups, **by_rule}.items():
                 if np.isfinite(value):
                     self._writer.add_scalar(f"{split}/{name}", value, progress.step)
 
@@ -158,7 +162,8 @@ class Monitor:
         if self._writer is None or not self.config.log.pictures:
             return
         places = spread(len(dataset), self.config.log.pictures)
-        panels = predict_panels(model, dataset, places, self.config.pipeline.eval_size, self.world.device, autocast)
+        inference = Inference(model, self.config.eval, autocast, self.world.device)
+        panels = predict_panels(inference, dataset, places, self.config.pipeline.eval_size)
         key = vis.legend(dataset.classes, dataset.palette_K3, panels[0][1].shape[1])
         grid = vis.stack([*[picture for _, picture in panels], key])
         self._writer.add_image("frames", grid, progress.step, dataformats="HWC")

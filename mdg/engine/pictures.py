@@ -10,20 +10,28 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 
 from mdg.data import Batch, RGBTDataset, read_batch
-from mdg.models.layers import resize_bilinear
+from mdg.engine.inference import Inference
 from mdg.models.segmentor import SegmentationOutput
 from mdg.utils import visualization as vis
 
 
-def frame_panel(dataset: RGBTDataset, batch: Batch, output: SegmentationOutput, place: int, caption: str) -> np.ndarray:
-    """RGB, thermal, divergence (if any), prediction and label of one image of a batch, side by side."""
+def frame_panel(
+    dataset: RGBTDataset,
+    batch: Batch,
+    prediction_BHW: torch.Tensor,
+    output: SegmentationOutput,
+    place: int,
+    caption: str,
+) -> np.ndarray:
+    """RGB, thermal, divergence (if any), prediction and label of one image of a batch, side by side.
+
+    ``prediction_BHW`` holds class ids at the size of the images; of ``output`` only the divergence is shown.
+    """
     rgb = batch.rgb_B3HW[place].permute(1, 2, 0).cpu().numpy()
     label = batch.label_BHW[place].cpu().numpy()
-    logits_1KHW = resize_bilinear(output.logits[place : place + 1].float(), rgb.shape[:2])
-    prediction = logits_1KHW.argmax(dim=1)[0].to(torch.uint8).cpu().numpy()
+    prediction = prediction_BHW[place].to(torch.uint8).cpu().numpy()
     parts = [(caption, rgb), ("thermal", vis.grey(batch.thermal_B1HW[place, 0].cpu().numpy()))]
     if output.divergence:
         where = output.divergence[0]
@@ -48,23 +56,19 @@ def spread(count: int, wanted: int) -> list[int]:
 
 @torch.inference_mode()
 def predict_panels(
-    model: nn.Module,
-    dataset: RGBTDataset,
-    places: Sequence[int],
-    eval_size: tuple[int, int] | None,
-    device: torch.device,
-    autocast: torch.autocast,
+    inference: Inference, dataset: RGBTDataset, places: Sequence[int], eval_size: tuple[int, int] | None
 ) -> list[tuple[str, np.ndarray]]:
-    """Panels ``(name, picture)`` of the frames at ``places``; leaves the model in evaluation mode."""
-    model.eval()
+    """Panels ``(name, picture)`` of the frames at ``places``, predicted as they are scored; leaves the model in
+    evaluation mode."""
+    inference.model.eval()
     panels = []
     for place in places:
         batch = read_batch(dataset, place, eval_size)
-        with autocast:
-            output = model(batch.rgb_B3HW.to(device), batch.thermal_B1HW.to(device))
+        size = batch.rgb_B3HW.shape[-2:]
+        prediction_BHW, output = inference.explain(batch.rgb_B3HW, batch.thermal_B1HW, size)
         condition = dataset.condition(place)
         caption = batch.names[0] + (f" ({condition})" if condition else "")
-        panels.append((batch.names[0], frame_panel(dataset, batch, output, 0, caption)))
+        panels.append((batch.names[0], frame_panel(dataset, batch, prediction_BHW, output, 0, caption)))
     return panels
 
 

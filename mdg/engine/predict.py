@@ -18,6 +18,7 @@ from mdg.data.alignment import Alignment, align
 from mdg.data.files import list_folder
 from mdg.data.geometry import resize_image
 from mdg.data.images import read_rgb, read_rgb_thermal
+from mdg.data.patterns import SUFFIXES
 from mdg.data.thermal import AS_STORED, ThermalScaling, read_raw_thermal, scale_thermal
 from mdg.engine.checkpoint import load_checkpoint
 from mdg.engine.distributed import distributed
@@ -116,12 +117,12 @@ def find_pairs(rgb: Path, thermal: Path | None) -> dict[str, tuple[Path, Path | 
         raise DataError(f"expected two files or two folders, got {rgb} and {thermal}")
     if rgb.is_file():
         return {rgb.stem: (rgb, thermal)}
-    images = list_folder(rgb)
+    images = list_folder(rgb, SUFFIXES)
     if not images:
         raise DataError(f"{rgb}: no images in this folder")
     if thermal is None:
         return {name: (file, None) for name, file in sorted(images.items())}
-    partners = list_folder(thermal)
+    partners = list_folder(thermal, SUFFIXES)
     lonely = sorted(images.keys() ^ partners.keys())
     if lonely:
         raise DataError(

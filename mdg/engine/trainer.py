@@ -23,6 +23,7 @@ from mdg.engine.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from mdg.engine.distributed import World
 from mdg.engine.evaluator import Evaluation, evaluate_model, make_autocast, make_eval_loader
 from mdg.engine.monitor import Monitor
+from mdg.engine.provenance import frame_set, joined
 from mdg.engine.state import LossMeter, Progress, seed_step
 from mdg.engine.stopping import StopSignals
 from mdg.errors import ConfigError, UserError
@@ -74,6 +75,9 @@ class Trainer:
         if config.eval.selection != "last":
             self.eval_set = build_dataset(config.data, config.eval.selection)
             self.eval_loader = make_eval_loader(config, self.eval_set, world, min(config.pipeline.workers, 2))
+        # Checkpoints keep the names of the frames, so that an evaluation can tell whether it scores some of them.
+        self.trained_on = frame_set(self.train_set)
+        self.selected_on = frame_set(self.eval_set) if self.eval_set is not None else None
         self.steps_per_epoch = math.ceil(len(self.train_loader) / config.train.accumulate)
 
     def _build_model(self, load_pretrained: bool) -> None:
@@ -239,7 +243,7 @@ class Trainer:
             self.eval_set,
             self.config,
             self.world,
-            progress=self.monitor.validating(len(self.eval_loader)),
+            progress=self.monitor.validating(self.eval_loader.images),
         )
         self.monitor.log_evaluation(self.progress, evaluation, self.config.eval.selection)
         if self.world.main:
@@ -247,6 +251,7 @@ class Trainer:
         return evaluation
 
     def _select(self, evaluation: Evaluation) -> bool:
+        # Under the primary rule of the data set.
         score = evaluation.means()[self.config.eval.metric]
         best = self.progress.best_score
         if math.isnan(score) or (best is not None and score <= best):
@@ -261,6 +266,9 @@ class Trainer:
             "mdg_version": mdg.__version__,
             "classes": list(self.train_set.classes),
             "palette": self.train_set.palette_K3.tolist(),
+            "trained_on": self.trained_on,
+            "selected_on": self.selected_on,
+            "world_size": self.world.size,
         }
 
     def save_best(self) -> None:
@@ -280,7 +288,6 @@ class Trainer:
                     "optimizer": self.optimizer.state_dict(),
                     "scaler": self.scaler.state_dict(),
                     "meter": self.meter.state_dict(),
-                    "world_size": self.world.size,
                     **self._description(),
                 },
             )
@@ -304,6 +311,8 @@ class Trainer:
         self.scaler.load_state_dict(state["scaler"])
         self.meter.load_state_dict(state["meter"], self.world.device)
         self.progress = Progress(**state["progress"])
+        self.trained_on = joined(state.get("trained_on"), self.trained_on)
+        self.selected_on = joined(state.get("selected_on"), self.selected_on)
         if self.world.main:
             self.run.truncate_metrics(self.progress.step)
         logger.info("resumed at epoch %d, step %d", self.progress.epoch, self.progress.step)

@@ -2,60 +2,146 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from typing import Any
+
+from mdg.errors import DataError
+from mdg.metrics.scoring import rule_text
+
+SELECTED_ON, TRAINED_ON = "SELECTED ON", "TRAINED ON"
+UNSCORED = ("epoch",)  # says which of the checkpoints of a run this is, not how it was scored
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """What was scored, on which files, how, and how the checkpoint was chosen."""
+    """What was scored, on which frames, by which rule, how, and how the checkpoint came to be.
+
+    Two scores may stand in one column of a table only where :meth:`key` is equal.
+    """
 
     dataset: str
+    role: str
+    """What the split is used for: train, val or test."""
     split: str
-    """Name of the split on disk."""
+    """Name of the split on disk and what was taken out of it."""
     images: int
     files_sha256: str
-    """Hash over the names of the frames."""
+    """Hash over the identities of the frames."""
     classes: tuple[str, ...]
+    rule: str
+    """Name of the scoring rule."""
     averaged_classes: tuple[str, ...]
     """Classes that take part in the means."""
+    ignored_classes: tuple[str, ...]
+    """Classes whose labelled pixels count nowhere."""
     absent_class: str
     """What a class without a labelled pixel counts."""
+    preparation: str
+    """How files became images."""
     input_size: str
     """Size of the images given to the network; logits are resized to the label, never the label to the logits."""
+    mode: str
+    """How an image goes through the network: "whole image", or in windows."""
     test_time_augmentation: str
     selection: str
     """How the checkpoint was chosen."""
+    epoch: int
+    """Epoch of the checkpoint; not a part of :meth:`key`."""
     weights: str
     """`raw` or `ema` with its decay."""
+    precision: str
+    trained_on: str
+    """Split, number and hash of the training frames, and how many of them are scored."""
 
     @property
     def honest(self) -> bool:
-        """Whether the checkpoint was chosen without looking at the split that is scored."""
-        return "SELECTED ON" not in self.selection
+        """Whether the scored frames had no part in training or choosing the checkpoint, as far as is known."""
+        return not self.warnings()
+
+    def warnings(self) -> list[str]:
+        """What makes the score no honest test, in words that a title can carry; empty where it is one."""
+        loud = [self.selection] if SELECTED_ON in self.selection else []
+        return [*loud, f"trained on {self.trained_on}"] if TRAINED_ON in self.trained_on else loud
+
+    def key(self) -> tuple[Any, ...]:
+        """The values that two comparable scores share."""
+        return tuple(getattr(self, name) for name in COMPARED)
+
+    def comparable_with(self, other: Protocol) -> list[str]:
+        """Names of the fields that make the two scores incomparable; empty where they may be compared."""
+        return [name for name in COMPARED if getattr(self, name) != getattr(other, name)]
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        return {
-            **asdict(self),
-            "classes": list(self.classes),
-            "averaged_classes": list(self.averaged_classes),
-            "honest": self.honest,
-        }
+        plain = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        return {**plain, "honest": self.honest}
 
-    def summary(self) -> str:
-        """One line for the foot of a table."""
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], source: str) -> Protocol:
+        """The protocol that :meth:`as_dict` wrote; ``source`` names its file in messages.
+
+        Raises:
+            DataError: Fields are missing.
+        """
+        names = [field.name for field in fields(cls)]
+        missing = [name for name in names if name not in values]
+        if missing:
+            raise DataError(
+                f"{source}: its protocol does not say {', '.join(missing)}, so another version of mdg wrote it; "
+                "evaluate the checkpoint again with tools/val_mm.py"
+            )
+        given = {name: tuple(value) if isinstance(value := values[name], list) else value for name in names}
+        return cls(**given)
+
+    def text(self) -> str:
+        """One line that says everything but the names of the classes and the epoch."""
+        rule = rule_text(self.averaged_classes, self.ignored_classes, self.absent_class)
+        split = self.split if self.split == self.role else f"{self.split} as {self.role}"
         return (
-            f"{self.dataset} {self.split} ({self.images} images, {self.files_sha256[:8]}); mean over "
-            f"{len(self.averaged_classes)} classes, {self.absent_class}; input {self.input_size}; "
-            f"TTA {self.test_time_augmentation}; {self.weights} weights; {self.selection}"
+            f"{self.dataset} {split} ({self.images} images, {self.files_sha256[:8]}, {self.preparation}); "
+            f"{self.rule}: {rule}; input {self.input_size}; {self.mode}; "
+            f"TTA {self.test_time_augmentation}; {self.weights} weights; {self.precision}; {self.selection}; "
+            f"trained on {self.trained_on}"
         )
 
+    def summary(self) -> str:
+        """:meth:`text` with the epoch, for the foot of a table."""
+        return f"{self.text()}; epoch {self.epoch}"
 
-def selection_rule(selection: str, metric: str, scored_role: str, epoch: int) -> str:
-    """Says how the checkpoint of ``epoch`` was chosen, loudly where that was on the split that is scored."""
+
+COMPARED = tuple(field.name for field in fields(Protocol) if field.name not in UNSCORED)
+
+
+def selection_rule(
+    selection: str, metric: str, scored_role: str, where: str | None = None, overlap: tuple[int, int] | None = None
+) -> str:
+    """Says how a checkpoint was chosen, loudly where the frames that are scored had a part in it.
+
+    Args:
+        selection: Role of the split that chose: "val", "test", "train", or "last".
+        metric: Score that chose.
+        scored_role: Role of the split that is scored.
+        where: The split that chose, where its role does not say it all.
+        overlap: Number of scored frames that chose, and of scored frames; None where that is not known, and the roles
+            decide.
+    """
     if selection == "last":
-        return f"last epoch ({epoch})"
-    loud = selection in ("test", "train") or selection == scored_role
-    rule = f"best {metric} on {selection} (epoch {epoch})"
-    return rule.replace(f"on {selection}", f"SELECTED ON {selection}") if loud else rule
+        return "last epoch"
+    shared = selection == scored_role if overlap is None else overlap[0] > 0
+    # Choosing on test or train is shouted whatever is scored: `eval.selection: test` must never pass unseen.
+    loud = shared or selection in ("test", "train")
+    counts = f" ({overlap[0]} of {overlap[1]} scored frames)" if loud and overlap else ""
+    return f"best {metric} {SELECTED_ON if loud else 'on'} {where or selection}{counts}"
+
+
+def training_rule(where: str, frames: int, sha256: str, overlap: tuple[int, int]) -> str:
+    """Says which frames trained a checkpoint, loudly where some of them are scored.
+
+    Args:
+        where: Name of the split.
+        frames, sha256: Number and hash of its frames.
+        overlap: Number of scored frames that trained, and of scored frames.
+    """
+    text = f"{where} ({frames} frames, {sha256[:8]})"
+    return f"{text}, {TRAINED_ON} {overlap[0]} of the {overlap[1]} scored frames" if overlap[0] else text

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -31,6 +32,10 @@ class ScoringRule:
     ignored: tuple[str, ...] = ()
     absent: float | None = None
 
+    def ids(self, classes: Sequence[str]) -> np.ndarray:
+        """Ids of the averaged classes, int64; ``classes`` names the rows of the matrix."""
+        return np.array([classes.index(name) for name in self.averaged], np.int64)
+
     def restrict(self, confusion: ConfusionMatrix, classes: Sequence[str]) -> ConfusionMatrix:
         """The matrix without the labelled pixels of ignored classes; ``classes`` names its rows."""
         counts = confusion.counts.copy()
@@ -44,17 +49,33 @@ class ScoringRule:
             confusion: Matrix over all classes.
             classes: Names of its rows.
         """
-        averaged = np.array([classes.index(name) for name in self.averaged])
-        return self.restrict(confusion, classes).means(self.absent, averaged)
+        return self.restrict(confusion, classes).means(self.absent, self.ids(classes))
+
+    @property
+    def absent_text(self) -> str:
+        """In words, what an averaged class without a labelled pixel counts."""
+        if self.absent is None:
+            return "absent classes (no labelled pixel) left out"
+        return f"an absent class counts {self.absent:g}"
 
     def describe(self) -> str:
-        """In words, for the foot of a table: "mean over 14 classes, unlabeled ignored, absent class counts 0"."""
-        parts = [f"mean over {len(self.averaged)} classes"]
-        if self.ignored:
-            parts.append(f"{', '.join(self.ignored)} ignored")
-        left_out = "absent classes (no labelled pixel) left out"
-        parts.append(left_out if self.absent is None else f"an absent class counts {self.absent:g}")
-        return ", ".join(parts)
+        """In words, for the foot of a table: "mean over 14 classes, unlabeled ignored, an absent class counts 0"."""
+        return rule_text(self.averaged, self.ignored, self.absent_text)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The rule as plain values, for JSON."""
+        return {
+            "description": self.describe(),
+            "averaged": list(self.averaged),
+            "ignored": list(self.ignored),
+            "absent": self.absent,
+        }
+
+
+def rule_text(averaged: Sequence[str], ignored: Sequence[str], absent_text: str) -> str:
+    """A scoring rule in words, from its parts."""
+    left_out = [f"{', '.join(ignored)} ignored"] if ignored else []
+    return ", ".join([f"mean over {len(averaged)} classes", *left_out, absent_text])
 
 
 def all_classes(classes: Sequence[str], name: str = "all classes") -> ScoringRule:

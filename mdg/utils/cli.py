@@ -37,7 +37,7 @@ def _report(program: str, message: str) -> None:
     rank = int(os.environ.get("RANK", 0))
     if rank:
         # A mistake of the user stops all processes alike; the launcher ends this one when the first has spoken.
-        time.sleep(3)
+        time.sleep(10)
         program = f"{program} [process {rank}]"
     print(f"{program}: error: {message}", file=sys.stderr, flush=True)
 

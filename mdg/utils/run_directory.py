@@ -10,7 +10,7 @@
         tensorboard/
         checkpoints/last.pt  everything needed to resume exactly
         checkpoints/best.pt  weights with the best selection score
-        results/<split>/     what tools/val_mm.py wrote
+        results/<split>/     what tools/val_mm.py wrote, see mdg/engine/results.py
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ Shape suffixes: H, W are height and width in pixels.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import cv2
@@ -19,6 +20,7 @@ from mdg.data.samples import hash_seed
 from mdg.errors import DataError
 
 SIZE = [32, 40]
+HEIGHTS = [32, 34, 32, 32, 34, 36, 34, 32, 36]
 CHAIN = [
     {"type": "ColorJitter", "p": 0.5},
     {"type": "HorizontalFlip"},
@@ -41,10 +43,14 @@ def growing_frame(index: int) -> Frame:
     return frame_of(index, height=32 + 2 * index)
 
 
-def failing_frame(index: int, bad: int) -> Frame:
+def mixed_frame(index: int) -> Frame:
+    return frame_of(index, height=HEIGHTS[index])
+
+
+def failing_frame(index: int, bad: int, make: Callable[[int], Frame] = frame_of) -> Frame:
     if index == bad:
         raise DataError(f"images/{index}.png: broken")
-    return frame_of(index)
+    return make(index)
 
 
 def make_train(dataset, transforms=(), **options) -> TrainLoader:
@@ -256,13 +262,48 @@ def test_eval_size_resizes_images_and_leaves_labels(packed):
     assert abs(batch.rgb_B3HW[0].float().mean() - dataset[0].rgb_HW3.mean()) < 2
 
 
-@pytest.mark.parametrize("eval_size", [None, (32, 32)])
-def test_sizes_that_differ_in_evaluation(listed, eval_size):
-    dataset = listed(4, growing_frame)
-    with pytest.raises(DataError, match="frame0 is 32x40, frame1 is 34x40.*set eval.batch_size=1"):
-        list(make_eval(dataset, eval_size=eval_size))
-    shapes = [tuple(batch.label_BHW.shape) for batch in make_eval(dataset, eval_size=eval_size, batch_size=1)]
-    assert shapes == [(1, 32, 40), (1, 34, 40), (1, 36, 40), (1, 38, 40)]
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("eval_size", [None, (24, 32)])
+@pytest.mark.parametrize("batch_size", [1, 4, 9])
+def test_sizes_that_differ_in_evaluation_never_share_a_batch(listed, batch_size, eval_size, workers):
+    batches = list(make_eval(listed(9, mixed_frame), batch_size=batch_size, eval_size=eval_size, workers=workers))
+    assert sorted(indices_of(batches)) == list(range(9))
+    for batch in batches:
+        assert batch.names == [f"frame{index}" for index in batch.indices]
+        assert {HEIGHTS[index] for index in batch.indices} == {batch.label_BHW.shape[1]}
+        assert batch.rgb_B3HW.shape[2:] == batch.thermal_B1HW.shape[2:] == (eval_size or (batch.label_BHW.shape[1], 40))
+        assert [int(part[0, 0]) for part in batch.label_BHW] == batch.indices  # nothing changed places
+    for height in set(HEIGHTS):
+        expected = [index for index in range(9) if HEIGHTS[index] == height]
+        assert [index for index in indices_of(batches) if HEIGHTS[index] == height] == expected
+
+
+def narrow_frame(index: int) -> Frame:
+    """Images of two widths under labels of one."""
+    images, label = frame_of(index, width=40 - 4 * (index % 2)), frame_of(index)
+    return Frame(images.rgb_HW3, images.thermal_HW, label.label_HW, label.name)
+
+
+def test_images_that_differ_under_equal_labels(listed):
+    assert [batch.indices for batch in make_eval(listed(4, narrow_frame), batch_size=4)] == [[0, 2], [1, 3]]
+
+
+def test_groups_of_sizes_are_as_large_as_the_batch_allows(listed):
+    batches = list(make_eval(listed(9, mixed_frame), batch_size=4))
+    assert [batch.indices for batch in batches] == [[0, 2, 3], [1], [4, 6], [5], [7], [8]]
+
+
+def test_processes_share_out_images_of_several_sizes(listed):
+    loaders = [make_eval(listed(9, mixed_frame), batch_size=4, rank=rank, world_size=2) for rank in range(2)]
+    assert [loader.images for loader in loaders] == [5, 4]
+    assert sorted(index for loader in loaders for index in indices_of(loader)) == list(range(9))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_error_among_images_of_several_sizes(listed, workers):
+    loader = make_eval(listed(4, partial(failing_frame, bad=3, make=growing_frame)), batch_size=4, workers=workers)
+    with pytest.raises(DataError, match="images/3.png: broken"):
+        list(loader)
 
 
 def test_sizes_that_differ_in_training(listed):

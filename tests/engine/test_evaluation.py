@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+import csv
+import dataclasses
+import hashlib
 import json
+import os
+import subprocess
+import sys
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from sklearn.metrics import confusion_matrix
 
 from mdg.config import load_config
 from mdg.data import build_dataset, read_batch
+from mdg.data.base import day_or_night
+from mdg.data.mfnet import MFNet
 from mdg.engine import evaluate
 from mdg.engine.checkpoint import load_checkpoint
 from mdg.engine.distributed import World
 from mdg.engine.evaluate import config_inside, load_model
+from mdg.engine.evaluation import Tally
 from mdg.engine.evaluator import evaluate_model, make_eval_loader
+from mdg.engine.frames import file_names
+from mdg.engine.report import score_table
 from mdg.errors import UserError
-from mdg.metrics.protocol import selection_rule
+from mdg.metrics import Protocol, ScoringRule
+from mdg.metrics.scoring import all_classes
 
 
 def one_trained_run(tiny_run):
@@ -72,12 +85,14 @@ def test_results_carry_protocol_matrix_and_pictures(tiny_run, tiny_yaml, tmp_pat
     assert content == json.loads(json_file.read_text())
     protocol = content["protocol"]
     assert protocol["dataset"] == "Synthetic" and protocol["images"] == 5 and protocol["honest"]
-    assert protocol["selection"].startswith("best mIoU on val (epoch ")
+    assert protocol["selection"] == "best mIoU on val" and protocol["epoch"] in (1, 2)
+    assert protocol["trained_on"].startswith("train (7 frames, ")
+    assert (protocol["mode"], protocol["test_time_augmentation"]) == ("whole image", "none")
     assert protocol["files_sha256"] == build_dataset(load_config(tiny_yaml).data, "test").fingerprint()
     assert np.sum(content["confusion_matrix"]) == 5 * 40 * 48
     assert [row["class"] for row in content["per_class"]][:2] == ["unlabeled", "car"]
-    pictures = sorted(path.name for path in (folder / "pictures").iterdir())
-    assert "overview.png" in pictures and len(pictures) == 6
+    names = [f"{scene}.png" for scene in ("75000D", "75001N", "75002D", "75003N", "75004D")]
+    assert sorted(path.name for path in (folder / "pictures").iterdir()) == [*names, "overview.png"]
     assert cv2.imread(str(folder / "pictures" / "overview.png")).std() > 10
     printed = capsys.readouterr().out
     assert "color_cone" in printed and "pixel accuracy" in printed and "best mIoU on val" in printed
@@ -106,17 +121,14 @@ def test_the_moving_average_is_what_last_is_scored_with(tiny_run, tiny_yaml, tmp
     assert last.protocol.weights == "ema 0.5"
 
 
-def test_selection_on_the_scored_split_is_shouted():
-    assert selection_rule("val", "mIoU", "test", 7) == "best mIoU on val (epoch 7)"
-    assert selection_rule("last", "mIoU", "test", 7) == "last epoch (7)"
-    for selection, scored in (("test", "test"), ("test", "val"), ("train", "test"), ("val", "val")):
-        assert f"SELECTED ON {selection}" in selection_rule(selection, "mIoU", scored, 7)
-
-
-def test_selecting_on_test_marks_the_results(tiny_run, tiny_yaml, tmp_path):
+def test_selecting_on_test_marks_every_file_and_table(tiny_run, tiny_yaml, tmp_path, capsys):
     run = tiny_run("run", "train.epochs=1", "eval.selection=test")
+    capsys.readouterr()
     result = evaluate(run.best, tiny_yaml, opts=["eval.pictures=0"], out_dir=tmp_path / "out")
-    assert "SELECTED ON test" in result.protocol.summary() and not result.protocol.honest
+    text = "best mIoU SELECTED ON test (5 of 5 scored frames)"
+    assert text in result.protocol.summary() and not result.protocol.honest
+    assert capsys.readouterr().out.count(text) == 2  # above the table and below it
+    assert json.loads((tmp_path / "out" / "results.json").read_text())["protocol"]["selection"] == text
 
 
 def test_the_checkpoint_inside_knows_its_configuration(tiny_run, tiny_yaml):
@@ -140,6 +152,166 @@ def test_what_does_not_fit_is_named(tiny_run, tiny_yaml, opts, message):
     run = one_trained_run(tiny_run)
     with pytest.raises(UserError, match=message):
         evaluate(run.best, tiny_yaml, opts=opts)
+
+
+def frames(opts, role: str = "test"):
+    """The split that plays a role under the overrides."""
+    return build_dataset({"type": "Synthetic", "height": 40, "width": 48, **opts}, role)
+
+
+def test_frames_that_chose_or_trained_are_found_whatever_their_split_is_called(tiny_run, tiny_yaml, tmp_path):
+    run = one_trained_run(tiny_run)
+
+    def protocol(file, split):
+        # What the options of the evaluation say about selection changes nothing: the checkpoint knows.
+        opts = [f"data.test_split={split}", "data.val_split=null", "eval.selection=last", "eval.pictures=0"]
+        return evaluate(file, tiny_yaml, opts=opts, out_dir=tmp_path / f"{file.stem}-{split}").protocol
+
+    chosen, trained = protocol(run.best, "val"), protocol(run.best, "train")
+    assert chosen.selection == "best mIoU SELECTED ON val (3 of 3 scored frames)" and not chosen.honest
+    assert "TRAINED ON" not in chosen.trained_on
+    assert trained.trained_on.endswith("TRAINED ON 7 of the 7 scored frames") and not trained.honest
+    # `last.pt` was chosen by nothing, but it was trained.
+    last = protocol(run.last, "val")
+    assert last.selection == "last epoch" and last.honest
+    assert not protocol(run.last, "train").honest
+
+
+def test_results_explain_how_they_were_made(tiny_run, tiny_yaml, tmp_path):
+    run = tiny_run("run", "train.epochs=1", "seed=11")
+    opts = ["pipeline.eval_size=[32, 32]", "eval.pictures=0", "seed=5"]
+    evaluate(run.best, tiny_yaml, opts=opts, out_dir=tmp_path / "out")
+    content = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert content["seed"] == content["config"]["seed"] == 11  # of the run, not of the evaluation
+    assert content["config"]["train"]["epochs"] == 1 and content["training_processes"] == 1
+    assert content["evaluated_with"]["pipeline.eval_size.0"] == 32 and content["evaluated_with"]["seed"] == 5
+    assert content["checkpoint_sha256"] == hashlib.sha256(run.best.read_bytes()).hexdigest()
+
+
+class TwoRules(MFNet):
+    """A, which ignores a class, and C; without files."""
+
+    def __init__(self):
+        self.split, self.names = "test", ["test/1D", "test/2N", "test/3D"]
+
+    def scoring_rules(self):
+        return ScoringRule("A", self.classes[1:], ("unlabeled",), 0.0), all_classes(self.classes, "C")
+
+    def condition(self, index):
+        return day_or_night(self.names[index])
+
+
+def tally_of(dataset, frames_HW, world: World | None = None):
+    tally = Tally(dataset)
+    for index, (prediction, label) in frames_HW.items():
+        tally.add(index, torch.as_tensor(prediction), torch.as_tensor(label))
+    return tally.gather(world or World(), 0.0)
+
+
+def random_frames(count: int, seed: int = 0) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    rng = np.random.default_rng(seed)
+    return {index: (rng.integers(0, 4, (6, 7)), rng.integers(0, 3, (6, 7))) for index in range(count)}
+
+
+def test_every_rule_is_reported_from_the_one_matrix():
+    dataset = TwoRules()
+    evaluation = tally_of(dataset, random_frames(3))
+    primary, other = dataset.scoring_rules()
+    content = evaluation.as_dict(Protocol(*[()] * 19))
+    assert content["scores"] == content["rules"]["A"]["scores"] != content["rules"]["C"]["scores"]
+    assert content["rules"]["A"]["ignored"] == ["unlabeled"] and content["rules"]["C"]["absent"] is None
+    for rule in (primary, other):
+        for group in (None, "day", "night"):
+            matrix = evaluation.confusion if group is None else evaluation.groups[group]
+            where = content if group is None else content["groups"][group]
+            expected = 100 * rule.means(matrix, dataset.classes)["mIoU"]
+            assert where["rules"][rule.name]["scores"]["mIoU"] == pytest.approx(expected)
+    assert np.sum(content["confusion_matrix"]) == 3 * 42  # before any rule
+    # Rows of classes are those of the primary rule: their mean is its mIoU.
+    iou = [0 if np.isnan(row["iou"]) else row["iou"] for row in content["per_class"]]
+    assert sum(iou[1:]) / 8 == pytest.approx(content["scores"]["mIoU"]) and iou[0] == 0
+
+
+def test_the_table_has_a_row_per_rule_and_explains_them(capsys):
+    evaluation = tally_of(TwoRules(), random_frames(3))
+    protocol = dataclasses.replace(Protocol(*[""] * 19), selection="best mIoU SELECTED ON x")
+    Console(width=200).print(score_table(evaluation, protocol))
+    printed = capsys.readouterr().out
+    rows = {line.split("│")[1].strip(): line.split("│")[2].strip() for line in printed.splitlines() if "│" in line}
+    for rule in evaluation.rules:
+        assert rows[rule.name] == f"{100 * evaluation.means(rule)['mIoU']:.2f}"
+        assert f"{rule.name}: {rule.describe()}" in printed
+    assert rows["bump"] == rows["unlabeled"] == "NaN"  # absent, ignored
+    assert {"pixel accuracy (A)", "pixel accuracy (C)"} <= rows.keys()
+    assert "SELECTED ON x" in printed.splitlines()[0]
+
+
+def test_scores_of_single_images_come_together_from_all_processes():
+    """Each of two processes counts its share; their sums are those of one process."""
+    dataset, everything = TwoRules(), random_frames(3)
+    shares = [{0: everything[0], 2: everything[2]}, {1: everything[1]}]
+    sent: list[list[torch.Tensor]] = []
+
+    class Sending(World):
+        def sum(self, tensor):
+            sent[-1].append(tensor.clone())
+            return tensor
+
+    class Receiving(World):
+        def sum(self, tensor):
+            return tensor + sent[1][next(turn)]
+
+    for share in shares:
+        sent.append([])
+        tally_of(dataset, share, Sending())
+    turn = iter(range(10))
+    two, one = tally_of(dataset, shares[0], Receiving()), tally_of(dataset, everything)
+    assert np.array_equal(two.confusion.counts, one.confusion.counts) and two.images == one.images == 3
+    for field in ("iou_NK", "miou_N", "accuracy_N"):
+        assert np.array_equal(getattr(two.per_image, field), getattr(one.per_image, field), equal_nan=True)
+
+
+def test_scores_of_single_images_are_written_and_the_worst_are_shown(tiny_run, tiny_yaml, tmp_path):
+    run = one_trained_run(tiny_run)
+    result = evaluate(run.best, tiny_yaml, opts=["eval.pictures=2"], out_dir=tmp_path / "out")
+    with open(tmp_path / "out" / "images.csv", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    dataset = frames({"test_images": 5})
+    assert [row["name"] for row in rows] == dataset.names
+    assert [row["condition"] for row in rows] == ["day", "night", "day", "night", "day"]
+    pixels = sum(float(row["pixel accuracy"]) for row in rows) / 5  # all images have the same number
+    assert pixels == pytest.approx(100 * result.evaluation.means()["pixel_accuracy"], abs=1e-3)
+    for row in rows:
+        iou = {name: float(row[name]) for name in dataset.classes if row[name] != "NaN"}
+        assert float(row["mIoU"]) == pytest.approx(sum(iou.values()) / len(iou), abs=1e-3)
+        assert float(row["worst IoU"]) == min(iou.values()) == iou[row["worst class"]]
+    worst = sorted(rows, key=lambda row: float(row["mIoU"]))[:2]
+    names = [f"{rank:02d}_{row['name']}.png" for rank, row in enumerate(worst, 1)]
+    assert sorted(path.name for path in (tmp_path / "out" / "worst").iterdir()) == [*names, "overview.png"]
+
+
+@pytest.mark.slow
+def test_two_processes_write_the_same_scores_of_images(tiny_run, tiny_yaml, tmp_path, repository):
+    run = one_trained_run(tiny_run)
+    evaluate(run.best, tiny_yaml, opts=["eval.pictures=0"], out_dir=tmp_path / "one")
+    paths = os.pathsep.join([str(repository), str(repository / "tests" / "support")])
+    variables = {"PYTHONPATH": paths, "PYTHON": sys.executable, "OMP_NUM_THREADS": "1", "NPROC": "2"}
+    command = ["bash", repository / "tools" / "val_ddp.sh", "--config", tiny_yaml, "--checkpoint", run.best]
+    done = subprocess.run(
+        [*map(str, command), "--out", str(tmp_path / "two"), "--opts", "eval.pictures=0"],
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    one, two = ((tmp_path / name / "images.csv").read_bytes() for name in ("one", "two"))
+    assert one == two and one.count(b"\n") == 6
+
+
+def test_frames_in_folders_become_files():
+    picture = np.zeros((2, 2, 3), np.uint8)
+    assert [name for name, _ in file_names([("test/00001", picture), ("b", picture)])] == ["test_00001", "b"]
 
 
 def test_unknown_split_and_missing_checkpoint(tiny_yaml, tmp_path):

@@ -1,0 +1,102 @@
+"""A comparison as Markdown, CSV and JSON; the protocols go with every one of them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mdg.engine.compare import Cell, Comparison, Row, Setting
+from mdg.engine.compare_tables import grids, notes, row_name, seeds_text
+from mdg.engine.report import write_json
+
+
+def write_comparison(
+    comparison: Comparison,
+    per_class: bool = False,
+    *,
+    markdown: str | Path | None = None,
+    csv_file: str | Path | None = None,
+    json_file: str | Path | None = None,
+) -> None:
+    """Writes the files that are named; ``per_class`` adds the IoU of every class."""
+    for file, form in ((markdown, as_markdown), (csv_file, as_csv)):
+        if file is not None:
+            Path(file).parent.mkdir(parents=True, exist_ok=True)
+            Path(file).write_text(form(comparison, per_class), encoding="utf-8")
+    if json_file is not None:
+        write_json(Path(json_file), as_tree(comparison, per_class))
+
+
+def as_markdown(comparison: Comparison, per_class: bool = False) -> str:
+    """The tables and the notes as Markdown."""
+    tables = ["\n".join(_markdown_lines(grid)) for grid in grids(comparison, per_class)]
+    listed = [f"    - {line.strip()}" if line.startswith(" ") else f"- {line}" for line in notes(comparison)]
+    return "\n\n".join([*tables, "\n".join(listed)]) + "\n"
+
+
+def _markdown_lines(grid: Sequence[Sequence[str]]) -> list[str]:
+    header, *rows = ["| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in grid]
+    return [header, "|---|" + "---:|" * (len(grid[0]) - 1), *rows]
+
+
+def as_csv(comparison: Comparison, per_class: bool = False) -> str:
+    """One line per row, mean and standard deviation in columns of their own; the notes follow after ``#``."""
+    columns = comparison.columns(per_class)
+    titles = [f"[{setting.number}] {metric}" for setting, metric in columns]
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["run", "seeds", *[part for title in titles for part in (title, f"{title} std")]])
+    for row in comparison.rows:
+        parts = [part for column in columns for part in _csv_parts(row.cell(*column))]
+        writer.writerow([row_name(row), seeds_text(row), *parts])
+    return stream.getvalue() + "".join(f"# {line}\n" for line in notes(comparison))
+
+
+def _csv_parts(cell: Cell | None) -> tuple[str, str]:
+    if cell is None:
+        return "", ""
+    return _csv_number(cell.mean), _csv_number(cell.std)
+
+
+def _csv_number(value: float | None) -> str:
+    if value is None:
+        return ""
+    return "NaN" if math.isnan(value) else f"{value:.6f}"
+
+
+def as_tree(comparison: Comparison, per_class: bool = False) -> dict[str, Any]:
+    """The comparison as plain values, for JSON."""
+    return {
+        "settings": [_setting_tree(setting) for setting in comparison.settings],
+        "rows": [_row_tree(row, comparison.settings, per_class) for row in comparison.rows],
+    }
+
+
+def _setting_tree(setting: Setting) -> dict[str, Any]:
+    protocol = {key: value for key, value in setting.protocol.as_dict().items() if key != "epoch"}
+    return {
+        "number": setting.number,
+        "protocol": protocol,
+        "rules": dict(setting.example.rule_definitions),
+        "differs": setting.differs,
+    }
+
+
+def _row_tree(row: Row, settings: Sequence[Setting], per_class: bool) -> dict[str, Any]:
+    scores = {
+        str(setting.number): {metric: vars(row.cell(setting, metric)) for metric in setting.metrics(per_class)}
+        for setting in settings
+        if row.of(setting)
+    }
+    return {
+        "letter": row.letter,
+        "name": row.name,
+        "seeds": row.seeds,
+        "files": [str(result.file) for result in row.results],
+        "differs": {path: {"first": its, "here": own} for path, (its, own) in row.differs.items()},
+        "scores": scores,
+    }

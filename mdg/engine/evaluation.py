@@ -1,0 +1,132 @@
+"""What an evaluation counted, and every score that follows from it.
+
+Legend: N images, K classes, S = K + 2 scores of an image, H W size of a label.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mdg.data import RGBTDataset
+from mdg.engine.distributed import World
+from mdg.metrics import ConfusionMatrix, ImageScores, Protocol, ScoringRule
+from mdg.metrics.per_image import image_scores, score_image
+
+
+@dataclass
+class Evaluation:
+    """Counts of one split, and the rules that turn them into scores.
+
+    Attributes:
+        classes: Names of the classes.
+        rules: Scoring rules; the first is the primary one.
+        confusion: Matrix over all classes, before any rule.
+        groups: A matrix per condition (day, night) where the data set tells them apart.
+        per_image: Scores of every image under the primary rule.
+        images: Number of images counted.
+        seconds: Time it took this process.
+    """
+
+    classes: tuple[str, ...]
+    rules: tuple[ScoringRule, ...]
+    confusion: ConfusionMatrix
+    groups: dict[str, ConfusionMatrix]
+    per_image: ImageScores
+    images: int
+    seconds: float = 0.0
+
+    def means(self, rule: ScoringRule | None = None, group: str | None = None) -> dict[str, float]:
+        """mIoU, mAcc, mF1 and pixel accuracy as fractions, under the primary rule and over all images by default."""
+        confusion = self.confusion if group is None else self.groups[group]
+        return (rule or self.rules[0]).means(confusion, self.classes)
+
+    def counted(self, group: str | None = None) -> ConfusionMatrix:
+        """The matrix as the primary rule counts it: without the labelled pixels of the classes it ignores."""
+        return self.rules[0].restrict(self.confusion if group is None else self.groups[group], self.classes)
+
+    def as_dict(self, protocol: Protocol) -> dict[str, Any]:
+        """Everything but the single images, as plain values for ``results.json``; scores in per cent."""
+        return {
+            "protocol": protocol.as_dict(),
+            "scores": percent(self.means()),
+            "rules": {rule.name: {**rule.as_dict(), "scores": percent(self.means(rule))} for rule in self.rules},
+            "per_class": per_class(self.counted(), self.classes),
+            "groups": {group: self._group(group) for group in self.groups},
+            "images": self.images,
+            "confusion_matrix": self.confusion.counts.tolist(),
+        }
+
+    def _group(self, group: str) -> dict[str, Any]:
+        return {
+            "scores": percent(self.means(group=group)),
+            "rules": {rule.name: {"scores": percent(self.means(rule, group))} for rule in self.rules},
+            "per_class": per_class(self.counted(group), self.classes),
+            "confusion_matrix": self.groups[group].counts.tolist(),
+        }
+
+
+def percent(scores: dict[str, float]) -> dict[str, float]:
+    """Fractions as per cent, unrounded."""
+    return {name: 100 * value for name, value in scores.items()}
+
+
+def per_class(confusion: ConfusionMatrix, names: Sequence[str]) -> list[dict[str, Any]]:
+    """IoU, accuracy, precision and F1 in per cent and the labelled pixels, one record per class."""
+    columns = {
+        "iou": confusion.iou(),
+        "accuracy": confusion.accuracy(),
+        "precision": confusion.precision(),
+        "f1": confusion.f1(),
+    }
+    labelled = confusion.counts.sum(axis=1)
+    return [
+        {"class": name, **{key: 100 * float(value[k]) for key, value in columns.items()}, "pixels": int(labelled[k])}
+        for k, name in enumerate(names)
+    ]
+
+
+class Tally:
+    """Counts images of a split in this process; :meth:`gather` adds up all processes."""
+
+    def __init__(self, dataset: RGBTDataset):
+        self.dataset, self.classes, self.rules = dataset, tuple(dataset.classes), dataset.scoring_rules()
+        conditions = sorted({c for c in map(dataset.condition, range(len(dataset))) if c})
+        self._matrices = {name: ConfusionMatrix(len(self.classes)) for name in ["", *conditions]}
+        # Every image belongs to one process and is zero in all others, so that a sum brings them together.
+        self._rows_NS = np.zeros((len(dataset), len(self.classes) + 2))
+        self._seen_N = np.zeros(len(dataset), np.int64)
+
+    @property
+    def images(self) -> int:
+        """Images counted so far by this process."""
+        return int(self._seen_N.sum())
+
+    def add(self, index: int, prediction_HW: Tensor, label_HW: Tensor) -> None:
+        """Counts image ``index`` of the data set; class ids on one device."""
+        counts_KK = self._matrices[""].update(prediction_HW, label_HW, self.dataset.ignore_index)
+        if condition := self.dataset.condition(index):
+            self._matrices[condition].counts += counts_KK
+        self._rows_NS[index] = score_image(counts_KK, self.rules[0], self.classes)
+        self._seen_N[index] += 1
+
+    def gather(self, world: World, seconds: float) -> Evaluation:
+        """The evaluation of all processes together, the same in each of them."""
+        stacked = np.stack([matrix.counts for matrix in self._matrices.values()])
+        counts_GKK, rows_NS, seen_N = (_sum(world, part) for part in (stacked, self._rows_NS, self._seen_N))
+        rows_NS[seen_N == 0] = np.nan
+        matrices = {
+            name: ConfusionMatrix(len(self.classes), counts_KK)
+            for name, counts_KK in zip(self._matrices, counts_GKK, strict=True)
+        }
+        whole = matrices.pop("")
+        return Evaluation(self.classes, self.rules, whole, matrices, image_scores(rows_NS), int(seen_N.sum()), seconds)
+
+
+def _sum(world: World, array: np.ndarray) -> np.ndarray:
+    return world.sum(torch.from_numpy(array.copy()).to(world.device)).cpu().numpy()

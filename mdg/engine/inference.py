@@ -1,0 +1,134 @@
+"""From images to class ids, by the rules of ``eval:``. Scores, masks and pictures all come from here.
+
+A *view* is one look at the images: resized by one scale and mirrored or not, given to the network whole or window by
+window. The logits of a view are resized to the output. With several views the softmax of each is averaged with equal
+weight, the rule of mmsegmentation's ``SegTTAModel``; with one view its logits decide.
+
+Legend: B batch, K classes, H W size of the images, h w size of the output; sizes are [height, width] in pixels.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from mdg.config.schema import EvalConfig
+from mdg.data.geometry import resize_image
+from mdg.engine.tiling import sliding_logits
+from mdg.models.layers import resize_bilinear
+from mdg.models.segmentor import SegmentationOutput
+
+
+class InferenceRule(NamedTuple):
+    """How scores are computed, in the words of the protocol."""
+
+    mode: str
+    """"whole image" or "sliding window 480x640, stride 320x427"."""
+    augmentation: str
+    """"none" or "scales 0.5, 1, 1.5 with flip, mean of softmax"."""
+
+
+class View(NamedTuple):
+    """One look at the images."""
+
+    scale: float
+    mirrored: bool
+
+
+class Inference:
+    """A network under the rules of ``eval:``. It does not switch the network to evaluation mode.
+
+    Memory: the scores of one view beside the running sum, whatever the number of views and windows. A forward pass
+    takes at most ``eval.batch_size`` windows, or the whole batch it is given.
+
+    Args:
+        model: Network on ``device``: uint8 RGB ``[B, 3, H, W]`` and thermal ``[B, 1, H, W]`` to a SegmentationOutput.
+        options: ``eval:`` of the configuration.
+        autocast: Precision of the forward passes; everything after the logits is float32.
+        device: Where images are moved to.
+    """
+
+    def __init__(self, model: nn.Module, options: EvalConfig, autocast: torch.autocast, device: torch.device):
+        self.model, self.options, self.autocast, self.device = model, options, autocast, device
+        self.views = [View(*view) for view in product(options.scales, (False, True) if options.flip else (False,))]
+
+    @torch.inference_mode()
+    def __call__(self, rgb_B3HW: Tensor, thermal_B1HW: Tensor, size: tuple[int, int]) -> Tensor:
+        """Class ids ``[B, h, w]`` int64 on the device, at the output ``size``."""
+        return self.scores(rgb_B3HW, thermal_B1HW, size).argmax(dim=1)
+
+    @torch.inference_mode()
+    def scores(self, rgb_B3HW: Tensor, thermal_B1HW: Tensor, size: tuple[int, int]) -> Tensor:
+        """Float32 ``[B, K, h, w]`` at the output ``size``: logits of the only view, or the mean probabilities of all.
+
+        Args:
+            rgb_B3HW, thermal_B1HW: uint8 images of one size, on any device.
+            size: Of the label or mask.
+        """
+        images = self._to_device(rgb_B3HW, thermal_B1HW)
+        if len(self.views) == 1:
+            return self._view_logits(*images, self.views[0], size)
+        total: Tensor | float = 0.0
+        for view in self.views:  # the sum is all that is kept from one view to the next
+            total += self._view_logits(*images, view, size).softmax(dim=1)
+        return total.div_(len(self.views))
+
+    @torch.inference_mode()
+    def explain(
+        self, rgb_B3HW: Tensor, thermal_B1HW: Tensor, size: tuple[int, int]
+    ) -> tuple[Tensor, SegmentationOutput]:
+        """Class ids as from a call, and the output of one pass over the whole images: it holds their divergence."""
+        output = self.forward(*self._to_device(rgb_B3HW, thermal_B1HW))
+        if self.options.mode == "whole" and self.views == [View(1, False)]:  # that pass is the only view
+            return resize_bilinear(output.logits.float(), size).argmax(dim=1), output
+        return self(rgb_B3HW, thermal_B1HW, size), output
+
+    def describe(self) -> InferenceRule:
+        """The rule in words, see :func:`describe_inference`."""
+        return describe_inference(self.options)
+
+    def forward(self, rgb_B3HW: Tensor, thermal_B1HW: Tensor) -> SegmentationOutput:
+        """One pass over images as they are, in the configured precision."""
+        with self.autocast:
+            return self.model(rgb_B3HW, thermal_B1HW)
+
+    def _to_device(self, *images: Tensor) -> list[Tensor]:
+        return [image.to(self.device, non_blocking=True) for image in images]
+
+    def _view_logits(self, rgb_B3HW: Tensor, thermal_B1HW: Tensor, view: View, size: tuple[int, int]) -> Tensor:
+        images = [rgb_B3HW, thermal_B1HW]
+        if view.scale != 1:
+            scaled = tuple(max(1, round(view.scale * side)) for side in rgb_B3HW.shape[-2:])
+            images = [resize_image(image, scaled) for image in images]
+        if view.mirrored:
+            images = [image.flip(-1) for image in images]
+        logits_BKHW = self._sliding(*images) if self.options.mode == "slide" else self._whole(*images)
+        return resize_bilinear(logits_BKHW.flip(-1) if view.mirrored else logits_BKHW, size)
+
+    def _whole(self, rgb_B3HW: Tensor, thermal_B1HW: Tensor) -> Tensor:
+        return self.forward(rgb_B3HW, thermal_B1HW).logits.float()
+
+    def _sliding(self, rgb_B3HW: Tensor, thermal_B1HW: Tensor) -> Tensor:
+        def predict(rgb_N3hw: Tensor, thermal_N1hw: Tensor) -> Tensor:
+            # A network of the user's may give smaller logits; windows are averaged pixel by pixel.
+            return resize_bilinear(self._whole(rgb_N3hw, thermal_N1hw), rgb_N3hw.shape[-2:])
+
+        window, stride = self.options.window, self.options.stride_or_default
+        return sliding_logits(predict, rgb_B3HW, thermal_B1HW, window, stride, self.options.batch_size)
+
+
+def describe_inference(options: EvalConfig) -> InferenceRule:
+    """How :class:`Inference` computes scores under ``options``, for the protocol."""
+    mode = "whole image"
+    if options.mode == "slide":
+        window, stride = ("x".join(map(str, size)) for size in (options.window, options.stride_or_default))
+        mode = f"sliding window {window}, stride {stride}"
+    several = len(options.scales) > 1
+    if not (several or options.flip or options.scales != [1]):
+        return InferenceRule(mode, "none")
+    augmentation = f"scale{'s' if several else ''} " + ", ".join(f"{scale:g}" for scale in options.scales)
+    augmentation += " with flip" if options.flip else ""
+    return InferenceRule(mode, augmentation + (", mean of softmax" if several or options.flip else ""))
