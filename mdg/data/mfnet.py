@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import cv2
 import numpy as np
 
 from mdg.data.base import Frame, day_or_night, palette
@@ -143,4 +144,4 @@ def _find(files: dict[str, Path], name: str) -> Path | None:
 
 def _mirror(image: np.ndarray, file: Path | None, name: str) -> np.ndarray:
     # A file of its own (`00001D_flip.png`) is mirrored already.
-    return np.ascontiguousarray(image[:, ::-1]) if file is not None and file.stem != name else image
+    return cv2.flip(image, 1) if file is not None and file.stem != name else image

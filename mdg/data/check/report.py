@@ -1,0 +1,105 @@
+"""The whole data set: its splits, what they share, and the numbers a configuration needs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import Any
+
+from mdg.data.check.compare import find_duplicates, find_leaks
+from mdg.data.check.findings import Finding
+from mdg.data.check.published import published_notes
+from mdg.data.check.splits import SplitReport
+
+
+@dataclass
+class DataReport:
+    """What a check found.
+
+    Attributes:
+        name: Data set, as results name it.
+        config: The configuration it was opened with.
+        root: Folder of the data set; None where frames are generated.
+        splits: By role, in the order train, val, test; those that could be opened.
+        notes: What is worth knowing and no mistake.
+        findings: Everything that is wrong or strange.
+    """
+
+    name: str
+    config: str = ""
+    root: str | None = None
+    splits: dict[str, SplitReport] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+
+    def finish(self) -> None:
+        """Judges the splits and compares them; call once, when all frames have been added."""
+        for split in self.splits.values():
+            split.finish()
+            self.findings += split.findings
+            self.findings += find_duplicates(split.role, split.records)
+        for one, other in combinations(self.splits.values(), 2):
+            self.findings += find_leaks(one.role, one.records, other.role, other.records)
+        self.notes += published_notes([split.dataset for split in self.splits.values()])
+
+    def count(self, problems: bool) -> int:
+        """Number of problems, or of warnings."""
+        return sum(finding.problem == problems for finding in self.findings)
+
+    @property
+    def reference(self) -> SplitReport | None:
+        """The split whose statistics a configuration should use: train, or the first that could be read."""
+        return next((split for split in self.splits.values() if split.records), None)
+
+    def normalize(self) -> dict[str, Any] | None:
+        """Values for ``model.normalize``, of the reference split; None where none of its frames could be read."""
+        split = self.reference
+        if split is None or not split.readable:
+            return None
+        means, stds = zip(*split.rgb_mean_std(), strict=True)
+        thermal_mean, thermal_std = split.thermal_mean_std()
+        return {
+            "rgb_mean": list(means),
+            "rgb_std": list(stds),
+            "thermal_mean": thermal_mean,
+            "thermal_std": thermal_std,
+        }
+
+    def thermal_range(self) -> tuple[float, float] | None:
+        """Values for ``data.thermal_scaling.range``; None where thermal files hold 8 bits."""
+        split = self.reference
+        if split is None or set(split.thermal_dtypes) <= {"uint8"}:
+            return None
+        return split.values.suggested_range()
+
+    def yaml_lines(self) -> list[str]:
+        """What can be pasted into a configuration; nothing where nothing is known."""
+        lines: list[str] = []
+        limits = self.thermal_range()
+        if limits is not None:
+            low, high = (_short(value) for value in limits)
+            lines += [
+                f"# 0.1 and 99.9 % of the thermal values of {self.reference.role}: what lies outside is clipped",
+                "data:",
+                f"  thermal_scaling: {{mode: fixed, range: [{low}, {high}]}}",
+            ]
+        normalize = self.normalize()
+        if normalize is not None:
+            lines += [
+                f"# all pixels of {self.reference.readable} frames of {self.reference.role}; pretrained RGB encoders "
+                "want ImageNet's RGB values instead",
+                "model:",
+                "  normalize:",
+                *(f"    {key}: {_yaml(value)}" for key, value in normalize.items()),
+            ]
+        return lines
+
+
+def _yaml(value: Any) -> str:
+    return f"[{', '.join(map(_yaml, value))}]" if isinstance(value, list) else f"{value:.4f}"
+
+
+def _short(value: float) -> str:
+    digits = 0 if value == math.floor(value) else 2
+    return f"{value:.{digits}f}"

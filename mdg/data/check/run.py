@@ -1,0 +1,124 @@
+"""From the options of a data set to the report on it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from mdg.data.base import ROLES, RGBTDataset
+from mdg.data.check.console import print_report
+from mdg.data.check.document import write_document
+from mdg.data.check.findings import Finding
+from mdg.data.check.inspect import Inspector
+from mdg.data.check.page import write_page
+from mdg.data.check.parallel import default_workers, in_order, one_thread_each
+from mdg.data.check.report import DataReport
+from mdg.data.check.splits import SplitReport
+from mdg.data.file_dataset import FileDataset
+from mdg.errors import ConfigError, DataError
+from mdg.registry import DATASETS
+from mdg.utils.logging import console
+from mdg.utils.run_directory import fresh_path
+
+
+def check_data(
+    options: Any,
+    *,
+    config: str = "",
+    workers: int | None = None,
+    html: str | Path | None = None,
+    json_file: str | Path | None = None,
+) -> bool:
+    """Reads every file of a data set, prints what is wrong and writes it where that is wanted.
+
+    Args:
+        options: Typed options of a data set, as in ``config.data``.
+        config: Name of the configuration, for the report.
+        workers: Frames inspected at once; None takes one per processor.
+        html, json_file: Files to write. Nothing is overwritten: where one exists, another name is taken and printed.
+
+    Returns:
+        Whether nothing is wrong; warnings are allowed.
+
+    Raises:
+        ConfigError: Unknown type of data set, or a file that cannot be written there.
+    """
+    targets = {kind: Path(file) for kind, file in (("--html", html), ("--json", json_file)) if file is not None}
+    for option, file in targets.items():
+        _require_writable(option, file)
+    report = inspect_dataset(options, workers or default_workers(), config)
+    print_report(report, console)
+    for option, file in targets.items():
+        file = fresh_path(file)
+        (write_page if option == "--html" else write_document)(file, report)
+        console.print(Text(f"written: {file}"))
+    return not report.count(problems=True)
+
+
+def _require_writable(option: str, file: Path) -> None:
+    """Before minutes are spent, not after."""
+    folder = next(parent for parent in file.absolute().parents if parent.exists())
+    if file.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+        what = "is a folder" if file.is_dir() else f"{folder} is not a folder where you may write"
+        raise ConfigError(f"{option} {file}: {what}; expected the name of a file to write")
+
+
+def inspect_dataset(options: Any, workers: int, config: str = "") -> DataReport:
+    """Reads every frame of every split that has a role.
+
+    Args:
+        options: Typed options of a data set, as in ``config.data``.
+        workers: Frames inspected at once; the report does not depend on it.
+        config: Name of the configuration, for the report.
+
+    Raises:
+        ConfigError: Unknown type of data set. Nothing that is wrong with the data raises.
+    """
+    report = DataReport(getattr(options, "name", None) or options.type, config)
+    datasets = _open_splits(options, report)
+    with one_thread_each(), _progress(sum(map(len, datasets))) as advance:
+        for dataset in datasets:
+            split = report.splits[dataset.split] = SplitReport(dataset)
+            for frame in in_order(Inspector(dataset), len(dataset), workers):
+                split.add(frame)
+                advance(dataset.split)
+    report.finish()
+    return report
+
+
+def _open_splits(options: Any, report: DataReport) -> list[RGBTDataset]:
+    datasets: list[RGBTDataset] = []
+    closed: dict[str, list[str]] = {}  # roles by the reason why they cannot be opened: often one for all
+    for role in ROLES:
+        held_out = role == "val" and getattr(options, "holdout", None) is not None
+        if getattr(options, f"{role}_split", role) is None and not held_out:
+            report.notes.append(f"no {role} split: data.{role}_split is null")
+            continue
+        try:
+            dataset = DATASETS.create(options, role=role)
+        except DataError as error:
+            closed.setdefault(str(error), []).append(role)
+            continue
+        report.name = dataset.dataset_name
+        if isinstance(dataset, FileDataset):
+            report.root = str(dataset.root)
+        datasets.append(dataset)
+    report.findings += [Finding("split", ", ".join(roles), reason) for reason, roles in closed.items()]
+    limits = {dataset.limit for dataset in datasets} - {None}
+    if limits:
+        report.notes.append(f"data.limit is {limits.pop()}: frames beyond it were not read")
+    return datasets
+
+
+@contextmanager
+def _progress(frames: int) -> Iterator[Any]:
+    columns = [TextColumn("{task.description:5}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=frames)
+        yield lambda role: bar.update(task, advance=1, description=role)
