@@ -8,6 +8,7 @@ Shape suffixes: H, W are height and width in pixels, 3 the channels R, G, B.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import cv2
@@ -19,7 +20,11 @@ Alignment = Literal["refuse", "rgb", "thermal", "label"]
 
 
 def align(
-    rgb_HW3: np.ndarray, thermal_HW: np.ndarray, label_HW: np.ndarray | None, rule: Alignment, names: dict[str, object]
+    rgb_HW3: np.ndarray,
+    thermal_HW: np.ndarray,
+    label_HW: np.ndarray | None,
+    rule: Alignment,
+    names: Mapping[str, object],
 ) -> tuple[np.ndarray, np.ndarray]:
     """The two images at one size. The label is never resized.
 
@@ -37,11 +42,12 @@ def align(
     target = parts.get("rgb" if rule == "refuse" else rule, rgb_HW3).shape[:2]
     wrong = [part for part in parts if parts[part].shape[:2] != target]
     if (wrong and rule == "refuse") or "label" in wrong:
-        sizes = ", ".join(f"{names[part]} is {image.shape[0]}x{image.shape[1]}" for part, image in parts.items())
+        sizes = [f"{names[part]} is {image.shape[0]}x{image.shape[1]}" for part, image in parts.items()]
+        # RGB and thermal may come from one file, which is then named once.
         raise DataError(
-            f"sizes (height x width) differ: {sizes}; expected an aligned pair with a label of equal size. "
-            "data.align: rgb, thermal or label resizes the images to the size of that part (the label is never "
-            "resized); that is right only where both cameras show the same view"
+            f"sizes (height x width) differ: {', '.join(dict.fromkeys(sizes))}; expected an aligned pair with a "
+            "label of equal size. data.align: rgb, thermal or label resizes the images to the size of that part (the "
+            "label is never resized); that is right only where both cameras show the same view"
         )
     return _resize(rgb_HW3, target), _resize(thermal_HW, target)
 

@@ -24,7 +24,7 @@ ROLES = ("train", "val", "test")
 
 
 class DatasetOptions(Options):
-    """Which split plays which role; a role without a split is null."""
+    """Which split plays which role (null where there is none), which of its frames take part, how they are kept."""
 
     train_split: str | None = "train"
     """Split to train on."""

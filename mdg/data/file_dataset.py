@@ -82,8 +82,8 @@ class FileDataset(RGBTDataset):
         self.files = [{part: found[part].get(name) for part in PARTS} for name in self.names]
         for part in PARTS:
             lacking = [name for name, files in zip(self.names, self.files, strict=True) if files[part] is None]
-            known = self.missing.setdefault(folders[part], [])  # RGB and thermal may come from one folder
-            known.extend(name for name in lacking if name not in known)
+            known = self.missing.get(folders[part], [])  # RGB and thermal may come from one folder
+            self.missing[folders[part]] = list(dict.fromkeys([*known, *lacking]))
 
     def require_complete(self) -> None:
         """Raises DataError naming the frames without all their files."""

@@ -45,7 +45,8 @@ def list_folder(folder: Path, suffixes: Iterable[str] = IMAGE_SUFFIXES) -> dict[
     """
     accepted = tuple(suffixes)
     with os.scandir(folder) as entries:
-        found = sorted(entry.name for entry in entries if entry.name.lower().endswith(accepted))
+        names = [entry.name for entry in entries if not entry.name.startswith(".")]  # "._*" are left by macOS
+    found = sorted(name for name in names if name.lower().endswith(accepted))
     return {os.path.splitext(name)[0]: folder / name for name in found}
 
 
@@ -74,7 +75,7 @@ def check_complete(split_file: Path, folders: Mapping[Path, Iterable[str]]) -> N
     ]
     if problems:
         raise DataError(
-            f"{split_file} names frames that are not complete; {'; '.join(problems)}. Copy the missing "
+            f"{split_file} holds frames that are not complete; {'; '.join(problems)}. Copy the missing "
             "files or take the names out of the split"
         )
 

@@ -26,9 +26,14 @@ def read_image(file: Path) -> np.ndarray:
     except cv2.error:  # OpenCV raises on an empty file and returns None for every other broken one
         image = None
     if image is None:
-        size = file.stat().st_size
-        raise DataError(f"{file}: not a readable image ({size} bytes); it is truncated or damaged, copy it again")
+        raise unreadable(file)
     return image
+
+
+def unreadable(file: Path) -> DataError:
+    """The error of a file that is there and is not an image."""
+    size = file.stat().st_size
+    return DataError(f"{file}: not a readable image ({size} bytes); it is truncated or damaged, copy it again")
 
 
 def read_uint8(file: Path) -> np.ndarray:
@@ -43,7 +48,11 @@ def read_rgb(file: Path) -> np.ndarray:
     """Reads a colour image as [H, W, 3] uint8 in the order R, G, B; an alpha channel that hides nothing is dropped."""
     image = drop_opaque_alpha(read_uint8(file))
     if image.ndim != 3 or image.shape[2] != 3:
-        raise DataError(f"{file}: got {count_channels(image)} channel(s), expected a colour image with 3")
+        advice = "; save it without transparency (MFNet's 4-channel PNGs are read by `type: MFNet`)"
+        channels = count_channels(image)
+        raise DataError(
+            f"{file}: got {channels} channel(s), expected a colour image with 3{advice if channels == 4 else ''}"
+        )
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 

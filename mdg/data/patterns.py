@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from mdg.data.files import IMAGE_SUFFIXES
 from mdg.errors import DataError
@@ -20,15 +21,16 @@ SUFFIXES = (*IMAGE_SUFFIXES, ".tif", ".tiff")
 
 
 def check_pattern(pattern: str) -> str:
-    """The pattern; raises ValueError where it does not hold ``{name}`` once or leaves the root."""
+    """The pattern without needless ``./``; raises ValueError where it has not one ``{name}`` or leaves the root."""
     if pattern.count(NAME) != 1:
-        raise ValueError(f"got '{pattern}', expected a path with {NAME} in it once, such as 'rgb/{NAME}.png'")
+        raise ValueError(f"expected a path with {NAME} in it once, such as 'rgb/{NAME}.png'")
     unknown = [field for field in re.findall(r"\{[^}]*\}", pattern) if field not in (NAME, SPLIT)]
     if unknown:
-        raise ValueError(f"got '{pattern}' with {', '.join(unknown)}; expected no fields but {NAME} and {SPLIT}")
-    if Path(pattern).is_absolute() or ".." in Path(pattern).parts:
-        raise ValueError(f"got '{pattern}', expected a path below data.root")
-    return pattern
+        raise ValueError(f"got {', '.join(unknown)} in it; expected no fields but {NAME} and {SPLIT}")
+    path = PurePosixPath(pattern)
+    if path.is_absolute() or ".." in path.parts:
+        raise ValueError("expected a path below data.root")
+    return path.as_posix()
 
 
 def folder_of(root: Path, pattern: str, split: str) -> Path:
@@ -68,7 +70,8 @@ def _regex(pattern: str, split: str) -> re.Pattern[str]:
 
 
 def _walk(folder: Path) -> Iterable[Path]:
-    for place, _, files in os.walk(folder, followlinks=True):
+    for place, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
         yield from (Path(place) / file for file in files if not file.startswith("."))
 
 
@@ -84,22 +87,12 @@ def read_list(file: Path, root: Path) -> tuple[list[str], dict[str, dict[str, Pa
     """
     if not file.is_file():
         raise DataError(f"{file}: no such list; data.split_file names it")
-    lines = [line.strip() for line in file.read_text(encoding="utf-8-sig", errors="replace").splitlines()]
-    rows = [_split_line(line) for line in lines if line and not line.startswith("#")]
-    if not rows:
-        raise DataError(f"{file}: the list is empty; expected a name, or three paths, a line")
-    widths = {len(row) for row in rows}
-    if widths not in ({1}, {3}):
-        odd = next(row for row in rows if len(row) not in (1, 3)) if widths - {1, 3} else rows[0]
-        raise DataError(
-            f"{file}: got a line of {len(odd)} entries ({' '.join(odd)}), expected one name a line, or the three paths "
-            "of RGB, thermal and label on every line (separated by tabs where paths hold blanks)"
-        )
+    rows = _read_rows(file)
     names = [os.path.splitext(row[0])[0] if len(row) == 3 else row[0] for row in rows]
-    twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+    twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise DataError(f"{file}: {len(twice)} name(s) occur more than once: {', '.join(twice[:5])}")
-    if widths == {1}:
+    if len(rows[0]) == 1:
         return names, None
     columns = {
         part: {
@@ -108,6 +101,21 @@ def read_list(file: Path, root: Path) -> tuple[list[str], dict[str, dict[str, Pa
         for column, part in enumerate(("rgb", "thermal", "label"))
     }
     return names, columns
+
+
+def _read_rows(file: Path) -> list[list[str]]:
+    lines = [line.strip() for line in file.read_text(encoding="utf-8-sig", errors="replace").splitlines()]
+    rows = {number: _split_line(line) for number, line in enumerate(lines, 1) if line and not line.startswith("#")}
+    if not rows:
+        raise DataError(f"{file}: the list is empty; expected a name, or three paths, a line")
+    width = len(next(iter(rows.values())))
+    for number, row in rows.items():
+        if len(row) not in (1, 3) or len(row) != width:
+            raise DataError(
+                f"{file}:{number}: got a line of {len(row)} entries ({' '.join(row)}), expected one name on every "
+                "line, or the three paths of RGB, thermal and label (separated by tabs where paths hold blanks)"
+            )
+    return list(rows.values())
 
 
 def _split_line(line: str) -> list[str]:

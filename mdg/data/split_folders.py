@@ -49,9 +49,10 @@ class SplitFolderDataset(FileDataset):
                 "(prepare_*.py) turn other layouts into this one"
             )
         found = {part: list_folder(places[part], (".png",) if part == "label" else IMAGE_SUFFIXES) for part in PARTS}
-        names = sorted(set().union(*found.values()))
+        names = sorted(name for name in set().union(*found.values()) if not name.startswith("."))  # ._* are macOS's
         if not names:
-            raise DataError(f"{self.listed_in}: the split is empty; expected images in {', '.join(map(str, places))}")
+            expected = ", ".join(f"{place.name}/" for place in places.values())
+            raise DataError(f"{self.listed_in}: the split is empty; expected images in {expected}")
         self._list(names, places, found)
 
     def _open_split(self) -> Path:
@@ -70,5 +71,5 @@ class SplitFolderDataset(FileDataset):
         return splits[self.split_name.lower()]
 
     def identities(self) -> list[str]:
-        """Names with their split folder: train and test number their frames alike."""
-        return [f"{self.split_name}/{name}" for name in self.names]
+        """Names with their split folder, in lower case: train and test number their frames alike."""
+        return [f"{self.split_name.lower()}/{name}" for name in self.names]

@@ -28,8 +28,11 @@ class SyntheticOptions(DatasetOptions):
     """Size and number of the generated scenes. The splits never share a scene."""
 
     train_split: Split | None = "train"
+    """Split to train on."""
     val_split: Split | None = "val"
+    """Split that selects the best checkpoint."""
     test_split: Split | None = "test"
+    """Split to report."""
     height: int = Field(240, ge=MIN_SIDE)
     """Pixels."""
     width: int = Field(320, ge=MIN_SIDE)

@@ -5,79 +5,63 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
+from layouts import (
+    SIZE,
+    mfnet_name,
+    write_custom,
+    write_fmb,
+    write_mfnet_folders,
+    write_mfnet_packed,
+    write_pst900,
+)
 
 from mdg.data.base import Frame, RGBTDataset, palette
 from mdg.data.scenes import render_scene
 
-SPLITS = {"train": range(6), "val": range(6, 9), "test": range(9, 13)}
-SIZE = (48, 64)
-MFNET_MINI = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "mfnet_mini"
-
-
-def name_of(scene: int) -> str:
-    return f"{scene:05d}{'N' if scene % 2 else 'D'}"
-
-
-def write_packed(root: Path, name: str, rgb_HW3: np.ndarray, thermal_HW: np.ndarray, label_HW: np.ndarray) -> None:
-    bgrt_HW4 = np.dstack([rgb_HW3[..., ::-1], thermal_HW])
-    cv2.imwrite(str(root / "images" / f"{name}.png"), bgrt_HW4)
-    cv2.imwrite(str(root / "labels" / f"{name}.png"), label_HW)
-
-
-def write_splits(root: Path) -> None:
-    for split, scenes in SPLITS.items():
-        (root / f"{split}.txt").write_text("".join(f"{name_of(scene)}\n" for scene in scenes))
+MFNET_SCENES = range(13)  # train 6, val 3, test 4
 
 
 @pytest.fixture(scope="session")
 def scenes() -> dict:
-    return {name_of(scene): render_scene(0, scene, *SIZE) for split in SPLITS.values() for scene in split}
+    """The scenes of the MFNet fixtures by name."""
+    return {mfnet_name(scene): render_scene(0, scene, *SIZE) for scene in MFNET_SCENES}
 
 
 @pytest.fixture
-def packed(tmp_path: Path, scenes: dict) -> Path:
+def packed(tmp_path: Path) -> Path:
     """MFNet as published: 4-channel PNGs."""
-    root = tmp_path / "packed"
-    for folder in ("images", "labels"):
-        (root / folder).mkdir(parents=True)
-    for name, scene in scenes.items():
-        write_packed(root, name, scene.rgb, scene.thermal, scene.label)
-    write_splits(root)
-    return root
-
-
-def write_folders(root: Path, scenes: dict, names: tuple[str, str, str]) -> Path:
-    rgb, thermal, label = (root / name for name in names)
-    for folder in (rgb, thermal, label):
-        folder.mkdir(parents=True)
-    for name, scene in scenes.items():
-        cv2.imwrite(str(rgb / f"{name}.png"), scene.rgb[..., ::-1])
-        cv2.imwrite(str(thermal / f"{name}.png"), scene.thermal)
-        cv2.imwrite(str(label / f"{name}.png"), scene.label)
-    write_splits(root)
-    return root
+    return write_mfnet_packed(tmp_path / "packed")
 
 
 @pytest.fixture
-def folders(tmp_path: Path, scenes: dict) -> Path:
+def folders(tmp_path: Path) -> Path:
     """MFNet as copies of it come: one folder per modality."""
-    return write_folders(tmp_path / "folders", scenes, ("rgb", "thermal", "labels"))
+    return write_mfnet_folders(tmp_path / "folders")
 
 
 @pytest.fixture
-def title_folders(tmp_path: Path, scenes: dict) -> Path:
+def title_folders(tmp_path: Path) -> Path:
     """The same under other names."""
-    return write_folders(tmp_path / "title", scenes, ("RGB", "Thermal", "Label"))
+    return write_mfnet_folders(tmp_path / "title", folders=("RGB", "Thermal", "Label"))
 
 
 @pytest.fixture
-def mfnet_mini() -> Path:
-    if not MFNET_MINI.is_dir():
-        pytest.skip("the small set of real MFNet frames is not beside the repository")
-    return MFNET_MINI
+def pst900(tmp_path: Path) -> Path:
+    """PST900: six frames in train, three in test."""
+    return write_pst900(tmp_path / "PST900")
+
+
+@pytest.fixture
+def fmb(tmp_path: Path) -> Path:
+    """FMB: six frames in train, three in test."""
+    return write_fmb(tmp_path / "FMB")
+
+
+@pytest.fixture
+def custom(tmp_path: Path) -> Path:
+    """What ``layouts.custom_options`` describes: six frames in train, three in test."""
+    return write_custom(tmp_path / "custom")
 
 
 class ListedFrames(RGBTDataset):
