@@ -30,6 +30,7 @@ setup(
         "filelock>=3.13",
         "pillow>=10",
         "matplotlib>=3.8",
+        "numba>=0.61",
     ],
     extras_require={
         # Source packages that need the installed torch at build time: pip install --no-build-isolation "mdg[natten]"

@@ -17,15 +17,15 @@ def example_inputs(device):
     """Inputs of both operators as the first stage of a 64x64 image gives them."""
     import torch
 
-    from mdg.ops.selective_scan import selective_scan  # noqa: F401  (registers the operators)
+    import mdg.ops  # noqa: F401  (registers the operators)
 
     q = torch.zeros(1, 16, 16, 2, 32, device=device, requires_grad=True)
     u = torch.zeros(128, 16, 32, device=device, requires_grad=True)
-    state = torch.zeros(128, 16, 12, device=device)
-    vector = torch.zeros(32, device=device)
+    projected, dt_weight = torch.zeros(128, 16, 52, device=device), torch.zeros(2, 32, 2, device=device)
+    vector, A = torch.zeros(2, 32, device=device), torch.zeros(2, 32, 12, device=device)
     return {
         "neighborhood_attention": (q, q, q, 13, 32**-0.5),
-        "selective_scan": (u, u, torch.zeros(32, 12, device=device), state, state, vector, vector, True, False),
+        "selective_scan": (u, projected, dt_weight, vector, A, vector),
     }
 
 

@@ -15,6 +15,7 @@ Nothing here looks at tensor values, so the choice is made once, while ``torch.c
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
 from collections.abc import Callable
@@ -32,6 +33,13 @@ OPERATORS: dict[str, Operator] = {}
 
 def _no_objection(*inputs: Any) -> None:
     return None
+
+
+# `assume_constant_result`: while torch.compile traces, this runs as it is instead of being traced.
+@torch.compiler.assume_constant_result
+def is_installed(package: str) -> bool:
+    """Whether a package can be found, without importing it."""
+    return importlib.util.find_spec(package) is not None
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,11 @@
 
 Legend: B sequences, L steps, D channels, N states per channel.
 
-A backend takes ``(u_BLD, delta_BLD, A_DN, B_BLN, C_BLN, D_D, delta_bias_D, delta_softplus: bool, reverse: bool)``, all
-tensors in one dtype (float32 or float64), and returns that dtype.
+The general form, one direction at a time: the reference, and the form in which libraries offer it. The model calls
+``mdg.ops.channel_scan``.
+
+An implementation takes ``(u_BLD, delta_BLD, A_DN, B_BLN, C_BLN, D_D, delta_bias_D, delta_softplus: bool,
+reverse: bool)``, all tensors in one dtype (float32 or float64), and returns that dtype.
 """
 
 from __future__ import annotations
@@ -13,14 +16,9 @@ from torch import Tensor
 
 from mdg.errors import UserError
 from mdg.ops import selective_scan_mamba as mamba_backend
-from mdg.ops.dispatch import Backend, add_operator
 from mdg.ops.selective_scan_torch import torch_selective_scan
 
-OPERATOR = add_operator(
-    "selective_scan",
-    Backend("mamba_ssm", mamba_backend.mamba_selective_scan, mamba_backend.why_not, priority=10),
-    Backend("torch", torch_selective_scan),
-)
+IMPLEMENTATIONS = {"torch": torch_selective_scan, "mamba_ssm": mamba_backend.mamba_selective_scan}
 
 
 def selective_scan(
@@ -34,7 +32,7 @@ def selective_scan(
     delta_bias_D: Tensor | None = None,
     delta_softplus: bool = True,
     reverse: bool = False,
-    backend: str | None = None,
+    backend: str = "torch",
 ) -> Tensor:
     """Run ``h_l = exp(dt_l A) h_{l-1} + dt_l B_l u_l``, ``y_l = C_l . h_l + D u_l`` along ``L``, from ``h = 0``.
 
@@ -49,7 +47,7 @@ def selective_scan(
         D_D: skip ``[D]``.
         delta_bias_D: ``[D]``, zero by default.
         reverse: scan from the last step to the first; equals flipping ``L`` before and after.
-        backend: overrides the configured choice for this call, see ``mdg.ops.dispatch``.
+        backend: "torch", or "mamba_ssm" on CUDA.
 
     Returns:
         ``y_BLD`` in the dtype of ``u``. All arithmetic is float32, also under autocast, or float64 where an input is.
@@ -63,8 +61,12 @@ def selective_scan(
     inputs = (u_BLD, delta_BLD, A_DN, B_BLN, C_BLN, D_D, delta_bias_D)
     _check(*inputs)
     dtype = torch.float64 if any(x.dtype == torch.float64 for x in inputs) else torch.float32
-    y_BLD = OPERATOR(*(x.to(dtype) for x in inputs), bool(delta_softplus), bool(reverse), backend=backend)
-    return y_BLD.to(u_BLD.dtype)
+    arguments = (*(x.to(dtype) for x in inputs), bool(delta_softplus), bool(reverse))
+    if backend not in IMPLEMENTATIONS:
+        raise UserError(f"selective_scan: got backend '{backend}'; expected one of: {', '.join(IMPLEMENTATIONS)}.")
+    if backend == "mamba_ssm" and (reason := mamba_backend.why_not(*arguments)):
+        raise UserError(f"selective_scan: backend 'mamba_ssm' cannot run: {reason}. Use 'torch'.")
+    return IMPLEMENTATIONS[backend](*arguments).to(u_BLD.dtype)
 
 
 def _check(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, bias: Tensor) -> None:

@@ -49,7 +49,7 @@ def test_sparse_equals_dense(draw, shaken, parts, size, training):
 
 def test_sparse_computes_the_selected_rows_only(draw):
     module, seen = interaction().eval(), []
-    module.mamba.scans[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[0]))
+    module.mamba.scans.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[0]))
     module(draw(2, 3, 5, 16), draw(2, 3, 5, 16, seed=1))
     assert seen == [2 * 8]  # ceil(15 / 2) of each image
 

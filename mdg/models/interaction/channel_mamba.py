@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from mdg.errors import ConfigError
 from mdg.models.layers import GroupedLinear, Mlp, conv_bhwc, depthwise, float32_island
-from mdg.ops import selective_scan
+from mdg.ops import channel_scan
 from mdg.registry import Options
 
 
@@ -37,11 +37,10 @@ class ChannelMambaOptions(Options):
 
 
 class SelectiveScanDirection(nn.Module):
-    """Parameters of one scan direction, initialised as in Mamba (Gu and Dao, 2023): ``[N, L, G] -> [N, L, G]``."""
+    """Parameters of one scan direction, initialised as in Mamba (Gu and Dao, 2023)."""
 
-    def __init__(self, features: int, state: int, dt_rank: int, reverse: bool):
+    def __init__(self, features: int, state: int, dt_rank: int):
         super().__init__()
-        self.splits, self.reverse = [dt_rank, state, state], reverse
         self.x_proj = nn.Linear(features, dt_rank + 2 * state, bias=False)
         self.dt_proj = nn.Linear(dt_rank, features)
         self.A_log = nn.Parameter(torch.log(torch.arange(1, state + 1, dtype=torch.float32)).repeat(features, 1))
@@ -55,22 +54,28 @@ class SelectiveScanDirection(nn.Module):
         with torch.no_grad():
             self.dt_proj.bias.copy_(dt + torch.log(-torch.expm1(-dt)))  # softplus of the bias gives dt
 
-    def forward(self, u_NLG: Tensor) -> Tensor:
+
+class ChannelScan(nn.ModuleList):
+    """Sum of the scans from RGB to thermal and, with two directions, back: ``[N, L, G] -> [N, L, G]`` float32."""
+
+    def __init__(self, features: int, state: int, dt_rank: int, directions: int):
+        super().__init__(SelectiveScanDirection(features, state, dt_rank) for _ in range(directions))
+
+    def _stack(self, name: str) -> Tensor:
+        return torch.stack([direction.get_parameter(name) for direction in self])
+
+    def forward(self, tokens_NLG: Tensor) -> Tensor:
         # Under autocast these narrow products would round the step size to 8 bits; the scan is a float32 island.
-        with float32_island(u_NLG):
-            u_NLG = u_NLG.float()
-            dt_NLR, B_NLS, C_NLS = self.x_proj(u_NLG).split(self.splits, dim=-1)
-            delta_NLG = F.linear(dt_NLR, self.dt_proj.weight)
-            return selective_scan(
-                u_NLG,
-                delta_NLG,
-                -torch.exp(self.A_log),
-                B_NLS,
-                C_NLS,
-                self.D,
-                delta_bias_D=self.dt_proj.bias,
-                delta_softplus=True,
-                reverse=self.reverse,
+        with float32_island(tokens_NLG):
+            tokens_NLG = tokens_NLG.float()
+            projected_NLP = F.linear(tokens_NLG, self._stack("x_proj.weight").flatten(0, 1))
+            return channel_scan(
+                tokens_NLG,
+                projected_NLP,
+                self._stack("dt_proj.weight"),
+                self._stack("dt_proj.bias"),
+                -torch.exp(self._stack("A_log")),
+                self._stack("D"),
             )
 
 
@@ -130,14 +135,12 @@ class ChannelMamba(nn.Module):
             )
         self.rgb = ModalityTokens(width, expanded, features, dropout)
         self.thermal = ModalityTokens(width, expanded, features, dropout)
-        directions = (False, True) if bidirectional else (False,)
-        self.scans = nn.ModuleList(SelectiveScanDirection(features, state, dt_rank, reverse) for reverse in directions)
+        self.scans = ChannelScan(features, state, dt_rank, directions=2 if bidirectional else 1)
 
     def forward(self, rgb_BHWC: Tensor, thermal_BHWC: Tensor, index_N: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """``U_r, U_t`` ``[B, H, W, C]`` -> ``V_r, V_t`` ``[N, C]``; ``index_N`` int64, flat into ``B*H*W``."""
         tokens_NLG = torch.cat([self.rgb.tokens(rgb_BHWC, index_N), self.thermal.tokens(thermal_BHWC, index_N)], dim=1)
-        scanned_NLG = sum(scan(tokens_NLG) for scan in self.scans)
-        rgb_NTG, thermal_NTG = scanned_NLG.chunk(2, dim=1)
+        rgb_NTG, thermal_NTG = self.scans(tokens_NLG).chunk(2, dim=1)
         return (
             self.rgb.finish(rgb_NTG, take_rows(rgb_BHWC, index_N)),
             self.thermal.finish(thermal_NTG, take_rows(thermal_BHWC, index_N)),

@@ -1,0 +1,141 @@
+"""Channel scan on a CPU through numba: compiled at first use, cached on disk, no compiler needed.
+
+Sequences go through in chunks on a few threads; the chunks are those of the sizes of the input, whatever the number of
+threads, so that a result does not depend on it. Legend: see ``mdg.ops.channel_scan``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from mdg.ops.dispatch import is_installed
+
+STEPS_PER_CHUNK = 4096
+LOG2_E = 1.4426950408889634
+
+
+def numba_channel_scan(
+    u_BLD: Tensor, projected_BLP: Tensor, dt_weight_SDR: Tensor, dt_bias_SD: Tensor, A_SDN: Tensor, D_SD: Tensor
+) -> Tensor:
+    """Backend ``numba``: see ``mdg.ops.channel_scan``."""
+    y_BLD = channel_scan_forward(
+        u_BLD.float(),
+        projected_BLP.float(),
+        dt_weight_SDR.transpose(1, 2),
+        dt_bias_SD,
+        A_SDN.transpose(1, 2),
+        D_SD,
+    )
+    return y_BLD.to(u_BLD.dtype)
+
+
+def why_not(u_BLD: Tensor, projected_BLP: Tensor, *parameters: Tensor) -> str | None:
+    """numba is missing, the tensors are not on a CPU, or they are float64."""
+    if u_BLD.device.type != "cpu":
+        return f"it runs on a CPU and the input is on {u_BLD.device.type}"
+    if any(x.dtype == torch.float64 for x in (u_BLD, projected_BLP, *parameters)):
+        return "it computes in float32 and an input is float64"
+    if not is_installed("numba"):
+        return "numba is not installed"
+    return None
+
+
+# The layout of the kernels has the features last: W_SRD, A_SND.
+
+
+@torch.library.custom_op("mdg::channel_scan", mutates_args=())
+def channel_scan_forward(
+    u_BLD: Tensor, projected_BLP: Tensor, W_SRD: Tensor, bias_SD: Tensor, A_SND: Tensor, D_SD: Tensor
+) -> Tensor:
+    from mdg.ops.channel_scan_kernels import make_forward  # importing numba takes a second
+
+    y_BLD = torch.empty_like(u_BLD, memory_format=torch.contiguous_format)
+    inputs = _arrays(u_BLD, projected_BLP, W_SRD, bias_SD, A_SND * LOG2_E, D_SD, y_BLD)
+    kernel = make_forward(u_BLD.shape[-1], A_SND.shape[1], W_SRD.shape[1])
+    _run(lambda chunk, start, stop: kernel(*inputs, start, stop), u_BLD.shape)
+    return y_BLD
+
+
+@torch.library.custom_op("mdg::channel_scan_backward", mutates_args=())
+def channel_scan_backward(
+    grad_y_BLD: Tensor,
+    u_BLD: Tensor,
+    projected_BLP: Tensor,
+    W_SRD: Tensor,
+    bias_SD: Tensor,
+    A_SND: Tensor,
+    D_SD: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    from mdg.ops.channel_scan_kernels import make_backward
+
+    per_step = [torch.empty_like(x, memory_format=torch.contiguous_format) for x in (u_BLD, projected_BLP)]
+    chunks = len(_chunks(u_BLD.shape))
+    # Every chunk adds up its own share of the parameters' gradients; the shares are then summed in order.
+    shares = [x.new_zeros(chunks, *x.shape) for x in (W_SRD, bias_SD, A_SND, D_SD)]
+    inputs = _arrays(grad_y_BLD, u_BLD, projected_BLP, W_SRD, bias_SD, A_SND * LOG2_E, A_SND, D_SD, *per_step)
+    outputs = _arrays(*shares)
+    kernel = make_backward(u_BLD.shape[-1], A_SND.shape[1], W_SRD.shape[1])
+    _run(
+        lambda chunk, start, stop: kernel(*inputs, *(share[chunk] for share in outputs), start, stop),
+        u_BLD.shape,
+    )
+    return (*per_step, *(share.sum(0) for share in shares))
+
+
+def _arrays(*tensors: Tensor) -> list:
+    return [x.detach().contiguous().numpy() for x in tensors]
+
+
+def _chunks(shape: torch.Size) -> list[tuple[int, int]]:
+    sequences, length = shape[:2]
+    size = max(1, STEPS_PER_CHUNK // max(length, 1))
+    return [(start, min(start + size, sequences)) for start in range(0, sequences, size)]
+
+
+def _run(kernel: Callable[[int, int, int], None], shape: torch.Size) -> None:
+    """Calls ``kernel(chunk, start, stop)`` for every chunk, on as many threads as PyTorch uses."""
+    chunks = _chunks(shape)
+    threads = min(torch.get_num_threads(), len(chunks))
+    if threads <= 1:
+        for number, (start, stop) in enumerate(chunks):
+            kernel(number, start, stop)
+    else:
+        # The kernels hold no lock of the interpreter.
+        for _ in _pool(threads).map(lambda item: kernel(item[0], *item[1]), enumerate(chunks)):
+            pass
+
+
+@lru_cache(maxsize=4)
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="mdg-scan")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not survive a fork
+
+
+@channel_scan_forward.register_fake
+def _(u_BLD: Tensor, *inputs: Tensor) -> Tensor:
+    return u_BLD.new_empty(u_BLD.shape)
+
+
+@channel_scan_backward.register_fake
+def _(grad_y_BLD: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
+    return tuple(x.new_empty(x.shape) for x in inputs)
+
+
+def _save_for_backward(ctx, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+def _backward(ctx, grad_y_BLD: Tensor) -> tuple[Tensor, ...]:
+    return channel_scan_backward(grad_y_BLD, *ctx.saved_tensors)
+
+
+channel_scan_forward.register_autograd(_backward, setup_context=_save_for_backward)
