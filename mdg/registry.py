@@ -16,7 +16,7 @@ builds it passes (channel counts, for instance). A module listed under ``custom_
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_args
 
 from mmengine.registry import Registry
 from pydantic import (
@@ -28,6 +28,7 @@ from pydantic import (
     create_model,
     model_validator,
 )
+from pydantic.fields import FieldInfo
 from pydantic_core import InitErrorDetails, PydanticCustomError, core_schema
 
 from mdg.errors import ConfigError, nearest
@@ -190,6 +191,16 @@ class _ComponentField:
 def component(registry: ComponentRegistry) -> Any:
     """Annotation of a pydantic field that holds one component of ``registry``."""
     return Annotated[ComponentOptions, _ComponentField(registry)]
+
+
+def registry_of(field: FieldInfo) -> ComponentRegistry | None:
+    """The registry whose components a field holds, alone or in a list; None for a field of plain values."""
+    parts = [*field.metadata, *_parts(field.annotation)]
+    return next((part.registry for part in parts if isinstance(part, _ComponentField)), None)
+
+
+def _parts(annotation: Any) -> list[Any]:
+    return [annotation, *(part for argument in get_args(annotation) for part in _parts(argument))]
 
 
 MODELS = ComponentRegistry("model", "mdg.models")

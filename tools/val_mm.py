@@ -1,7 +1,13 @@
 #!/usr/bin/env python
-"""Evaluates a checkpoint: per-class table, results.json with protocol and confusion matrix, overlay pictures.
+"""Evaluates a checkpoint: a table of scores with their protocol, and a folder that nothing ever overwrites.
 
-Without arguments: the best checkpoint of the newest run in exp/, on the test split.
+results/<split>/ of the run holds results.json (protocol, scores under every rule, confusion matrix), images.csv (scores
+of every image), confusion.png, pictures/ (frames spread over the split) and worst/ (those with the lowest mIoU).
+
+Without arguments: the best checkpoint of the newest run in exp/, on the test split, whole images.
+
+python tools/val_mm.py --opts eval.mode=slide 'eval.window=[480, 640]'
+python tools/val_mm.py --opts 'eval.scales=[0.75, 1.0, 1.25]' eval.flip=true
 """
 
 from __future__ import annotations
@@ -12,7 +18,9 @@ from mdg.utils.cli import add_opts, run_tool
 
 
 def parse() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="val_mm", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="val_mm", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--checkpoint", metavar="FILE", help="a best.pt or last.pt; default: newest best.pt in exp/")
     parser.add_argument("--config", metavar="YAML", help="default: the configuration inside the checkpoint")
     parser.add_argument("--split", default="test", help="train, val or test (default)")

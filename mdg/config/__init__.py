@@ -1,7 +1,8 @@
 """Configuration: YAML with ``_base_`` inheritance and ``--opts`` overrides into typed, validated objects."""
 
 from mdg.config.json_schema import json_schema
+from mdg.config.key_tables import config_page
 from mdg.config.load import dump_yaml, load_config, parse_config
 from mdg.config.schema import RunConfig
 
-__all__ = ["RunConfig", "dump_yaml", "json_schema", "load_config", "parse_config"]
+__all__ = ["RunConfig", "config_page", "dump_yaml", "json_schema", "load_config", "parse_config"]

@@ -38,7 +38,7 @@ class EvalConfig(Options):
     metric: Literal["mIoU", "mAcc", "mF1", "pixel_accuracy"] = "mIoU"
     """Score that selects the best checkpoint; higher is better."""
     pictures: int = Field(8, ge=0)
-    """Overlay pictures written by an evaluation."""
+    """Frames that an evaluation writes as pictures: so many spread over the split, and so many with the lowest mIoU."""
 
     @property
     def stride_or_default(self) -> tuple[int, int] | None:

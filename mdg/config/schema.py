@@ -32,6 +32,9 @@ class TrainConfig(Options):
     """BatchNorm statistics over all processes (CUDA with several processes only; ignored elsewhere)."""
     channels_last: bool = True
     """Channels-last memory format, in which the model exchanges its maps without copies."""
+    activation_checkpointing: bool = False
+    """Compute the activations of encoder blocks and interaction stages again in the backward pass instead of keeping
+    them: about half the memory for about a third more time, with equal results."""
     compile: bool = False
     """`torch.compile` the model; needs a C++ compiler on a CPU."""
     stop_epoch: int | None = Field(None, ge=1)
@@ -64,7 +67,8 @@ class OpsConfig(Options):
     neighborhood_attention: str = "auto"
     """`auto`, `tiled` (plain PyTorch), `natten` or the name of a registered backend."""
     selective_scan: str = "auto"
-    """`auto`, `torch` (plain PyTorch), `mamba_ssm` or the name of a registered backend."""
+    """`auto`, `triton` (CUDA), `numba` (CPU), `mamba_ssm`, `torch` (plain PyTorch) or the name of a registered
+    backend."""
 
     @field_validator("neighborhood_attention", "selective_scan")
     @classmethod

@@ -31,6 +31,7 @@ class AdamWOptions(Options):
     lr: float = Field(1e-4, gt=0)
     """Base learning rate, for the batch as configured; it is not scaled by the number of processes."""
     betas: tuple[Beta, Beta] = (0.9, 0.999)
+    """Decay rates of the two moments."""
     weight_decay: float = Field(0.01, ge=0)
     """Decoupled weight decay; 1-D parameters, A_log and D have none."""
 
@@ -49,8 +50,11 @@ class SGDOptions(Options):
     lr: float = Field(1e-2, gt=0)
     """Base learning rate."""
     momentum: float = Field(0.9, ge=0, lt=1)
+    """Momentum."""
     nesterov: bool = False
+    """Nesterov's form; needs momentum > 0."""
     weight_decay: float = Field(5e-4, ge=0)
+    """Weight decay; 1-D parameters, A_log and D have none."""
 
     @model_validator(mode="after")
     def _nesterov_needs_momentum(self) -> SGDOptions:
@@ -110,6 +114,7 @@ class PolyOptions(ScheduleOptions):
     """Polynomial decay."""
 
     power: float = Field(0.9, gt=0)
+    """Exponent of the decay."""
 
 
 @SCHEDULES.register(PolyOptions)

@@ -29,6 +29,7 @@ from mdg.engine.stopping import StopSignals
 from mdg.errors import ConfigError, UserError
 from mdg.losses import Objective
 from mdg.models import build_model
+from mdg.models.layers import recompute_activations
 from mdg.registry import OPTIMIZERS, SCHEDULES
 from mdg.utils.run_directory import RunDirectory
 
@@ -87,6 +88,8 @@ class Trainer:
         if config.train.sync_batchnorm and self.world.size > 1 and device.type == "cuda":
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         model.to(device, memory_format=torch.channels_last if config.train.channels_last else torch.contiguous_format)
+        if config.train.activation_checkpointing:
+            recompute_activations(model)
         self.model = model
         self.ema = None
         if config.train.ema_decay is not None:

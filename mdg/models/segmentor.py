@@ -19,7 +19,7 @@ from mdg.errors import ConfigError
 from mdg.models.backbones.mit import STAGES
 from mdg.models.decoders.segformer import SegFormerDecoder
 from mdg.models.interaction.divergence import DivergenceMap
-from mdg.models.layers import init_weights, resize_bilinear, to_bhwc
+from mdg.models.layers import init_weights, resize_bilinear, run, to_bhwc
 from mdg.registry import BACKBONES, DECODERS, FUSIONS, INTERACTIONS, MODELS, Options, component
 
 STRIDE = 32
@@ -29,16 +29,22 @@ class NormalizationOptions(Options):
     """Statistics of the inputs as fractions of full scale."""
 
     rgb_mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    """Mean of R, G, B."""
     rgb_std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (0.229, 0.224, 0.225)
+    """Standard deviation of R, G, B."""
     thermal_mean: float = 0.499
+    """Mean of thermal."""
     thermal_std: float = Field(0.266, gt=0)
+    """Standard deviation of thermal."""
 
 
 class PretrainedOptions(Options):
     """Files of encoder weights in the public SegFormer layout (`mit_b2.pth`); null trains that stream from scratch."""
 
     rgb: Path | None = None
+    """File for the RGB encoder; null trains it from scratch."""
     thermal: Path | None = None
+    """File for the thermal encoder; null trains it from scratch."""
 
 
 class SegmentorOptions(Options):
@@ -61,9 +67,9 @@ class SegmentorOptions(Options):
     auxiliary_heads: bool = True
     """One all-MLP head per stream while training."""
     normalize: NormalizationOptions = NormalizationOptions()
-    """Statistics of the inputs."""
+    """Statistics of the inputs as fractions of full scale; `tools/check_data.py` prints those of your files."""
     pretrained: PretrainedOptions | None = None
-    """Encoder weights to start from; null trains from scratch."""
+    """Encoder weights to start from, in the public SegFormer layout (`mit_b2.pth`); null trains from scratch."""
 
 
 class SegmentationOutput(NamedTuple):
@@ -168,7 +174,7 @@ class Segmentor(nn.Module):
             rgb = self.rgb_backbone.forward_stage(stage, rgb)
             thermal = self.thermal_backbone.forward_stage(stage, thermal)
             if self.interaction is not None:
-                rgb, thermal, where = self.interaction[index](rgb, thermal)
+                rgb, thermal, where = run(self.interaction[index], rgb, thermal)
                 divergence.append(where)
             rgb_maps.append(rgb)
             thermal_maps.append(thermal)

@@ -10,7 +10,12 @@
         tensorboard/
         checkpoints/last.pt  everything needed to resume exactly
         checkpoints/best.pt  weights with the best selection score
-        results/<split>/     what tools/val_mm.py wrote, see mdg/engine/results.py
+        results/<split>/     what tools/val_mm.py wrote; a further evaluation of the split makes <split>-2/
+            results.json     protocol, scores under every rule, confusion matrix, configuration of the run
+            images.csv       scores of every image
+            confusion.png    the matrix, rows in per cent
+            pictures/        frames spread over the split
+            worst/           the frames with the lowest mIoU
 """
 
 from __future__ import annotations

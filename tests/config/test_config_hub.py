@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 
-from mdg.config import dump_yaml, json_schema, load_config
+from mdg.config import config_page, dump_yaml, json_schema, load_config
 from mdg.config.yaml_tree import read_yaml
 from mdg.data import build_transforms
 from mdg.losses import Objective
@@ -100,3 +100,8 @@ def test_schema_refuses_what_the_loader_refuses(validator):
 
 def test_committed_schema_is_current(schema):
     assert schema == json.loads(json.dumps(json_schema())), "regenerate docs/config.schema.json"
+
+
+def test_committed_tables_of_keys_are_current():
+    page = (ROOT / "docs" / "config.md").read_text(encoding="utf-8")
+    assert page == config_page(page), "run scripts/write_config_schema.py"

@@ -14,7 +14,7 @@ from pydantic import Field
 from timm.layers import DropPath
 from torch import Tensor, nn
 
-from mdg.models.layers import conv_bhwc, depthwise, init_weights, to_bhwc
+from mdg.models.layers import Recomputable, conv_bhwc, depthwise, init_weights, run, to_bhwc
 from mdg.registry import BACKBONES, Options
 
 VARIANTS: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
@@ -90,7 +90,7 @@ class MixFeedForward(nn.Module):
         return self.fc2(F.gelu(self.dwconv(self.fc1(x_BHWC))))
 
 
-class MixBlock(nn.Module):
+class MixBlock(Recomputable):
     """Pre-norm attention and Mix-FFN with stochastic depth."""
 
     def __init__(self, width: int, heads: int, reduction: int, drop_path: float):
@@ -146,7 +146,7 @@ class MixTransformer(nn.Module):
         """One stage: ``[B, H, W, C_in] -> [B, H', W', C_s]``, with H' = H/4 for stage 1 and H/2 for stages 2 to 4."""
         x_BHWC = getattr(self, f"patch_embed{stage}")(x_BHWC)
         for block in getattr(self, f"block{stage}"):
-            x_BHWC = block(x_BHWC)
+            x_BHWC = run(block, x_BHWC)
         return getattr(self, f"norm{stage}")(x_BHWC)
 
     def forward(self, image_BCHW: Tensor) -> list[Tensor]:

@@ -49,7 +49,7 @@ class SemanticDynamicDecoderOptions(Options):
 
 @DECODERS.register(SemanticDynamicDecoderOptions)
 class SemanticDynamicDecoder(nn.Module):
-    """Section 4 of the design.
+    """SDD, the published decoder (section 4 of the design).
 
     Args:
         embed_dim .. dropout: See :class:`SemanticDynamicDecoderOptions`.

@@ -32,7 +32,7 @@ class MultiKernelFeedForward(nn.Module):
 
 @FUSIONS.register()
 class CrossModalFusion(nn.Module):
-    """Section 3 of the design: ``z = Linear(LN(concat))``, ``F_fuse = MixFFN(z) + SE(z)``."""
+    """CMF, the published fusion: ``z = Linear(LN(concat))``, ``MixFFN(z) + SE(z)`` (section 3 of the design)."""
 
     def __init__(self, *, width: int):
         super().__init__()

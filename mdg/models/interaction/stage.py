@@ -8,11 +8,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mdg.models.interaction.channel_mamba import ChannelMamba, ChannelMambaOptions, take_rows
 from mdg.models.interaction.divergence import DivergenceMap, DivergenceMask, DivergenceOptions
 from mdg.models.interaction.local_cross_attention import LocalCrossAttention, LocalCrossAttentionOptions
+from mdg.models.layers import Recomputable
 from mdg.registry import INTERACTIONS, Options
 
 
@@ -28,6 +29,7 @@ class InteractionOptions(Options):
     """Modality Divergence Interaction; each part can be switched off."""
 
     divergence: DivergenceOptions = DivergenceOptions()
+    """How divergence becomes a mask."""
     local_attention: LocalCrossAttentionOptions | None = LocalCrossAttentionOptions()
     """Local cross-attention; null leaves it out."""
     channel_mamba: ChannelMambaOptions | None = ChannelMambaOptions()
@@ -38,8 +40,8 @@ class InteractionOptions(Options):
 
 
 @INTERACTIONS.register(InteractionOptions)
-class ModalityDivergenceInteraction(nn.Module):
-    """Section 2 of the design, for one stage.
+class ModalityDivergenceInteraction(Recomputable):
+    """MDI, the published interaction (section 2 of the design): mask, local attention, channel Mamba, gated write-back.
 
     Args:
         divergence, local_attention, channel_mamba, sparse: See :class:`InteractionOptions`.

@@ -1,0 +1,57 @@
+"""Recomputed activations: less is kept, nothing else changes."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+
+from mdg.models.layers import Recomputable, recompute_activations
+
+
+def gradients(model, rgb, thermal):
+    torch.manual_seed(1)  # stochastic depth and dropout must draw the same in both passes
+    saved = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: saved.append(x.numel()) or x, lambda x: x):
+        output = model(rgb, thermal)
+    (output.logits.square().mean() + sum(a.mean() for a in output.auxiliary)).backward()
+    return output.logits.detach(), {name: p.grad for name, p in model.named_parameters()}, sum(saved)
+
+
+def test_recomputation_keeps_less_and_changes_no_bit(small_model, draw):
+    model = small_model().train()
+    recomputed = copy.deepcopy(model)
+    assert recompute_activations(recomputed) > 4
+    rgb, thermal = 255 * draw(2, 3, 64, 64).abs().clamp(max=1), 255 * draw(2, 1, 64, 64).abs().clamp(max=1)
+    logits, grads, kept = gradients(model, rgb, thermal)
+    other_logits, other_grads, other_kept = gradients(recomputed, rgb, thermal)
+    assert torch.equal(logits, other_logits)
+    for name, grad in grads.items():
+        torch.testing.assert_close(other_grads[name], grad, rtol=0, atol=0, msg=name)
+    assert other_kept < 0.6 * kept
+    for (name, buffer), other in zip(model.named_buffers(), recomputed.buffers(), strict=True):
+        assert torch.equal(buffer, other), f"{name}: running statistics moved twice"
+
+
+def test_only_modules_without_batchnorm_are_recomputed(small_model):
+    for module in small_model().modules():
+        if isinstance(module, Recomputable):
+            assert not any(isinstance(m, torch.nn.modules.batchnorm._BatchNorm) for m in module.modules())
+
+
+def test_evaluation_is_not_touched(small_model, draw):
+    model = small_model().eval()
+    rgb, thermal = 255 * draw(1, 3, 64, 64).abs().clamp(max=1), 255 * draw(1, 1, 64, 64).abs().clamp(max=1)
+    with torch.no_grad():
+        before = model(rgb, thermal).logits
+        recompute_activations(model)
+        assert torch.equal(model(rgb, thermal).logits, before)
+
+
+def test_it_compiles_to_one_graph(small_model, draw):
+    model = small_model().train()
+    recompute_activations(model)
+    rgb, thermal = 255 * draw(1, 3, 64, 64).abs().clamp(max=1), 255 * draw(1, 1, 64, 64).abs().clamp(max=1)
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    compiled(rgb, thermal).logits.mean().backward()
+    assert all(p.grad is not None for p in model.rgb_backbone.parameters())
