@@ -2,6 +2,7 @@
 # make test       the fast tests
 # make test-slow  the slow ones too
 # make lint       style
+# make bench      measures the network and writes docs/benchmarks.md (a quarter of an hour on two CPU cores)
 # Each prepares .venv first, once. PYTHON=python3.12 picks the interpreter (3.10 to 3.13).
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO_DIR = exp/demo/$(shell date +%Y%m%d-%H%M%S)
 
-.PHONY: demo test test-slow lint setup clean-venv
+.PHONY: demo test test-slow lint bench setup clean-venv
 .DEFAULT_GOAL := setup
 
 setup: $(READY)
@@ -39,6 +40,9 @@ test-slow: $(READY)
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+bench: $(READY)
+	$(BIN)/python scripts/run_benchmarks.py
 
 clean-venv:
 	rm -rf $(VENV)

@@ -16,7 +16,7 @@ def parse() -> argparse.ArgumentParser:
         prog="infer_mm", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rgb", required=True, metavar="PATH", help="image or folder; 4-channel without --thermal")
-    parser.add_argument("--thermal", metavar="PATH", help="thermal image, or folder; scaled and aligned as for training")
+    parser.add_argument("--thermal", metavar="PATH", help="thermal image or folder; scaled and aligned as in training")
     parser.add_argument("--checkpoint", metavar="FILE", help="default: best.pt of the newest run in exp/")
     parser.add_argument("--config", metavar="YAML", help="default: the configuration inside the checkpoint")
     parser.add_argument("--out", default="predictions", metavar="DIR", help="default: predictions")
