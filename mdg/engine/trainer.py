@@ -29,7 +29,7 @@ from mdg.engine.stopping import StopSignals
 from mdg.errors import ConfigError, UserError
 from mdg.losses import Objective
 from mdg.models import build_model
-from mdg.models.layers import recompute_activations
+from mdg.models.recompute import recompute_activations
 from mdg.registry import OPTIMIZERS, SCHEDULES
 from mdg.utils.run_directory import RunDirectory
 

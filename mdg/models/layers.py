@@ -11,12 +11,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+
+from mdg.models.recompute import linear_of_gelu
 
 
 def to_bchw(x_BHWC: Tensor) -> Tensor:
@@ -33,30 +33,6 @@ def float32_island(x: Tensor) -> AbstractContextManager:
     """Turns autocast off for what must be computed in float32: step sizes of the scan, the FFT."""
     device = x.device.type
     return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
-
-
-class Recomputable(nn.Module):
-    """A module that can keep its inputs instead of its activations and run again in the backward pass.
-
-    Its caller runs it with :func:`run`. It must hold no BatchNorm, whose running statistics a second run would move.
-    """
-
-    recompute = False
-
-
-def run(module: nn.Module, *inputs: Tensor) -> Any:
-    """``module(*inputs)``, with its activations recomputed in the backward pass where that is switched on."""
-    if getattr(module, "recompute", False) and torch.is_grad_enabled():
-        return checkpoint(module, *inputs, use_reentrant=False)
-    return module(*inputs)
-
-
-def recompute_activations(model: nn.Module) -> int:
-    """Switches recomputation on in every module that allows it; returns their number."""
-    modules = [module for module in model.modules() if isinstance(module, Recomputable)]
-    for module in modules:
-        module.recompute = True
-    return len(modules)
 
 
 def conv_bhwc(conv: nn.Conv2d, x_BHWC: Tensor) -> Tensor:
@@ -140,7 +116,10 @@ class Mlp(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.dropout(self.fc2(self.dropout(F.gelu(self.fc1(x)))))
+        hidden = self.fc1(x)
+        if self.dropout.p == 0 or not self.training:
+            return linear_of_gelu(hidden, self.fc2)
+        return self.dropout(self.fc2(self.dropout(F.gelu(hidden))))
 
 
 class MultiScaleHead(nn.Module):

@@ -19,7 +19,8 @@ from mdg.errors import ConfigError
 from mdg.models.backbones.mit import STAGES
 from mdg.models.decoders.segformer import SegFormerDecoder
 from mdg.models.interaction.divergence import DivergenceMap
-from mdg.models.layers import init_weights, resize_bilinear, run, to_bhwc
+from mdg.models.layers import init_weights, resize_bilinear, to_bhwc
+from mdg.models.recompute import run
 from mdg.registry import BACKBONES, DECODERS, FUSIONS, INTERACTIONS, MODELS, Options, component
 
 STRIDE = 32

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import copy
 
+import pytest
 import torch
+import torch.nn.functional as F
+from torch import nn
 
-from mdg.models.layers import Recomputable, recompute_activations
+from mdg.models.recompute import Recomputable, linear_of_gelu, recompute_activations
 
 
 def gradients(model, rgb, thermal):
@@ -55,3 +58,31 @@ def test_it_compiles_to_one_graph(small_model, draw):
     compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
     compiled(rgb, thermal).logits.mean().backward()
     assert all(p.grad is not None for p in model.rgb_backbone.parameters())
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", [(5, 6), (2, 3, 4, 6)], ids=str)
+def test_linear_of_gelu_equals_its_parts(draw, shape, bias):
+    linear, x = nn.Linear(6, 4, bias=bias).double(), draw(*shape, dtype=torch.float64).requires_grad_()
+    assert torch.autograd.gradcheck(lambda x, *_: linear_of_gelu(x, linear), (x, *linear.parameters()))
+    assert torch.equal(linear_of_gelu(x, linear), linear(F.gelu(x)))
+
+
+def test_linear_of_gelu_under_autocast(draw):
+    linear, x = nn.Linear(32, 16), draw(8, 32).requires_grad_()
+    weight = draw(8, 16, seed=1)
+    results = []
+    for function in (linear_of_gelu, lambda x, linear: linear(F.gelu(x))):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            y = function(x, linear)
+        results.append((y, *torch.autograd.grad(y, [x, *linear.parameters()], weight.to(y.dtype))))
+    for got, want in zip(*results, strict=True):
+        assert got.dtype == want.dtype
+        torch.testing.assert_close(got.float(), want.float(), rtol=2e-2, atol=2e-2)
+
+
+def test_linear_of_gelu_keeps_one_map(draw):
+    linear, x, saved = nn.Linear(64, 16), draw(100, 64).requires_grad_(), []
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: saved.append(x.numel()) or x, lambda x: x):
+        linear_of_gelu(x, linear)
+    assert sum(saved) == x.numel() + linear.weight.numel()

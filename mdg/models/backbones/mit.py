@@ -14,7 +14,8 @@ from pydantic import Field
 from timm.layers import DropPath
 from torch import Tensor, nn
 
-from mdg.models.layers import Recomputable, conv_bhwc, depthwise, init_weights, run, to_bhwc
+from mdg.models.layers import conv_bhwc, depthwise, init_weights, to_bhwc
+from mdg.models.recompute import Recomputable, linear_of_gelu, run
 from mdg.registry import BACKBONES, Options
 
 VARIANTS: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
@@ -87,7 +88,7 @@ class MixFeedForward(nn.Module):
         self.fc2 = nn.Linear(ratio * width, width)
 
     def forward(self, x_BHWC: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.dwconv(self.fc1(x_BHWC))))
+        return linear_of_gelu(self.dwconv(self.fc1(x_BHWC)), self.fc2)
 
 
 class MixBlock(Recomputable):

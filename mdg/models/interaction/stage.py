@@ -13,7 +13,7 @@ from torch import Tensor
 from mdg.models.interaction.channel_mamba import ChannelMamba, ChannelMambaOptions, take_rows
 from mdg.models.interaction.divergence import DivergenceMap, DivergenceMask, DivergenceOptions
 from mdg.models.interaction.local_cross_attention import LocalCrossAttention, LocalCrossAttentionOptions
-from mdg.models.layers import Recomputable
+from mdg.models.recompute import Recomputable
 from mdg.registry import INTERACTIONS, Options
 
 
