@@ -123,8 +123,8 @@ def test_checkpoints_name_their_frames_and_a_resume_adds_to_them(tiny_run):
     run = tiny_run("run", "train.epochs=2", "train.stop_epoch=1")
     for file in (run.best, run.last):
         content = load_checkpoint(file)
-        assert content["trained_on"]["identities"] == [f"{k:05d}{'DN'[k % 2]}" for k in range(7)]
-        assert content["selected_on"]["identities"] == ["50000D", "50001N", "50002D"]
+        assert content["trained_on"]["identities"] == [f"0/40x48/{k:05d}{'DN'[k % 2]}" for k in range(7)]
+        assert content["selected_on"]["identities"] == ["0/40x48/50000D", "0/40x48/50001N", "0/40x48/50002D"]
         assert content["selected_on"]["role"] == "val" and content["world_size"] == 1
     tiny_run("run", "train.epochs=2", "data.train_split=test", resume=True)
     resumed = load_checkpoint(run.last)["trained_on"]
