@@ -1,0 +1,75 @@
+"""The table by module: parameters, multiply-accumulates and milliseconds of the forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from mdg.benchmark.macs import MacCount
+from mdg.benchmark.module_times import time_modules
+
+# How many levels of names below the network make rows of their own; the other parts are one row each.
+LEVELS = {"interaction": 3, "fusion": 2, "decoder": 2, "auxiliary": 2}
+REST = "rest"
+
+
+def measure_modules(
+    model: nn.Module, count: MacCount, forward: Callable[[], Any], device: torch.device, passes: int
+) -> list[dict[str, Any]]:
+    """Rows ``name``, ``params_m``, ``gmacs``, ``ms`` and ``share`` (of the milliseconds) of the table.
+
+    A row counts all that its module contains; ``rest`` is what lies outside the outermost rows. Times are medians over
+    passes of their own, because the hooks that take them cost time too.
+
+    Args:
+        model: The network, warmed up, not compiled.
+        count: Its multiply-accumulates on one image.
+        forward: One forward pass.
+        device: Where it runs.
+        passes: Number of timed passes.
+    """
+    names = row_names(model)
+    parts = {name: outermost_called(name, count.called) for name in names}
+    total_ms, ms = time_modules(model, {part for group in parts.values() for part in group}, forward, device, passes)
+    cells = {
+        name: (parameters_of(model.get_submodule(name)), count.within(name), sum(ms[part] for part in parts[name]))
+        for name in names
+    }
+    outer = [values for name, values in cells.items() if "." not in name]
+    whole = (parameters_of(model), count.within(), total_ms)
+    cells[REST] = tuple(total - sum(column) for total, *column in zip(whole, *outer, strict=True))
+    return [_row(name, *values, total_ms) for name, values in cells.items()]
+
+
+def _row(name: str, parameters: int, macs: int, ms: float, total_ms: float) -> dict[str, Any]:
+    return {"name": name, "params_m": parameters / 1e6, "gmacs": macs / 1e9, "ms": ms, "share": ms / total_ms}
+
+
+def row_names(model: nn.Module) -> list[str]:
+    """Names of the modules that are rows: those with parameters, in order, each before what it contains."""
+    return [
+        name
+        for name, module in model.named_modules()
+        if name and name.count(".") < LEVELS.get(name.partition(".")[0], 1) and parameters_of(module)
+    ]
+
+
+def parameters_of(module: nn.Module) -> int:
+    """Number of parameters."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def outermost_called(name: str, called: Iterable[str]) -> list[str]:
+    """The modules in ``name`` (it included) whose forward ran and that lie in no other such module: a container, or an
+    encoder that runs stage by stage, is never called itself."""
+    inside = {module for module in called if f"{module}.".startswith(f"{name}.")}
+    return [module for module in inside if not any(parent in inside for parent in _parents(module))]
+
+
+def _parents(name: str) -> Iterator[str]:
+    while "." in name:
+        name = name.rpartition(".")[0]
+        yield name

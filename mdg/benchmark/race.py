@@ -1,0 +1,92 @@
+"""Races the backends of both operators at the shapes of a network, and holds them against float64."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mdg.benchmark.latency import repeat_ms
+from mdg.benchmark.macs import OperatorCall
+from mdg.benchmark.race_inputs import MAKE_INPUTS, Inputs, like
+from mdg.ops.dispatch import Operator, get_operator
+
+# The plain backends; tests/ops holds them against loops written out.
+REFERENCE = {"neighborhood_attention": "tiled", "selective_scan": "torch"}
+REPETITIONS = {"cpu": (1, 3), "cuda": (5, 30)}  # warm-up, measured
+
+
+def race(calls: Sequence[OperatorCall], dtype: torch.dtype, device: torch.device) -> Iterator[dict[str, Any]]:
+    """Measures every backend on every shape that occurs.
+
+    Args:
+        calls: The calls of one forward pass, see :class:`mdg.benchmark.macs.MacCount`.
+        dtype: Of queries, keys and values; the scan gets float32.
+        device: Where.
+
+    Yields:
+        Per shape and backend ``operator``, ``module`` (the first with this shape), ``calls`` of this shape in a pass,
+        ``shape`` of the first input, ``backend``, ``forward_ms``, ``training_ms`` (forward and backward),
+        ``output_error``, ``gradient_error`` (the largest difference from float64 as a part of the largest value, over
+        all tensors) and ``reason`` why it did not run, or not with gradients. What was not measured is None.
+    """
+    counts = Counter((call.operator, call.inputs) for call in calls)
+    first = {(call.operator, call.inputs): call.module for call in reversed(calls)}
+    for (name, shapes), number in sorted(counts.items(), key=lambda item: item[0][0]):
+        if name not in REFERENCE:  # an operator from outside the package
+            continue
+        race = _Race(get_operator(name), like(MAKE_INPUTS[name](shapes, dtype), device=device), REFERENCE[name])
+        facts = {"operator": name, "module": first[name, shapes], "calls": number, "shape": list(shapes[0])}
+        for backend in race.operator.names:
+            yield {**facts, "backend": backend, **race.measure(backend)}
+
+
+class _Race:
+    """One operator on one set of inputs."""
+
+    def __init__(self, operator: Operator, inputs: Inputs, reference: str):
+        self.operator, self.inputs, self.device = operator, inputs, inputs[0].device
+        # The output has the shape of the first input.
+        self.gradient = torch.randn(inputs[0].shape, generator=torch.Generator().manual_seed(1)).to(inputs[0])
+        self.exact = self.train(reference, like(inputs, dtype=torch.float64))
+
+    def train(self, backend: str, inputs: Inputs) -> list[Tensor]:
+        """The output and the gradients of all tensors."""
+        out = self.operator(*inputs, backend=backend)
+        leaves = [x for x in inputs if isinstance(x, Tensor)]
+        return [out.detach(), *torch.autograd.grad(out, leaves, self.gradient.to(out.dtype))]
+
+    def measure(self, backend: str) -> dict[str, Any]:
+        """Times, errors and reason of a backend."""
+        found: dict[str, Any] = dict.fromkeys(("forward_ms", "training_ms", "output_error", "gradient_error", "reason"))
+        with torch.no_grad():
+            reason = self._why_not(backend)
+            if reason is not None:
+                return {**found, "reason": reason}
+            found["output_error"] = largest_error([self.operator(*self.inputs, backend=backend)], self.exact[:1])
+            found["forward_ms"] = self._median_ms(lambda: self.operator(*self.inputs, backend=backend))
+        reason = self._why_not(backend)
+        if reason is not None:
+            return {**found, "reason": f"with gradients: {reason}"}
+        found["gradient_error"] = largest_error(self.train(backend, self.inputs)[1:], self.exact[1:])
+        found["training_ms"] = self._median_ms(lambda: self.train(backend, self.inputs))
+        return found
+
+    def _why_not(self, backend: str) -> str | None:
+        # Also where it could run but the automatic choice would not take it: too slow, or memory without bounds.
+        return self.operator.report(*self.inputs)[backend]
+
+    def _median_ms(self, action: Any) -> float:
+        return median(repeat_ms(action, self.device, *REPETITIONS[self.device.type]))
+
+
+def largest_error(values: Sequence[Tensor], exact: Sequence[Tensor]) -> float:
+    """The largest difference in a tensor as a part of its largest value, over all tensors."""
+    return max(
+        float((value.double() - true).abs().max() / true.abs().max().clamp(min=1e-300))
+        for value, true in zip(values, exact, strict=True)
+    )

@@ -1,0 +1,114 @@
+"""The work that is measured: a network, random images, and one step of inference or training on them.
+
+Legend: B batch, H W image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from mdg.benchmark.settings import Settings
+from mdg.data import build_dataset
+from mdg.engine.distributed import distributed
+from mdg.engine.evaluator import make_autocast
+from mdg.engine.train import apply_runtime
+from mdg.losses import Objective
+from mdg.models import build_model
+from mdg.models.recompute import recompute_activations
+from mdg.registry import DATASETS, OPTIMIZERS
+
+Step = Callable[[], Any]
+SEED = 0
+
+
+class Images(NamedTuple):
+    """Random uint8 images and int64 labels, on the device."""
+
+    rgb_B3HW: Tensor
+    thermal_B1HW: Tensor
+    label_BHW: Tensor
+
+
+class Workload:
+    """A network as the trainer builds it, without pretrained weights, and images for it.
+
+    Args:
+        settings: What to measure.
+        device: Where.
+    """
+
+    def __init__(self, settings: Settings, device: torch.device):
+        config = settings.config
+        self.settings, self.device = settings, device
+        self.num_classes, self.ignore_index = classes_of(config.data)
+        torch.manual_seed(config.seed)
+        model = build_model(config.model, self.num_classes, load_pretrained=False)
+        layout = torch.channels_last if config.train.channels_last else torch.contiguous_format
+        self.model = model.to(device, memory_format=layout).train(settings.mode == "train")
+        if config.train.activation_checkpointing:
+            recompute_activations(self.model)
+        self.images = make_images(settings, self.num_classes, device)
+        self.autocast = make_autocast(config, device)
+
+    def forward(self) -> Any:
+        """One forward pass: to the logits, in training to those of the auxiliary heads too."""
+        with torch.inference_mode(not self.model.training), self.autocast:
+            return self.model(self.images.rgb_B3HW, self.images.thermal_B1HW)
+
+    def step(self) -> Step:
+        """What one repetition of the measurement does, compiled where the configuration says so."""
+        if self.settings.config.train.compile:
+            self.model.compile()
+        return training_step(self) if self.model.training else self.forward
+
+
+def training_step(work: Workload) -> Step:
+    """One optimizer step as ``mdg.engine.trainer`` makes it: forward, loss, backward, clipping, update."""
+    config, model = work.settings.config, work.model
+    objective = Objective(config, work.num_classes, work.ignore_index).to(work.device)
+    optimizer: torch.optim.Optimizer = OPTIMIZERS.create(config.optimizer, model=model)
+    scaler = torch.amp.GradScaler(work.device.type, enabled=config.train.precision == "fp16")
+
+    def step() -> None:
+        loss, _ = objective(work.forward(), work.images.label_BHW)
+        scaler.scale(loss).backward()
+        if config.train.clip_grad_norm is not None:
+            scaler.unscale_(optimizer)
+            nn.utils.clip_grad_norm_(model.parameters(), config.train.clip_grad_norm)
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad(set_to_none=True)
+
+    return step
+
+
+def make_images(settings: Settings, num_classes: int, device: torch.device) -> Images:
+    """Images of the same noise every time."""
+    generator = torch.Generator().manual_seed(SEED)
+    B, H, W = settings.batch, settings.height, settings.width
+    rgb = torch.randint(0, 256, (B, 3, H, W), dtype=torch.uint8, generator=generator)
+    thermal = torch.randint(0, 256, (B, 1, H, W), dtype=torch.uint8, generator=generator)
+    label = torch.randint(0, num_classes, (B, H, W), generator=generator)
+    return Images(rgb.to(device), thermal.to(device), label.to(device))
+
+
+def classes_of(options: Any) -> tuple[int, int]:
+    """Number of classes and ignored id of a data set; its files are opened only where neither options nor class know
+    the classes."""
+    dataset = DATASETS.get(options.type)
+    classes = getattr(options, "classes", None) or getattr(dataset, "classes", None)
+    if classes is None:
+        classes = build_dataset(options, "train").classes
+    return len(classes), dataset.ignore_index
+
+
+def prepare(settings: dict[str, Any]) -> Step:
+    """A step that is ready to run, in a process of its own; ``settings`` as :meth:`Settings.plain` gives them."""
+    parsed = Settings.from_plain(settings)
+    with distributed(parsed.config.device, parsed.config.threads) as world:
+        apply_runtime(parsed.config)
+        return Workload(parsed, world.device).step()
