@@ -12,62 +12,10 @@ from functools import lru_cache
 
 import numba
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
 
-f32 = np.float32
-LOG2_E = f32(1.4426950408889634)
-# No reordering of single sums and no assumption that numbers are finite: a NaN in the input must come out, so
-# comparisons below are written such that it takes the branch that keeps it.
-FAST = {"contract", "nsz"}
-# Sums over features may be reordered; that is what makes them vector sums. error_model="numpy" does the same for
-# divisions: Python's check for zero is a branch.
-FAST_SUMS = {"contract", "nsz", "arcp", "reassoc"}
-# Chebyshev fit of (exp2(x) - 1) / x on -0.5..0.5; exp2 comes out within 1e-7 relative.
-E1, E2, E3, E4, E5, E6 = (
-    f32(c)
-    for c in (
-        0.6931471880293425,
-        0.2402265092234266,
-        0.055503571042527775,
-        0.009618056669896128,
-        0.0013390867351436937,
-        0.00015461447459821253,
-    )
-)
+from mdg.ops.numba_math import FAST, FAST_SUMS, LOG2_E, exp2, f32
+
 S3, S5, S7, S9, S11, S13 = (f32(1 / odd) for odd in (3, 5, 7, 9, 11, 13))  # series of the inverse tanh
-LOWEST = f32(-125.0)  # exp2 below it would leave the normal numbers; 2e-38 serves as zero
-
-
-@intrinsic
-def _nearest_integer(context, x):
-    def codegen(context, builder, signature, arguments):
-        return builder.call(builder.module.declare_intrinsic("llvm.rint", [ir.FloatType()]), arguments)
-
-    return types.float32(types.float32), codegen
-
-
-@intrinsic
-def _times_power_of_two(context, x, exponent):
-    """``x * 2**exponent`` for an integral float, by adding it to the exponent bits."""
-
-    def codegen(context, builder, signature, arguments):
-        i32 = ir.IntType(32)
-        shifted = builder.shl(builder.fptosi(arguments[1], i32), ir.Constant(i32, 23))
-        return builder.bitcast(builder.add(builder.bitcast(arguments[0], i32), shifted), ir.FloatType())
-
-    return types.float32(types.float32, types.float32), codegen
-
-
-@numba.njit(inline="always", fastmath=FAST, error_model="numpy")
-def exp2(x):
-    """``2**x`` in float32 for x up to 127."""
-    clamped = LOWEST if x < LOWEST else x
-    whole = _nearest_integer(clamped)
-    part = clamped - whole
-    polynomial = (((((E6 * part + E5) * part + E4) * part + E3) * part + E2) * part + E1) * part + f32(1)
-    return _times_power_of_two(polynomial, whole)
 
 
 @numba.njit(inline="always", fastmath=FAST, error_model="numpy")

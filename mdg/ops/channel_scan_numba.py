@@ -6,15 +6,11 @@ threads, so that a result does not depend on it. Legend: see ``mdg.ops.channel_s
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
-
 import torch
 from torch import Tensor
 
 from mdg.ops.dispatch import is_installed
+from mdg.ops.threads import equal_chunks, run_chunks
 
 STEPS_PER_CHUNK = 4096
 LOG2_E = 1.4426950408889634
@@ -58,7 +54,7 @@ def channel_scan_forward(
     y_BLD = torch.empty_like(u_BLD, memory_format=torch.contiguous_format)
     inputs = _arrays(u_BLD, projected_BLP, W_SRD, bias_SD, A_SND * LOG2_E, D_SD, y_BLD)
     kernel = make_forward(u_BLD.shape[-1], A_SND.shape[1], W_SRD.shape[1])
-    _run(lambda chunk, start, stop: kernel(*inputs, start, stop), u_BLD.shape)
+    run_chunks(lambda chunk, start, stop: kernel(*inputs, start, stop), _chunks(u_BLD.shape))
     return y_BLD
 
 
@@ -75,16 +71,13 @@ def channel_scan_backward(
     from mdg.ops.channel_scan_kernels import make_backward
 
     per_step = [torch.empty_like(x, memory_format=torch.contiguous_format) for x in (u_BLD, projected_BLP)]
-    chunks = len(_chunks(u_BLD.shape))
+    chunks = _chunks(u_BLD.shape)
     # Every chunk adds up its own share of the parameters' gradients; the shares are then summed in order.
-    shares = [x.new_zeros(chunks, *x.shape) for x in (W_SRD, bias_SD, A_SND, D_SD)]
+    shares = [x.new_zeros(len(chunks), *x.shape) for x in (W_SRD, bias_SD, A_SND, D_SD)]
     inputs = _arrays(grad_y_BLD, u_BLD, projected_BLP, W_SRD, bias_SD, A_SND * LOG2_E, A_SND, D_SD, *per_step)
     outputs = _arrays(*shares)
     kernel = make_backward(u_BLD.shape[-1], A_SND.shape[1], W_SRD.shape[1])
-    _run(
-        lambda chunk, start, stop: kernel(*inputs, *(share[chunk] for share in outputs), start, stop),
-        u_BLD.shape,
-    )
+    run_chunks(lambda chunk, start, stop: kernel(*inputs, *(share[chunk] for share in outputs), start, stop), chunks)
     return (*per_step, *(share.sum(0) for share in shares))
 
 
@@ -94,30 +87,7 @@ def _arrays(*tensors: Tensor) -> list:
 
 def _chunks(shape: torch.Size) -> list[tuple[int, int]]:
     sequences, length = shape[:2]
-    size = max(1, STEPS_PER_CHUNK // max(length, 1))
-    return [(start, min(start + size, sequences)) for start in range(0, sequences, size)]
-
-
-def _run(kernel: Callable[[int, int, int], None], shape: torch.Size) -> None:
-    """Calls ``kernel(chunk, start, stop)`` for every chunk, on as many threads as PyTorch uses."""
-    chunks = _chunks(shape)
-    threads = min(torch.get_num_threads(), len(chunks))
-    if threads <= 1:
-        for number, (start, stop) in enumerate(chunks):
-            kernel(number, start, stop)
-    else:
-        # The kernels hold no lock of the interpreter.
-        for _ in _pool(threads).map(lambda item: kernel(item[0], *item[1]), enumerate(chunks)):
-            pass
-
-
-@lru_cache(maxsize=4)
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="mdg-scan")
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not survive a fork
+    return equal_chunks(sequences, max(1, STEPS_PER_CHUNK // max(length, 1)))
 
 
 @channel_scan_forward.register_fake

@@ -12,11 +12,13 @@ from torch import Tensor
 
 from mdg.errors import UserError
 from mdg.ops import neighborhood_attention_natten as natten_backend
+from mdg.ops import neighborhood_attention_numba as numba_backend
 from mdg.ops.dispatch import Backend, add_operator
 from mdg.ops.neighborhood_attention_tiled import tiled_neighborhood_attention
 
 OPERATOR = add_operator(
     "neighborhood_attention",
+    Backend("numba", numba_backend.numba_neighborhood_attention, numba_backend.why_not, priority=20),
     Backend(
         "natten",
         natten_backend.natten_neighborhood_attention,

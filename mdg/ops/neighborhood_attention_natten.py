@@ -23,6 +23,8 @@ def natten_neighborhood_attention(
     """Backend ``natten``: see ``mdg.ops.neighborhood_attention``. By keyword: the order of arguments changed before."""
     from natten import na2d
 
+    if scale < 0:  # fused kernels take the maximum before they scale
+        q_BHWhd, scale = -q_BHWhd, -scale
     return na2d(query=q_BHWhd, key=k_BHWhd, value=v_BHWhd, kernel_size=_window(q_BHWhd, kernel_size), scale=scale)
 
 

@@ -35,6 +35,8 @@ def tiled_neighborhood_attention(
 ) -> Tensor:
     """Backend ``tiled``: see ``mdg.ops.neighborhood_attention``."""
     B, H, W, h, d = q_BHWhd.shape
+    if scale < 0 and q_BHWhd.device.type != "cpu":  # fused kernels take the maximum before they scale
+        q_BHWhd, scale = -q_BHWhd, -scale
     tables = _tables_like(q_BHWhd, kernel_size)
     out_TGQd = F.scaled_dot_product_attention(  # G = B*h, so that one mask per tile serves all images and heads
         _gather_tiles(q_BHWhd, tables.query_rows_Ri, tables.query_cols_Sj),

@@ -11,7 +11,7 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 
 from mdg.errors import ConfigError
-from mdg.models.layers import Mlp
+from mdg.models.layers import Linear, Mlp
 from mdg.ops import neighborhood_attention
 from mdg.registry import Options
 
@@ -49,12 +49,12 @@ class LocalCrossAttention(nn.Module):
                 f"model.interaction.local_attention.heads: {heads} heads do not divide the {width} channels"
             )
         self.heads, self.kernel_size = heads, kernel_size
-        self.sign = -1.0 if negate_keys else 1.0
+        self.scale = (-1 if negate_keys else 1) * (width // heads) ** -0.5  # negated keys are negated scores
         self.norm = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
-        self.query = nn.Linear(2 * width, 2 * width)
-        self.key_value = nn.ModuleList(nn.Linear(width, 2 * width) for _ in range(2))
+        self.query = Linear(2 * width, 2 * width)
+        self.key_value = nn.ModuleList(Linear(width, 2 * width) for _ in range(2))
         self.gate = Mlp(2 * width, width, 2)
-        self.proj = nn.ModuleList(nn.Linear(width, width) for _ in range(2))
+        self.proj = nn.ModuleList(Linear(width, width) for _ in range(2))
         self.mlp_norm = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
         self.mlp = nn.ModuleList(Mlp(width, 2 * width, bias=False) for _ in range(2))
         self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
@@ -75,10 +75,11 @@ class LocalCrossAttention(nn.Module):
         for own, other in ((0, 1), (1, 0)):
             k_BHWC, v_BHWC = keys_values[other]
             attended_BHWhd = neighborhood_attention(
-                self._heads(self.sign * queries[own]),
+                self._heads(queries[own]),
                 self._heads(k_BHWC),
                 self._heads(v_BHWC),
                 kernel_size=self.kernel_size,
+                scale=self.scale,
             )
             mixed_BHWC = torch.lerp(
                 inputs[own], attended_BHWhd.flatten(-2).to(inputs[own].dtype), gates[own].to(inputs[own].dtype)
