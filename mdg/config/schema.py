@@ -62,15 +62,18 @@ class LogConfig(Options):
 
 
 class OpsConfig(Options):
-    """Backends of the two operators; `auto` takes the fastest one that can run here and logs why."""
+    """Backends of the operators; `auto` takes the fastest one that can run here and logs why."""
 
     neighborhood_attention: str = "auto"
-    """`auto`, `tiled` (plain PyTorch), `natten` or the name of a registered backend."""
+    """`auto`, `numba` (CPU), `tiled` (plain PyTorch), `natten` or the name of a registered backend."""
     selective_scan: str = "auto"
     """`auto`, `triton` (CUDA), `numba` (CPU), `mamba_ssm`, `torch` (plain PyTorch) or the name of a registered
     backend."""
 
-    @field_validator("neighborhood_attention", "selective_scan")
+    linear: str = "auto"
+    """`auto`, `onednn` (CPU), `torch` (what PyTorch was built with) or the name of a registered backend."""
+
+    @field_validator("neighborhood_attention", "selective_scan", "linear")
     @classmethod
     def _check_name(cls, name: str, info: ValidationInfo) -> str:
         from mdg.ops import available_backends  # torch is needed only once a whole run is described

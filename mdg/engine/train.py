@@ -72,7 +72,7 @@ def train(
 
 def apply_runtime(config: RunConfig) -> None:
     """Backends of the operators and determinism, for this process."""
-    for operator in ("neighborhood_attention", "selective_scan"):
+    for operator in type(config.ops).model_fields:
         backend = getattr(config.ops, operator)
         # `auto` leaves the choice to the environment variable, then to the operator itself.
         set_backend(operator, None if backend == "auto" else backend)

@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from mdg.ops.linear import linear, linear_gradients
+
 
 class Recomputable(nn.Module):
     """A module that can keep its inputs instead of its activations and run again in the backward pass.
@@ -37,36 +39,27 @@ def recompute_activations(model: nn.Module) -> int:
     return len(modules)
 
 
-def linear_of_gelu(x: Tensor, linear: nn.Linear) -> Tensor:
-    """``linear(gelu(x))`` that keeps ``x`` only, where autograd would keep ``gelu(x)`` too: ``[..., S] -> [..., O]``.
+def linear_of_gelu(x: Tensor, layer: nn.Linear) -> Tensor:
+    """``layer(gelu(x))`` that keeps ``x`` only, where autograd would keep ``gelu(x)`` too: ``[..., S] -> [..., O]``.
 
     The expanded maps between the two linear layers of a feed-forward network are the largest of the model.
     """
     # A compiler decides by itself what it computes again.
     if not torch.is_grad_enabled() or torch.compiler.is_compiling():
-        return linear(F.gelu(x))
-    return _LinearOfGelu.apply(x, linear.weight, linear.bias)
+        return layer(F.gelu(x))
+    return _LinearOfGelu.apply(x, layer.weight, layer.bias)
 
 
 class _LinearOfGelu(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight_OS: Tensor, bias_O: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, weight_OS)
-        ctx.has_bias = bias_O is not None
-        return F.linear(F.gelu(x), weight_OS, bias_O)  # under autocast in its dtype
+        return linear(F.gelu(x), weight_OS, bias_O)  # under autocast in its dtype
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
         x, weight_OS = ctx.saved_tensors
-        grad_MO = grad_y.flatten(0, -2)
-        grad_x = grad_weight = grad_bias = None
-        if ctx.needs_input_grad[0]:
-            grad_gelu = (grad_y @ weight_OS.to(grad_y.dtype)).to(x.dtype)
-            grad_x = torch.ops.aten.gelu_backward(grad_gelu, x)
-        if ctx.needs_input_grad[1]:
-            gelu_MS = F.gelu(x).to(grad_y.dtype).flatten(0, -2)
-            grad_weight = (grad_MO.t() @ gelu_MS).to(weight_OS.dtype)
-        if ctx.has_bias and ctx.needs_input_grad[2]:
-            grad_bias = grad_MO.sum(0).to(weight_OS.dtype)
+        grad_gelu, grad_weight, grad_bias = linear_gradients(grad_y, F.gelu(x), weight_OS, ctx.needs_input_grad)
+        grad_x = None if grad_gelu is None else torch.ops.aten.gelu_backward(grad_gelu.to(x.dtype), x)
         return grad_x, grad_weight, grad_bias

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from mdg.ops.channel_scan import channel_scan
 from mdg.ops.dispatch import available_backends, register_backend, set_backend
+from mdg.ops.linear import linear
 from mdg.ops.neighborhood_attention import neighborhood_attention
 from mdg.ops.selective_scan import selective_scan
 
 __all__ = [
     "available_backends",
     "channel_scan",
+    "linear",
     "neighborhood_attention",
     "register_backend",
     "selective_scan",

@@ -14,7 +14,7 @@ from pydantic import Field
 from timm.layers import DropPath
 from torch import Tensor, nn
 
-from mdg.models.layers import conv_bhwc, depthwise, init_weights, to_bhwc
+from mdg.models.layers import Linear, conv_bhwc, depthwise, init_weights, to_bhwc
 from mdg.models.recompute import Recomputable, linear_of_gelu, run
 from mdg.registry import BACKBONES, Options
 
@@ -50,9 +50,9 @@ class EfficientSelfAttention(nn.Module):
     def __init__(self, width: int, heads: int, reduction: int):
         super().__init__()
         self.heads = heads
-        self.q = nn.Linear(width, width)
-        self.kv = nn.Linear(width, 2 * width)
-        self.proj = nn.Linear(width, width)
+        self.q = Linear(width, width)
+        self.kv = Linear(width, 2 * width)
+        self.proj = Linear(width, width)
         self.reduction = reduction
         if reduction > 1:
             self.sr = nn.Conv2d(width, width, reduction, stride=reduction)
@@ -83,9 +83,9 @@ class MixFeedForward(nn.Module):
 
     def __init__(self, width: int, ratio: int = 4):
         super().__init__()
-        self.fc1 = nn.Linear(width, ratio * width)
+        self.fc1 = Linear(width, ratio * width)
         self.dwconv = DepthwiseConv(ratio * width)
-        self.fc2 = nn.Linear(ratio * width, width)
+        self.fc2 = Linear(ratio * width, width)
 
     def forward(self, x_BHWC: Tensor) -> Tensor:
         return linear_of_gelu(self.dwconv(self.fc1(x_BHWC)), self.fc2)

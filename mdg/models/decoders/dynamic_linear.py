@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mdg.errors import ConfigError
-from mdg.models.layers import StarReLU, conv_bhwc, depthwise
+from mdg.models.layers import Linear, StarReLU, conv_bhwc, depthwise
 
 
 class ConditionBranch(nn.Module):
@@ -24,7 +24,7 @@ class ConditionBranch(nn.Module):
     def __init__(self, deepest_width: int):
         super().__init__()
         self.width = deepest_width // 2
-        self.reduce = nn.Linear(deepest_width, self.width)
+        self.reduce = Linear(deepest_width, self.width)
         self.conv = depthwise(self.width, 3)
         self.norm = nn.LayerNorm(self.width)
         self.act = StarReLU()

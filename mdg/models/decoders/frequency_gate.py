@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mdg.models.layers import Mlp, float32_island, to_bchw, to_bhwc
+from mdg.models.layers import Linear, Mlp, float32_island, to_bchw, to_bhwc
 
 
 def periodic_interpolation(frequencies: Tensor, reference: int) -> Tensor:
@@ -59,10 +59,10 @@ class DynamicFrequencyGate(nn.Module):
     ):
         super().__init__()
         self.channels, self.cutoff = condition_width // 2, cutoff
-        self.reduce = nn.Linear(width, self.channels)
+        self.reduce = Linear(width, self.channels)
         self.route = Mlp(condition_width, 2 * condition_width, filters * self.channels)
         self.bank = nn.Parameter(0.02 * torch.randn(filters, reference[0], reference[1] // 2 + 1))
-        self.expand = nn.Linear(self.channels, embed_dim)
+        self.expand = Linear(self.channels, embed_dim)
 
     def gate(self, condition_BhwR: Tensor, height: int, width: int) -> Tensor:
         """``Γ`` ``[B, c, H, F]`` float32 for a map of ``height`` x ``width``."""

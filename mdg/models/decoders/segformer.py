@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pydantic import Field
 from torch import Tensor, nn
 
-from mdg.models.layers import MultiScaleHead, init_weights
+from mdg.models.layers import Linear, MultiScaleHead, init_weights
 from mdg.registry import DECODERS, Options
 
 
@@ -32,7 +32,7 @@ class SegFormerDecoder(nn.Module):
 
     def __init__(self, embed_dim: int = 256, dropout: float = 0.1, *, widths: Sequence[int], num_classes: int):
         super().__init__()
-        self.linear = nn.ModuleList(nn.Linear(width, embed_dim) for width in widths)
+        self.linear = nn.ModuleList(Linear(width, embed_dim) for width in widths)
         self.head = MultiScaleHead(len(widths), embed_dim, num_classes, dropout)
         self.apply(init_weights)
 

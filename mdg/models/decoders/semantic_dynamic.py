@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mdg.models.decoders.dynamic_linear import ConditionBranch, DynamicLinear
 from mdg.models.decoders.frequency_gate import DynamicFrequencyGate
-from mdg.models.layers import MultiScaleHead, init_weights
+from mdg.models.layers import Linear, MultiScaleHead, init_weights
 from mdg.registry import DECODERS, Options
 
 Side = Annotated[int, Field(ge=2)]
@@ -81,7 +81,7 @@ class SemanticDynamicDecoder(nn.Module):
             if stage in dynamic_stages:
                 self.linear[key] = DynamicLinear(condition_width, width, embed_dim, groups[stage - 1])
             else:
-                self.linear[key] = nn.Linear(width, embed_dim)
+                self.linear[key] = Linear(width, embed_dim)
             if stage in frequency_stages:
                 self.frequency[key] = DynamicFrequencyGate(
                     width, condition_width, embed_dim, frequency_filters, highpass_cutoff, frequency_reference

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from mdg.errors import ConfigError
 from mdg.models.layers import GroupedLinear, Mlp, conv_bhwc, depthwise, float32_island
-from mdg.ops import channel_scan
+from mdg.ops import channel_scan, linear
 from mdg.registry import Options
 
 
@@ -68,7 +68,7 @@ class ChannelScan(nn.ModuleList):
         # Under autocast these narrow products would round the step size to 8 bits; the scan is a float32 island.
         with float32_island(tokens_NLG):
             tokens_NLG = tokens_NLG.float()
-            projected_NLP = F.linear(tokens_NLG, self._stack("x_proj.weight").flatten(0, 1))
+            projected_NLP = linear(tokens_NLG, self._stack("x_proj.weight").flatten(0, 1))
             return channel_scan(
                 tokens_NLG,
                 projected_NLP,

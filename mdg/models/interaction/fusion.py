@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mdg.models.layers import ConvBatchNorm, SqueezeExcitation, conv_bhwc, depthwise
+from mdg.models.layers import ConvBatchNorm, Linear, SqueezeExcitation, conv_bhwc, depthwise
 from mdg.registry import FUSIONS
 
 
@@ -18,11 +18,11 @@ class MultiKernelFeedForward(nn.Module):
 
     def __init__(self, width: int):
         super().__init__()
-        self.fc1 = nn.Linear(width, width)
+        self.fc1 = Linear(width, width)
         self.pre = ConvBatchNorm(width, width)
         self.kernels = nn.ModuleList(depthwise(width, size) for size in (3, 5, 7))
         self.post = ConvBatchNorm(width, width)
-        self.fc2 = nn.Linear(width, width)
+        self.fc2 = Linear(width, width)
 
     def forward(self, x_BHWC: Tensor) -> Tensor:
         x_BHWC = self.pre(self.fc1(x_BHWC))
@@ -37,7 +37,7 @@ class CrossModalFusion(nn.Module):
     def __init__(self, *, width: int):
         super().__init__()
         self.norm = nn.LayerNorm(2 * width)
-        self.reduce = nn.Linear(2 * width, width)
+        self.reduce = Linear(2 * width, width)
         self.ffn = MultiKernelFeedForward(width)
         self.excite = SqueezeExcitation(width)
 
@@ -65,7 +65,7 @@ class ConcatFusion(nn.Module):
     def __init__(self, *, width: int):
         super().__init__()
         self.norm = nn.LayerNorm(2 * width)
-        self.reduce = nn.Linear(2 * width, width)
+        self.reduce = Linear(2 * width, width)
 
     def forward(self, rgb_BHWC: Tensor, thermal_BHWC: Tensor) -> Tensor:
         return self.reduce(self.norm(torch.cat([rgb_BHWC, thermal_BHWC], dim=-1)))

@@ -1,0 +1,145 @@
+"""Linear layers: ``y = x W^T + b`` on rows.
+
+A matrix product goes to the BLAS that PyTorch was built with. On x86 processors that is MKL, which on an AMD processor
+takes a path with half-width vectors; oneDNN, the other library inside PyTorch, does not. It serves convolutions, and a
+linear layer is a 1x1 convolution of an image whose rows are the rows of ``x``: same memory, no copy.
+
+Legend: S input width, O output width, M rows.
+
+A backend takes ``(x, weight_OS, bias_O | None)`` and returns ``[..., O]``.
+"""
+
+from __future__ import annotations
+
+import platform
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mdg.ops.dispatch import Backend, add_operator
+
+X86 = ("x86_64", "AMD64")
+MIN_PRODUCTS = 2**18  # below it the call costs more than the arithmetic
+
+
+def onednn_linear(x: Tensor, weight_OS: Tensor, bias_O: Tensor | None) -> Tensor:
+    """Backend ``onednn``: see :func:`linear`."""
+    if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        return _OneDnnLinear.apply(x, weight_OS, bias_O)
+    return _convolve(x, weight_OS, bias_O)
+
+
+def why_not(x: Tensor, weight_OS: Tensor, bias_O: Tensor | None) -> str | None:
+    """The tensors are not float32 on a CPU, or PyTorch has no oneDNN."""
+    if x.device.type != "cpu":
+        return f"it runs on a CPU and the input is on {x.device.type}"
+    if x.dtype != torch.float32 or weight_OS.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
+        return "it computes in float32"
+    if x.numel() == 0:
+        return "it takes no empty input"
+    return None if _has_onednn() else "PyTorch was built without oneDNN, or it is switched off"
+
+
+def why_not_automatic(x: Tensor, weight_OS: Tensor, bias_O: Tensor | None) -> str | None:
+    """The product is small, or the processor has a better library."""
+    if x.numel() * weight_OS.shape[0] < MIN_PRODUCTS:
+        return "the product is small"
+    return None if _is_x86() else "PyTorch's own matrix product is the better one on this processor"
+
+
+# `assume_constant_result`: while torch.compile traces, these run as they are instead of being traced.
+@torch.compiler.assume_constant_result
+def _has_onednn() -> bool:
+    return torch.backends.mkldnn.is_available() and torch._C._get_mkldnn_enabled()
+
+
+@torch.compiler.assume_constant_result
+def _is_x86() -> bool:
+    return platform.machine() in X86
+
+
+OPERATOR = add_operator(
+    "linear",
+    Backend("onednn", onednn_linear, why_not, why_not_automatic, priority=10),
+    Backend("torch", F.linear),
+)
+
+
+def linear(x: Tensor, weight_OS: Tensor, bias_O: Tensor | None = None, *, backend: str | None = None) -> Tensor:
+    """``x W^T + b``: ``[..., S] -> [..., O]``, as ``torch.nn.functional.linear``, which raises on wrong shapes.
+
+    Args:
+        x: ``[..., S]``.
+        weight_OS, bias_O: As in ``torch.nn.Linear``.
+        backend: Overrides the configured choice for this call, see ``mdg.ops.dispatch``.
+    """
+    return OPERATOR(x, weight_OS, bias_O, backend=backend)
+
+
+def linear_gradients(
+    grad: Tensor, x: Tensor, weight_OS: Tensor, needed: tuple[bool, bool, bool]
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Gradients of :func:`linear` with respect to input, weight and bias; None for what is not ``needed``.
+
+    Args:
+        grad: Gradient of the output, ``[..., O]``.
+        x: The input, ``[..., S]``, in the dtype of the computation.
+    """
+    grad_bias = grad.sum(tuple(range(grad.dim() - 1))) if needed[2] else None
+    if x.dtype == grad.dtype and OPERATOR.choose(x, weight_OS, None).name == "onednn":
+        return (*_convolve_backward(grad, x, weight_OS, needed[:2]), grad_bias)
+    grad_x = grad @ weight_OS.to(grad.dtype) if needed[0] else None
+    grad_weight = grad.flatten(0, -2).t() @ x.to(grad.dtype).flatten(0, -2) if needed[1] else None
+    return grad_x, grad_weight, grad_bias
+
+
+def _as_image(x: Tensor) -> Tensor:
+    return x.reshape(1, -1, 1, x.shape[-1]).permute(0, 3, 1, 2)
+
+
+def _as_rows(image_1CM1: Tensor, shape: torch.Size) -> Tensor:
+    return image_1CM1.permute(0, 2, 3, 1).reshape(*shape[:-1], image_1CM1.shape[1])
+
+
+def _convolve(x: Tensor, weight_OS: Tensor, bias_O: Tensor | None) -> Tensor:
+    return _as_rows(F.conv2d(_as_image(x), weight_OS[:, :, None, None], bias_O), x.shape)
+
+
+def _convolve_backward(
+    grad: Tensor, x: Tensor, weight_OS: Tensor, needed: tuple[bool, bool]
+) -> tuple[Tensor | None, Tensor | None]:
+    one, zero = [1, 1], [0, 0]
+    grad_x, grad_weight, _ = torch.ops.aten.convolution_backward(
+        _as_image(grad),
+        _as_image(x),
+        weight_OS[:, :, None, None],
+        None,
+        one,
+        zero,
+        one,
+        False,
+        zero,
+        1,
+        [*needed, False],
+    )
+    return (
+        None if grad_x is None else _as_rows(grad_x, x.shape),
+        None if grad_weight is None else grad_weight.reshape(weight_OS.shape),
+    )
+
+
+class _OneDnnLinear(torch.autograd.Function):
+    """The convolution with a backward of its own: oneDNN's bias gradient costs as much as its weight gradient."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, weight_OS: Tensor, bias_O: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight_OS)
+        return _convolve(x, weight_OS, bias_O)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        x, weight_OS = ctx.saved_tensors
+        grad_bias = grad.sum(tuple(range(grad.dim() - 1))) if ctx.needs_input_grad[2] else None
+        return (*_convolve_backward(grad, x, weight_OS, ctx.needs_input_grad[:2]), grad_bias)
