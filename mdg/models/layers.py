@@ -161,13 +161,21 @@ class MultiScaleHead(nn.Module):
         nn.init.normal_(self.classifier.weight, std=0.01)
         nn.init.zeros_(self.classifier.bias)
 
-    def forward(self, maps_BHWE: Sequence[Tensor]) -> Tensor:
-        """``[B, H_s, W_s, E]`` for every scale, the finest first -> logits ``[B, K, H_1, W_1]``."""
+    def forward(self, maps_BHWE: Sequence[Tensor], embeddings: Sequence[nn.Linear] | None = None) -> Tensor:
+        """``[B, H_s, W_s, E]`` for every scale, the finest first -> logits ``[B, K, H_1, W_1]``.
+
+        With ``embeddings``, one linear layer ``C_s -> E`` per scale, the maps are ``[B, H_s, W_s, C_s]``. Two linear
+        layers in a row are one, so the embedded maps are never made.
+        """
         size = maps_BHWE[0].shape[1:3]
-        slices_EE = self.fuse.weight.chunk(len(maps_BHWE), dim=1)
+        weights: Sequence[Tensor] = self.fuse.weight.chunk(len(maps_BHWE), dim=1)
+        biases: Sequence[Tensor | None] = [None] * len(weights)
+        if embeddings is not None:
+            biases = [weight @ layer.bias for weight, layer in zip(weights, embeddings, strict=True)]
+            weights = [weight @ layer.weight for weight, layer in zip(weights, embeddings, strict=True)]
         projected = (
-            resize_bilinear(to_bchw(linear(x_BHWE, weight_EE)), size)
-            for x_BHWE, weight_EE in zip(maps_BHWE, slices_EE, strict=True)
+            resize_bilinear(to_bchw(linear(x_BHWC, weight, bias)), size)
+            for x_BHWC, weight, bias in zip(maps_BHWE, weights, biases, strict=True)
         )
         hidden_BHWE = to_bhwc(F.relu(self.norm(reduce(torch.add, projected)), inplace=True))
         return self.classifier(to_bchw(self.dropout(hidden_BHWE)))

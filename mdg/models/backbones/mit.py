@@ -15,7 +15,7 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 
 from mdg.models.layers import Linear, conv_bhwc, depthwise, init_weights, to_bhwc
-from mdg.models.recompute import Recomputable, linear_of_gelu, run
+from mdg.models.recompute import Recomputable, keeps_inputs_only, linear_of_gelu, mix_feed_forward, run
 from mdg.registry import BACKBONES, Options
 
 VARIANTS: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
@@ -88,6 +88,8 @@ class MixFeedForward(nn.Module):
         self.fc2 = Linear(ratio * width, width)
 
     def forward(self, x_BHWC: Tensor) -> Tensor:
+        if keeps_inputs_only(x_BHWC):
+            return mix_feed_forward(x_BHWC, self.fc1, self.dwconv.dwconv, self.fc2)
         return linear_of_gelu(self.dwconv(self.fc1(x_BHWC)), self.fc2)
 
 

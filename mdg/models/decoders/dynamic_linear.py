@@ -10,9 +10,13 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from mdg.errors import ConfigError
 from mdg.models.layers import Linear, StarReLU, conv_bhwc, depthwise
+from mdg.models.recompute import keeps_inputs_only
+
+MAX_WEIGHTS = 2**25  # generated weights held at once, 128 MB in float32; images beyond it go through one after another
 
 
 class ConditionBranch(nn.Module):
@@ -34,7 +38,10 @@ class ConditionBranch(nn.Module):
 
 
 class DynamicLinear(nn.Module):
-    """A linear layer ``C -> E`` whose ``C x E`` matrix is generated per cell of the stage-4 grid (section 4)."""
+    """A linear layer ``C -> E`` whose ``C x E`` matrix is generated per cell of the stage-4 grid (section 4).
+
+    In training on a CPU the generated matrices, the largest tensors of the network, are not kept for the backward pass.
+    """
 
     def __init__(self, condition_width: int, width: int, embed_dim: int, groups: int):
         super().__init__()
@@ -57,6 +64,17 @@ class DynamicLinear(nn.Module):
 
     def forward(self, x_BHWC: Tensor, condition_BhwR: Tensor) -> Tensor:
         """Tokens ``[B, H, W, C]`` and condition ``[B, h, w, R]`` -> ``[B, H, W, E]``; H and W multiples of h and w."""
+        images = max(1, MAX_WEIGHTS // (condition_BhwR[0, ..., 0].numel() * self.width * self.embed_dim))
+        parts = zip(x_BHWC.split(images), condition_BhwR.split(images), strict=True)
+        outs = [self._part(x, condition) for x, condition in parts]
+        return outs[0] if len(outs) == 1 else torch.cat(outs)
+
+    def _part(self, x_BHWC: Tensor, condition_BhwR: Tensor) -> Tensor:
+        if keeps_inputs_only(x_BHWC):
+            return checkpoint(self._multiply, x_BHWC, condition_BhwR, use_reentrant=False, preserve_rng_state=False)
+        return self._multiply(x_BHWC, condition_BhwR)
+
+    def _multiply(self, x_BHWC: Tensor, condition_BhwR: Tensor) -> Tensor:
         B, H, W, C = x_BHWC.shape
         h, w = condition_BhwR.shape[1:3]
         p, q = H // h, W // w

@@ -38,4 +38,4 @@ class SegFormerDecoder(nn.Module):
 
     def forward(self, maps_BHWC: Sequence[Tensor]) -> Tensor:
         """Maps ``[B, H_s, W_s, C_s]``, finest first -> logits ``[B, K, H_1, W_1]``."""
-        return self.head([linear(x_BHWC) for linear, x_BHWC in zip(self.linear, maps_BHWC, strict=True)])
+        return self.head(maps_BHWC, self.linear)
