@@ -34,7 +34,8 @@ class TrainConfig(Options):
     """Channels-last memory format, in which the model exchanges its maps without copies."""
     activation_checkpointing: bool = False
     """Compute the activations of encoder blocks and interaction stages again in the backward pass instead of keeping
-    them: about half the memory for about a third more time, with equal results."""
+    them: about half the memory, with equal results, for about a third more time, on a CPU up to twice the time (freed
+    memory then goes back to the system)."""
     compile: bool = False
     """`torch.compile` the model; needs a C++ compiler on a CPU."""
     stop_epoch: int | None = Field(None, ge=1)

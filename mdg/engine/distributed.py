@@ -12,7 +12,6 @@ import torch.distributed as dist
 from torch import Tensor
 
 from mdg.errors import ConfigError
-from mdg.utils.allocator import keep_freed_memory
 
 
 @dataclass(frozen=True)
@@ -70,8 +69,6 @@ def distributed(device: str = "auto", threads: int | None = None) -> Iterator[Wo
     )
     if world.device.type == "cuda":
         torch.cuda.set_device(world.device)
-    else:
-        keep_freed_memory()
     if size > 1:
         dist.init_process_group("nccl" if world.device.type == "cuda" else "gloo")
     try:

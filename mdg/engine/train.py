@@ -17,6 +17,7 @@ from mdg.engine.report import write_json
 from mdg.engine.trainer import Trainer
 from mdg.errors import ConfigError
 from mdg.ops import set_backend
+from mdg.utils.allocator import tune_allocator
 from mdg.utils.environment import describe_environment
 from mdg.utils.logging import log_to_file, setup_logging, stop_log_to_file
 from mdg.utils.run_directory import RunDirectory, fresh_path
@@ -71,11 +72,13 @@ def train(
 
 
 def apply_runtime(config: RunConfig) -> None:
-    """Backends of the operators and determinism, for this process."""
+    """Backends of the operators, memory and determinism, for this process."""
     for operator in type(config.ops).model_fields:
         backend = getattr(config.ops, operator)
         # `auto` leaves the choice to the environment variable, then to the operator itself.
         set_backend(operator, None if backend == "auto" else backend)
+    # Whoever computes activations again wants less memory rather than more speed.
+    tune_allocator(keep_freed=not config.train.activation_checkpointing)
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     if config.train.compile and config.device != "cuda" and not torch.cuda.is_available():

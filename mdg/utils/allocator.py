@@ -6,18 +6,25 @@ import ctypes
 import os
 
 # Parameters of mallopt(3), from <malloc.h>, in the order in which they are set.
-ARENA_MAX, MMAP_MAX, TRIM_THRESHOLD = -8, -4, -1
-SETTINGS = {ARENA_MAX: 1, MMAP_MAX: 0, TRIM_THRESHOLD: 2**31 - 1}
+ARENA_MAX, MMAP_MAX, MMAP_THRESHOLD, TRIM_THRESHOLD = -8, -4, -3, -1
+ONE_HEAP = {ARENA_MAX: 1}  # the backward pass runs on a thread of its own and must reuse what the forward freed
+KEEP = {**ONE_HEAP, MMAP_MAX: 0, TRIM_THRESHOLD: 2**31 - 1}
+GIVE_BACK = {**ONE_HEAP, MMAP_MAX: 2**16, MMAP_THRESHOLD: 2**23}
 USERS = ("MALLOC_ARENA_MAX", "MALLOC_MMAP_MAX_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
 
 
-def keep_freed_memory() -> bool:
-    """Asks glibc to keep freed memory for the next allocation; returns whether it did.
+def tune_allocator(keep_freed: bool) -> bool:
+    """Tells glibc what to do with freed blocks; returns whether it took it.
 
-    By default glibc maps a block of more than 32 MB anew each time and gives it back when it is freed, so that each
-    step has the kernel zero its activations page by page: a third of a training step on a CPU. Afterwards all blocks
-    come from one heap that does not shrink. Where the user tunes glibc by its own environment variables, where the
-    C library is another one, or is replaced (jemalloc, tcmalloc), nothing is changed.
+    By default glibc maps a block of more than 32 MB anew each time, so that in each step the kernel zeroes the
+    activations page by page (a third of a training step on a CPU), and keeps many smaller ones (a gigabyte).
+
+    Args:
+        keep_freed: True: all blocks come from one heap that does not shrink; fast. False: blocks of 8 MB and more go
+            back to the system when they are freed; slower, and the peak is what is really in use.
+
+    Where the user tunes glibc by its own environment variables, where the C library is another one, or is replaced
+    (jemalloc, tcmalloc), nothing is changed.
     """
     tuned = any(name in os.environ for name in USERS) or "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", "")
     if tuned or "malloc" in os.environ.get("LD_PRELOAD", ""):
@@ -28,5 +35,4 @@ def keep_freed_memory() -> bool:
         mallopt = library.mallopt
     except (OSError, TypeError, AttributeError):
         return False
-    # One heap for all threads: the backward pass runs on a thread of its own and must reuse what the forward freed.
-    return all([mallopt(parameter, value) for parameter, value in SETTINGS.items()])
+    return all([mallopt(*setting) for setting in (KEEP if keep_freed else GIVE_BACK).items()])

@@ -9,6 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from mdg.models.backbones.mit import MixFeedForward
+from mdg.models.decoders import SegFormerDecoder
+from mdg.models.decoders.dynamic_linear import DynamicLinear
+from mdg.models.layers import ChannelDropout
 from mdg.models.recompute import Recomputable, linear_of_gelu, recompute_activations
 
 
@@ -86,3 +90,57 @@ def test_linear_of_gelu_keeps_one_map(draw):
     with torch.autograd.graph.saved_tensors_hooks(lambda x: saved.append(x.numel()) or x, lambda x: x):
         linear_of_gelu(x, linear)
     assert sum(saved) == x.numel() + linear.weight.numel()
+
+
+@pytest.mark.parametrize("frozen", [None, "fc1.weight", "dwconv.dwconv.weight", "fc2.bias"])
+def test_mix_feed_forward_keeps_its_input_only(draw, frozen):
+    layer = MixFeedForward(16).double()
+    nn.init.normal_(layer.dwconv.dwconv.bias)
+    if frozen is not None:
+        layer.get_parameter(frozen).requires_grad_(False)
+    x = draw(2, 5, 7, 16).double().requires_grad_()
+    leaves = [x, *(p for p in layer.parameters() if p.requires_grad)]
+    saved = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t.shape) or t, lambda t: t):
+        y = layer(x)
+    assert (2, 5, 7, 64) not in saved and len(saved) == 7
+    plain = layer.fc2(F.gelu(layer.dwconv(layer.fc1(x))))
+    torch.testing.assert_close(y, plain)
+    grad = draw(2, 5, 7, 16).double()
+    for found, true in zip(torch.autograd.grad(y, leaves, grad), torch.autograd.grad(plain, leaves, grad), strict=True):
+        torch.testing.assert_close(found, true)
+
+
+def test_dynamic_linear_keeps_no_generated_matrix(draw, monkeypatch):
+    layer = DynamicLinear(8, 4, 16, groups=2)
+    x, condition = draw(3, 6, 4, 4).requires_grad_(), draw(3, 3, 2, 8).requires_grad_()
+    leaves = [x, condition, *layer.parameters()]
+    saved = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t.numel()) or t, lambda t: t):
+        layer(x, condition)
+    assert sum(saved) < 3 * 6 * 4 * 16
+    grad = draw(3, 6, 4, 16)
+    expected = torch.autograd.grad(layer._multiply(x, condition), leaves, grad)
+    for limit in (2**25, 1):  # all images at once, and one by one
+        monkeypatch.setattr("mdg.models.decoders.dynamic_linear.MAX_WEIGHTS", limit)
+        for found, true in zip(torch.autograd.grad(layer(x, condition), leaves, grad), expected, strict=True):
+            torch.testing.assert_close(found, true, rtol=1e-4, atol=1e-5)
+
+
+def test_all_mlp_head_without_embedded_maps(draw):
+    decoder = SegFormerDecoder(16, 0.0, widths=(4, 8), num_classes=3).eval()
+    for layer in decoder.linear:
+        nn.init.normal_(layer.bias)
+    maps = [draw(2, 8, 12, 4), draw(2, 4, 6, 8)]
+    embedded = [layer(x) for layer, x in zip(decoder.linear, maps, strict=True)]
+    torch.testing.assert_close(decoder(maps), decoder.head(embedded), rtol=1e-4, atol=1e-5)
+
+
+def test_channel_dropout_drops_whole_channels_of_an_image():
+    x = torch.ones(4, 5, 6, 64)
+    torch.manual_seed(0)
+    dropped = ChannelDropout(0.25)(x)
+    assert torch.equal(dropped, dropped[:, :1, :1].expand_as(x))
+    assert set(dropped.unique().tolist()) == {0.0, torch.tensor(1 / 0.75).item()}
+    assert 0.1 < (dropped == 0).float().mean() < 0.4
+    assert ChannelDropout(0.25).eval()(x) is x
