@@ -14,7 +14,9 @@ from typing import Any
 import mdg
 
 ROOT = Path(mdg.__file__).parent.parent
-PLAIN = ["ops.neighborhood_attention=tiled", "ops.selective_scan=torch", "model.interaction.sparse=false"]
+DENSE = "model.interaction.sparse=false"
+PLAIN = ["ops.neighborhood_attention=tiled", "ops.selective_scan=torch", DENSE]
+PUBLISHED = ["ops.neighborhood_attention=tiled", "ops.selective_scan=reference", DENSE]
 PIPELINE_SECONDS = "5"
 
 
@@ -55,7 +57,15 @@ def suite(config: str, height: int, width: int, device: str) -> list[Entry]:
         entries.append(entry("inference, batch 1, bf16", *size, *infer, "--precision", "bf16"))
     entries += [
         entry(f"inference, batch 1, {2 * height}x{2 * width}", *large, *infer),
+        entry("inference, batch 1, linear layers by PyTorch's BLAS", *size, *infer, "--backend", "linear=torch"),
         entry("inference, batch 1, plain scan and dense interaction", *size, *infer, "--opts", *PLAIN),
+        entry(
+            "inference, batch 1, all states written out as published, dense interaction",
+            *size,
+            *infer,
+            "--opts",
+            *PUBLISHED,
+        ),
         entry("training step, batch 2", *size, *train),
     ]
     if not few:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mdg.errors import UserError
 from mdg.ops import channel_scan_numba as numba_backend
+from mdg.ops import channel_scan_reference as reference_backend
 from mdg.ops import channel_scan_triton as triton_backend
 from mdg.ops import selective_scan_mamba as mamba_backend
 from mdg.ops.dispatch import Backend, add_operator
@@ -65,6 +66,13 @@ OPERATOR = add_operator(
     Backend("numba", numba_backend.numba_channel_scan, numba_backend.why_not, priority=20),
     Backend("mamba_ssm", partial(_compose, "mamba_ssm"), _mamba_why_not, priority=10),
     Backend("torch", partial(_compose, "torch")),
+    Backend(
+        "reference",
+        reference_backend.reference_channel_scan,
+        reference_backend.why_not,
+        reference_backend.why_not_automatic,
+        priority=-10,
+    ),
 )
 
 

@@ -114,9 +114,9 @@ def test_a_network_is_the_sum_of_its_parts(network, images):
 
 
 def test_training_counts_the_auxiliary_heads(network, images):
-    """Linear layers of four maps to 256, their projections to 256, and 9 classes."""
+    """Linear layers of four maps to 256, multiplied with their projections, and 9 classes."""
     maps = [(16 * 24, 32), (8 * 12, 64), (4 * 6, 160), (2 * 3, 256)]
-    head = sum(N * C * 256 + N * 256 * 256 for N, C in maps) + 16 * 24 * 256 * 9
+    head = sum(N * C * 256 + 256 * 256 * C for N, C in maps) + 16 * 24 * 256 * 9
     count = count_macs(network, *images)
     training = count_macs(build_model(B0, 9).train(), *images)
     assert training.within("auxiliary.0") == training.within("auxiliary.1") == head

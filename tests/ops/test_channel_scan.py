@@ -70,10 +70,17 @@ def check(function, inputs: list[Tensor], tolerance: float = 1e-5) -> None:
         )
 
 
-@FUSED
+@pytest.mark.parametrize("backend", ["numba", "torch", "reference"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_equals_brute_force_forward_and_backward(shape, backend):
     check(lambda *x: channel_scan(*x, backend=backend), make_inputs(*shape))
+
+
+def test_the_reference_is_for_comparing():
+    inputs = make_inputs(*SHAPES[0])
+    assert "to compare with" in OPERATOR.report(*inputs)["reference"]
+    with pytest.raises(UserError, match="at least one step"):
+        channel_scan(*make_inputs(3, 0, 32, 12, 2, 2), backend="reference")
 
 
 def test_float64_goes_to_the_plain_backend():
