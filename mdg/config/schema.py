@@ -74,7 +74,10 @@ class OpsConfig(Options):
     linear: str = "auto"
     """`auto`, `onednn` (CPU), `torch` (what PyTorch was built with) or the name of a registered backend."""
 
-    @field_validator("neighborhood_attention", "selective_scan", "linear")
+    attention: str = "auto"
+    """`auto`, `onednn` (CPU, without gradients), `torch` (PyTorch's own) or the name of a registered backend."""
+
+    @field_validator("neighborhood_attention", "selective_scan", "linear", "attention")
     @classmethod
     def _check_name(cls, name: str, info: ValidationInfo) -> str:
         from mdg.ops import available_backends  # torch is needed only once a whole run is described

@@ -11,15 +11,13 @@ A backend takes ``(x, weight_OS, bias_O | None)`` and returns ``[..., O]``.
 
 from __future__ import annotations
 
-import platform
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from mdg.ops.dispatch import Backend, add_operator
+from mdg.ops.onednn import is_better, why_not_float32
 
-X86 = ("x86_64", "AMD64")
 MIN_PRODUCTS = 2**18  # below it the call costs more than the arithmetic
 
 
@@ -32,31 +30,12 @@ def onednn_linear(x: Tensor, weight_OS: Tensor, bias_O: Tensor | None) -> Tensor
 
 def why_not(x: Tensor, weight_OS: Tensor, bias_O: Tensor | None) -> str | None:
     """The tensors are not float32 on a CPU, or PyTorch has no oneDNN."""
-    if x.device.type != "cpu":
-        return f"it runs on a CPU and the input is on {x.device.type}"
-    if x.dtype != torch.float32 or weight_OS.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
-        return "it computes in float32"
-    if x.numel() == 0:
-        return "it takes no empty input"
-    return None if _has_onednn() else "PyTorch was built without oneDNN, or it is switched off"
+    return why_not_float32(x, weight_OS)
 
 
 def why_not_automatic(x: Tensor, weight_OS: Tensor, bias_O: Tensor | None) -> str | None:
     """The product is small, or the processor has a better library."""
-    if x.numel() * weight_OS.shape[0] < MIN_PRODUCTS:
-        return "the product is small"
-    return None if _is_x86() else "PyTorch's own matrix product is the better one on this processor"
-
-
-# `assume_constant_result`: while torch.compile traces, these run as they are instead of being traced.
-@torch.compiler.assume_constant_result
-def _has_onednn() -> bool:
-    return torch.backends.mkldnn.is_available() and torch._C._get_mkldnn_enabled()
-
-
-@torch.compiler.assume_constant_result
-def _is_x86() -> bool:
-    return platform.machine() in X86
+    return is_better(x.numel() * weight_OS.shape[0], MIN_PRODUCTS)
 
 
 OPERATOR = add_operator(

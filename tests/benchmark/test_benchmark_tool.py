@@ -82,7 +82,7 @@ def test_modules_add_up(found):
 
 
 def test_backends_in_use_are_named(found):
-    assert found["backends"].keys() == {"linear", "neighborhood_attention", "selective_scan"}
+    assert found["backends"].keys() == {"attention", "linear", "neighborhood_attention", "selective_scan"}
     assert (found["backends"]["neighborhood_attention"], found["backends"]["selective_scan"]) == ("tiled", "torch")
 
 

@@ -2,20 +2,20 @@
 
 Parameter names are those of the public SegFormer weights, so that a checkpoint loads without renaming.
 
-Legend: B batch, H W map, C width, N = H*W tokens, M tokens after spatial reduction, h heads, d head dimension.
+Legend: B batch, H W map, C width, N = H*W tokens, M tokens after spatial reduction.
 """
 
 from __future__ import annotations
 
 from typing import Literal
 
-import torch.nn.functional as F
 from pydantic import Field
 from timm.layers import DropPath
 from torch import Tensor, nn
 
 from mdg.models.layers import Linear, conv_bhwc, depthwise, init_weights, to_bhwc
 from mdg.models.recompute import Recomputable, keeps_inputs_only, linear_of_gelu, mix_feed_forward, run
+from mdg.ops import attention
 from mdg.registry import BACKBONES, Options
 
 VARIANTS: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
@@ -61,10 +61,9 @@ class EfficientSelfAttention(nn.Module):
     def forward(self, x_BHWC: Tensor) -> Tensor:
         B, H, W, C = x_BHWC.shape
         source_BHWC = self.norm(conv_bhwc(self.sr, x_BHWC)) if self.reduction > 1 else x_BHWC
-        q_BhNd = self.q(x_BHWC).reshape(B, H * W, self.heads, -1).transpose(1, 2)
-        k_BhMd, v_BhMd = self.kv(source_BHWC).reshape(B, -1, 2, self.heads, C // self.heads).permute(2, 0, 3, 1, 4)
-        out_BhNd = F.scaled_dot_product_attention(q_BhNd, k_BhMd, v_BhMd)
-        return self.proj(out_BhNd.transpose(1, 2).reshape(B, H, W, C))
+        k_BMC, v_BMC = self.kv(source_BHWC).flatten(1, 2).chunk(2, dim=-1)
+        out_BNC = attention(self.q(x_BHWC).flatten(1, 2), k_BMC, v_BMC, heads=self.heads)
+        return self.proj(out_BNC.view(B, H, W, C))
 
 
 class DepthwiseConv(nn.Module):

@@ -1,0 +1,39 @@
+"""When oneDNN's convolutions are the better matrix products on a CPU; shared by the backends named ``onednn``."""
+
+from __future__ import annotations
+
+import platform
+
+import torch
+from torch import Tensor
+
+X86 = ("x86_64", "AMD64")
+
+
+def why_not_float32(*tensors: Tensor) -> str | None:
+    """The tensors are not float32 on a CPU, or PyTorch has no oneDNN."""
+    if tensors[0].device.type != "cpu":
+        return f"it runs on a CPU and the input is on {tensors[0].device.type}"
+    if any(x.dtype != torch.float32 for x in tensors) or torch.is_autocast_enabled("cpu"):
+        return "it computes in float32"
+    if tensors[0].numel() == 0:
+        return "it takes no empty input"
+    return None if _has_onednn() else "PyTorch was built without oneDNN, or it is switched off"
+
+
+def is_better(products: int, least: int) -> str | None:
+    """Why another library is the better choice for so many products, or None."""
+    if products < least:
+        return "the product is small"
+    return None if _is_x86() else "PyTorch's own matrix product is the better one on this processor"
+
+
+# `assume_constant_result`: while torch.compile traces, these run as they are instead of being traced.
+@torch.compiler.assume_constant_result
+def _has_onednn() -> bool:
+    return torch.backends.mkldnn.is_available() and torch._C._get_mkldnn_enabled()
+
+
+@torch.compiler.assume_constant_result
+def _is_x86() -> bool:
+    return platform.machine() in X86
