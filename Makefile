@@ -2,7 +2,7 @@
 # make test       the fast tests
 # make test-slow  the slow ones too
 # make lint       style
-# make bench      measures the network and writes docs/benchmarks.md (a quarter of an hour on two CPU cores)
+# make bench      measures the network and writes docs/benchmarks.md (six minutes on two CPU cores)
 # Each prepares .venv first, once. PYTHON=python3.12 picks the interpreter (3.10 to 3.13).
 
 PYTHON ?= python3

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Runs the measurements of docs/benchmarks.md and writes its generated part; `make bench`.
 
-About a quarter of an hour on two CPU cores. Other programs slow a machine down: leave it alone meanwhile.
+About six minutes on two CPU cores. Other programs slow a machine down: leave it alone meanwhile.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def main(args: argparse.Namespace) -> None:
     from mdg.benchmark.page import around_section, section, write_section
     from mdg.benchmark.suite import pipeline, run_entry, suite
 
-    around_section(args.page)  # a page without its place should not be found out after a quarter of an hour
+    around_section(args.page)  # a page without its place should not be found out at the end
     entries = suite(args.config, args.height, args.width, "cuda" if torch.cuda.is_available() else "cpu")
     results = []
     for number, entry in enumerate([*entries, pipeline(args.config)], start=1):
