@@ -181,6 +181,7 @@ def register_backend(
 
     ``function`` and ``why_not`` take the checked inputs of the operator by position; the modules
     ``mdg.ops.neighborhood_attention`` and ``mdg.ops.selective_scan`` list them. Priorities of the built-in backends:
-    0 for the one that runs everywhere, 10 for a library, 20 for numba, 30 for Triton. Raises UserError where the name is taken.
+    0 for the one that runs everywhere, 10 for a library, 20 for numba, 30 for Triton.
+    Raises UserError where the name is taken.
     """
     get_operator(operator).register(Backend(name, function, why_not, priority=priority))
