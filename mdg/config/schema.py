@@ -70,14 +70,12 @@ class OpsConfig(Options):
     selective_scan: str = "auto"
     """`auto`, `triton` (CUDA), `numba` (CPU), `mamba_ssm`, `torch` (plain PyTorch), `reference` (every state written
     out, as published) or the name of a registered backend."""
-
     linear: str = "auto"
     """`auto`, `onednn` (CPU), `torch` (what PyTorch was built with) or the name of a registered backend."""
-
     attention: str = "auto"
     """`auto`, `onednn` (CPU, without gradients), `torch` (PyTorch's own) or the name of a registered backend."""
 
-    @field_validator("neighborhood_attention", "selective_scan", "linear", "attention")
+    @field_validator("*")
     @classmethod
     def _check_name(cls, name: str, info: ValidationInfo) -> str:
         from mdg.ops import available_backends  # torch is needed only once a whole run is described

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mdg.ops.dispatch import Backend, add_operator
-from mdg.ops.onednn import is_better, why_not_float32
+from mdg.ops.onednn import convolve_rows, is_better, why_not_float32
 
 CHUNK = 2**20  # scores held at once, 4 MB: they stay in the cache between the two products
 MIN_PRODUCTS = 2**21  # below it the calls cost more than the arithmetic
@@ -35,14 +35,9 @@ def onednn_attention(q_BNC: Tensor, k_BMC: Tensor, v_BMC: Tensor, heads: int) ->
         values_CM11 = v_MC.t().reshape(C, M, 1, 1)
         for start in range(0, N, chunk):
             part = slice(start, start + chunk)
-            scores_chM = _convolve(q_NC[part], keys_hMd11, heads).unflatten(-1, (heads, M))
-            out_NC[part] = _convolve(scores_chM.softmax(-1).flatten(1), values_CM11, heads)
+            scores_chM = convolve_rows(q_NC[part], keys_hMd11, groups=heads).unflatten(-1, (heads, M))
+            out_NC[part] = convolve_rows(scores_chM.softmax(-1).flatten(1), values_CM11, groups=heads)
     return out_BNC
-
-
-def _convolve(x_cS: Tensor, kernel: Tensor, groups: int) -> Tensor:
-    image_1Sc1 = x_cS[None, :, None].permute(0, 3, 1, 2)
-    return F.conv2d(image_1Sc1, kernel, groups=groups).permute(0, 2, 3, 1).flatten(0, 2)
 
 
 def why_not(q_BNC: Tensor, k_BMC: Tensor, v_BMC: Tensor, heads: int) -> str | None:

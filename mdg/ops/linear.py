@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mdg.ops.dispatch import Backend, add_operator
-from mdg.ops.onednn import is_better, why_not_float32
+from mdg.ops.onednn import as_image, as_rows, convolve_rows, is_better, why_not_float32
 
 MIN_PRODUCTS = 2**18  # below it the call costs more than the arithmetic
 
@@ -25,7 +25,7 @@ def onednn_linear(x: Tensor, weight_OS: Tensor, bias_O: Tensor | None) -> Tensor
     """Backend ``onednn``: see :func:`linear`."""
     if torch.is_grad_enabled() and not torch.compiler.is_compiling():
         return _OneDnnLinear.apply(x, weight_OS, bias_O)
-    return _convolve(x, weight_OS, bias_O)
+    return convolve_rows(x, weight_OS[:, :, None, None], bias_O)
 
 
 def why_not(x: Tensor, weight_OS: Tensor, bias_O: Tensor | None) -> str | None:
@@ -65,60 +65,41 @@ def linear_gradients(
         grad: Gradient of the output, ``[..., O]``.
         x: The input, ``[..., S]``, in the dtype of the computation.
     """
-    grad_bias = grad.sum(tuple(range(grad.dim() - 1))) if needed[2] else None
     if x.dtype == grad.dtype and OPERATOR.choose(x, weight_OS, None).name == "onednn":
-        return (*_convolve_backward(grad, x, weight_OS, needed[:2]), grad_bias)
+        return _onednn_gradients(grad, x, weight_OS, needed)
     grad_x = grad @ weight_OS.to(grad.dtype) if needed[0] else None
     grad_weight = grad.flatten(0, -2).t() @ x.to(grad.dtype).flatten(0, -2) if needed[1] else None
-    return grad_x, grad_weight, grad_bias
+    return grad_x, grad_weight, _bias_gradient(grad) if needed[2] else None
 
 
-def _as_image(x: Tensor) -> Tensor:
-    return x.reshape(1, -1, 1, x.shape[-1]).permute(0, 3, 1, 2)
-
-
-def _as_rows(image_1CM1: Tensor, shape: torch.Size) -> Tensor:
-    return image_1CM1.permute(0, 2, 3, 1).reshape(*shape[:-1], image_1CM1.shape[1])
-
-
-def _convolve(x: Tensor, weight_OS: Tensor, bias_O: Tensor | None) -> Tensor:
-    return _as_rows(F.conv2d(_as_image(x), weight_OS[:, :, None, None], bias_O), x.shape)
-
-
-def _convolve_backward(
-    grad: Tensor, x: Tensor, weight_OS: Tensor, needed: tuple[bool, bool]
-) -> tuple[Tensor | None, Tensor | None]:
-    one, zero = [1, 1], [0, 0]
+def _onednn_gradients(
+    grad: Tensor, x: Tensor, weight_OS: Tensor, needed: tuple[bool, bool, bool]
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    # The bias gradient is a sum of its own: oneDNN's costs as much as its weight gradient.
     grad_x, grad_weight, _ = torch.ops.aten.convolution_backward(
-        _as_image(grad),
-        _as_image(x),
-        weight_OS[:, :, None, None],
-        None,
-        one,
-        zero,
-        one,
-        False,
-        zero,
-        1,
-        [*needed, False],
-    )
+        as_image(grad), as_image(x), weight_OS[:, :, None, None], None,
+        [1, 1], [0, 0], [1, 1], False, [0, 0], 1, [*needed[:2], False],
+    )  # fmt: skip
     return (
-        None if grad_x is None else _as_rows(grad_x, x.shape),
+        None if grad_x is None else as_rows(grad_x, x.shape[:-1]),
         None if grad_weight is None else grad_weight.reshape(weight_OS.shape),
+        _bias_gradient(grad) if needed[2] else None,
     )
+
+
+def _bias_gradient(grad: Tensor) -> Tensor:
+    return grad.sum(tuple(range(grad.dim() - 1)))
 
 
 class _OneDnnLinear(torch.autograd.Function):
-    """The convolution with a backward of its own: oneDNN's bias gradient costs as much as its weight gradient."""
+    """The convolution with the backward of :func:`linear_gradients`."""
 
     @staticmethod
     def forward(ctx, x: Tensor, weight_OS: Tensor, bias_O: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, weight_OS)
-        return _convolve(x, weight_OS, bias_O)
+        return convolve_rows(x, weight_OS[:, :, None, None], bias_O)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        x, weight_OS = ctx.saved_tensors
-        grad_bias = grad.sum(tuple(range(grad.dim() - 1))) if ctx.needs_input_grad[2] else None
-        return (*_convolve_backward(grad, x, weight_OS, ctx.needs_input_grad[:2]), grad_bias)
+        return _onednn_gradients(grad, *ctx.saved_tensors, ctx.needs_input_grad)

@@ -1,13 +1,32 @@
-"""When oneDNN's convolutions are the better matrix products on a CPU; shared by the backends named ``onednn``."""
+"""Matrix products as oneDNN's convolutions, and when they are the better ones; shared by the backends named ``onednn``.
+
+Legend: S input width, O output width, M rows.
+"""
 
 from __future__ import annotations
 
 import platform
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 X86 = ("x86_64", "AMD64")
+
+
+def as_image(x: Tensor) -> Tensor:
+    """Rows ``[..., S]`` as the height of one channels-last image ``[1, S, M, 1]``; no row moves."""
+    return x.reshape(1, -1, 1, x.shape[-1]).permute(0, 3, 1, 2)
+
+
+def as_rows(image_1OM1: Tensor, leading: torch.Size) -> Tensor:
+    """The inverse of :func:`as_image`: ``[1, O, M, 1] -> [*leading, O]``."""
+    return image_1OM1.permute(0, 2, 3, 1).reshape(*leading, image_1OM1.shape[1])
+
+
+def convolve_rows(x: Tensor, kernel: Tensor, bias_O: Tensor | None = None, groups: int = 1) -> Tensor:
+    """A 1x1 convolution with ``kernel`` ``[O, S/groups, 1, 1]`` of rows: ``[..., S] -> [..., O]``."""
+    return as_rows(F.conv2d(as_image(x), kernel, bias_O, groups=groups), x.shape[:-1])
 
 
 def why_not_float32(*tensors: Tensor) -> str | None:
