@@ -73,7 +73,7 @@ class OpsConfig(Options):
     linear: str = "auto"
     """`auto`, `onednn` (CPU), `torch` (what PyTorch was built with) or the name of a registered backend."""
     attention: str = "auto"
-    """`auto`, `onednn` (CPU, without gradients), `torch` (PyTorch's own) or the name of a registered backend."""
+    """`auto`, `numba` (CPU), `torch` (PyTorch's own) or the name of a registered backend."""
 
     @field_validator("*")
     @classmethod

@@ -9,11 +9,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mdg.ops.dispatch import is_installed
+from mdg.ops.numba_inputs import LOG2_E, why_not_installed
 from mdg.ops.threads import equal_chunks, run_chunks
 
 STEPS_PER_CHUNK = 4096
-LOG2_E = 1.4426950408889634
 
 
 def numba_channel_scan(
@@ -37,9 +36,7 @@ def why_not(u_BLD: Tensor, projected_BLP: Tensor, *parameters: Tensor) -> str | 
         return f"it runs on a CPU and the input is on {u_BLD.device.type}"
     if any(x.dtype == torch.float64 for x in (u_BLD, projected_BLP, *parameters)):
         return "it computes in float32 and an input is float64"
-    if not is_installed("numba"):
-        return "numba is not installed"
-    return None
+    return why_not_installed()
 
 
 # The layout of the kernels has the features last: W_SRD, A_SND.

@@ -22,23 +22,20 @@ import numpy as np
 from mdg.ops.numba_math import (
     FAST_SUMS,
     LANES,
-    PRODUCT_ROWS,
-    PRODUCT_VECTORS,
+    NEGLIGIBLE,
     exp2,
     f32,
-    make_product,
+    make_products,
     max_lanes,
     sum_lanes,
     transpose_block,
 )
 
 TILE_ROWS = 4
-GROUP = PRODUCT_ROWS  # queries side by side
+GROUP = 4  # queries side by side
 JOINT = GROUP * LANES
-NEGLIGIBLE = f32(-100)  # weights below 2**-100 become zero; near 2**-126 numbers lose digits and, on some CPUs, speed
 
-_wide_product = make_product(PRODUCT_ROWS, PRODUCT_VECTORS)
-_product = make_product(PRODUCT_ROWS, 1)
+_products = make_products(GROUP, 2, inline=True)
 _jit = numba.njit(nogil=True, cache=True, fastmath=FAST_SUMS, error_model="numpy")
 
 
@@ -92,30 +89,18 @@ def _transpose(from_RXF, rows, W, to_RFX):
                 transpose_block(from_RXF, (r * X + w) * F + feature, F, to_RFX, (r * F + feature) * X + w, X)
 
 
-@numba.njit(forceinline=True, fastmath=FAST_SUMS, error_model="numpy")
-def _products(C, c, c_m, c_n, keep, A, a, a_m, a_t, B, b, b_t, b_n, T, N):
-    """``make_product`` for any N. Inlined, so that a constant T unrolls and a constant ``keep`` vanishes."""
-    n = 0
-    while n + PRODUCT_VECTORS <= N:
-        _wide_product(C, c + n * c_n, c_m, c_n, keep, A, a, a_m, a_t, B, b + n * b_n, b_t, b_n, T)
-        n += PRODUCT_VECTORS
-    while n < N:
-        _product(C, c + n * c_n, c_m, c_n, keep, A, a, a_m, a_t, B, b + n * b_n, b_t, b_n, T)
-        n += 1
-
-
 @_jit
 def _scores(S_YVJ, q_YXF, x, keys_RFX, row_Y, col, d, sizes):
     """``q . k`` of the tile at column x with all columns that its vectors cover, from ``col`` on."""
     rows, _, C, F, X, _ = sizes
     for c in range(C):
-        for r in range(0, rows, PRODUCT_VECTORS):
+        for r in range(0, rows, 2):
             for y in range(len(row_Y)):
                 _products(
                     S_YVJ, ((y * rows + r) * C + c) * JOINT, LANES, C * JOINT, False,
                     q_YXF, (y * X + x) * F, F, 1,
                     keys_RFX, (row_Y[y] + r) * F * X + col + c * LANES, X, F * X,
-                    d, min(PRODUCT_VECTORS, rows - r),
+                    d, min(2, rows - r),
                 )  # fmt: skip
 
 
@@ -141,7 +126,7 @@ def _spread(grad_RXF, P_YVJ, x_YXF, x, row_Y, col, span, sizes):
     rows, _, C, F, X, _ = sizes
     for r in range(rows):
         for y in range(len(row_Y)):
-            for key in range(0, span, PRODUCT_ROWS):
+            for key in range(0, span, GROUP):
                 _products(
                     grad_RXF, ((row_Y[y] + r) * X + col + key) * F, F, LANES, True,
                     P_YVJ, ((y * rows + r) * C + key // LANES) * JOINT + key % LANES, 1, LANES,

@@ -9,12 +9,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mdg.ops.dispatch import is_installed
+from mdg.ops.numba_inputs import LOG2_E, flat, why_not_float32
 from mdg.ops.threads import equal_chunks, run_chunks
 
 BAND_ROWS = 24  # more: less copying, since bands overlap by a window; fewer: smaller copies, more items for threads
 PRODUCTS_PER_CHUNK = 1 << 20  # keeps a call of a kernel well above what it costs to hand it to a thread
-LOG2_E = 1.4426950408889634
 
 
 def numba_neighborhood_attention(
@@ -26,13 +25,7 @@ def numba_neighborhood_attention(
 
 def why_not(q_BHWhd: Tensor, k_BHWhd: Tensor, v_BHWhd: Tensor, kernel_size: int, scale: float) -> str | None:
     """numba is missing, the tensors are not on a CPU, or they are not float32."""
-    if q_BHWhd.device.type != "cpu":
-        return f"it runs on a CPU and the input is on {q_BHWhd.device.type}"
-    if q_BHWhd.dtype != torch.float32:
-        return f"it computes in float32 and the input is {str(q_BHWhd.dtype).removeprefix('torch.')}"
-    if not is_installed("numba"):
-        return "numba is not installed"
-    return None
+    return why_not_float32(q_BHWhd)
 
 
 @torch.library.custom_op("mdg::neighborhood_attention", mutates_args=())
@@ -40,7 +33,7 @@ def attention_forward(q_BHWhd: Tensor, k_BHWhd: Tensor, v_BHWhd: Tensor, kernel_
     from mdg.ops.neighborhood_attention_kernels import forward  # importing numba takes a second
 
     out_BHWhd = torch.empty_like(q_BHWhd, memory_format=torch.contiguous_format)
-    inputs = [*_flat(q_BHWhd, k_BHWhd, v_BHWhd), out_BHWhd.numpy(), kernel_size, scale * LOG2_E]
+    inputs = [*flat(q_BHWhd, k_BHWhd, v_BHWhd), out_BHWhd.numpy(), kernel_size, scale * LOG2_E]
     bands = _bands(q_BHWhd.shape, kernel_size)
     run_chunks(
         lambda chunk, start, stop: forward(*inputs, 0, 1, bands, start, stop),
@@ -57,7 +50,7 @@ def attention_backward(
     from mdg.ops.neighborhood_attention_kernels import backward
 
     dq, dk, dv = (torch.empty_like(x, memory_format=torch.contiguous_format) for x in (q_BHWhd, k_BHWhd, v_BHWhd))
-    inputs = [*_flat(grad_BHWhd, q_BHWhd, k_BHWhd, v_BHWhd), dq.numpy(), dk.numpy(), dv.numpy()]
+    inputs = [*flat(grad_BHWhd, q_BHWhd, k_BHWhd, v_BHWhd), dq.numpy(), dk.numpy(), dv.numpy()]
     inputs += [kernel_size, scale, scale * LOG2_E]
     bands = _bands(q_BHWhd.shape, kernel_size)
     # Two neighbouring bands share some keys, to whose gradients both contribute: even bands first, then odd ones.
@@ -85,18 +78,6 @@ def _chunks(shape: torch.Size, kernel_size: int, bands: int, count: int) -> list
     B, H, W, h, d = shape
     products = H // bands * W * min(kernel_size, H) * min(kernel_size, W) * d
     return equal_chunks(B * h * count, max(1, PRODUCTS_PER_CHUNK // products))
-
-
-def _flat(*tensors: Tensor) -> list:
-    """Per tensor its memory as a flat array and the strides of all axes but the last, whose stride is 1."""
-    flat = []
-    for x in tensors:
-        x = x.detach()
-        if x.stride(-1) != 1 or x.numel() == 0:
-            x = x.contiguous()
-        reach = sum((size - 1) * stride for size, stride in zip(x.shape, x.stride(), strict=True)) + 1
-        flat += [x.as_strided((reach if x.numel() else 0,), (1,)).numpy(), x.stride()[:-1]]
-    return flat
 
 
 @attention_forward.register_fake

@@ -41,10 +41,11 @@ E1, E2, E3, E4, E5, E6 = (
     )
 )
 LOWEST = f32(-125.0)  # exp2 below it would leave the normal numbers; 2e-38 serves as zero
+# Softmax weights below 2**-100 become zero; near 2**-126 numbers lose digits and, on some CPUs, speed.
+NEGLIGIBLE = f32(-100.0)
 LANES = 16
-PRODUCT_ROWS = 4
-# A product of 4 rows by 2 vectors keeps 8 sums. CPUs without registers of 16 floats have no room for so many.
-PRODUCT_VECTORS = 2 if "+avx512f" in get_host_cpu_features() else 1
+# Vectors that a product may be wide. Sums stay in registers, and CPUs without registers of 16 floats have few.
+WIDEST_PRODUCT = 4 if "+avx512f" in get_host_cpu_features() else 1
 
 I32, I64, F32 = ir.IntType(32), ir.IntType(64), ir.FloatType()
 VECTOR = ir.VectorType(F32, LANES)
@@ -143,6 +144,30 @@ def make_product(M: int, N: int) -> Callable[..., None]:
     return product
 
 
+def make_products(rows: int, widest: int, inline: bool = False) -> Callable[..., None]:
+    """:func:`make_product` for ``rows`` rows and any number of vectors, the last argument of what it returns: as many
+    at a time as ``widest`` and the processor allow. Inlined, a constant T unrolls and a constant ``keep`` vanishes."""
+    widest = min(widest, WIDEST_PRODUCT)
+    one, two, four = (make_product(rows, min(width, widest)) for width in (1, 2, 4))
+
+    @numba.njit(forceinline=inline, nogil=True, fastmath=FAST_SUMS, error_model="numpy")
+    def products(C, c, c_m, c_n, keep, A, a, a_m, a_t, B, b, b_t, b_n, T, N):
+        n = 0
+        if widest >= 4:
+            while n + 4 <= N:
+                four(C, c + n * c_n, c_m, c_n, keep, A, a, a_m, a_t, B, b + n * b_n, b_t, b_n, T)
+                n += 4
+        if widest >= 2:
+            while n + 2 <= N:
+                two(C, c + n * c_n, c_m, c_n, keep, A, a, a_m, a_t, B, b + n * b_n, b_t, b_n, T)
+                n += 2
+        while n < N:
+            one(C, c + n * c_n, c_m, c_n, keep, A, a, a_m, a_t, B, b + n * b_n, b_t, b_n, T)
+            n += 1
+
+    return products
+
+
 @intrinsic
 def transpose_block(context, X, x, x_row, Y, y, y_row):
     """``Y[y + i y_row + j] = X[x + j x_row + i]`` for i, j < 16: four rounds that interleave the halves of the rows."""
@@ -167,6 +192,16 @@ def transpose_block(context, X, x, x_row, Y, y, y_row):
     return types.void(X, i, i, Y, i, i), codegen
 
 
+def _exchange(builder, vector: ir.Value, distance: int) -> ir.Value:
+    order = ir.Constant(ir.VectorType(I32, LANES), [lane ^ distance for lane in range(LANES)])
+    return builder.shuffle_vector(vector, vector, order)
+
+
+def _larger(builder, a: ir.Value, b: ir.Value) -> ir.Value:
+    """Where a is NaN, b."""
+    return builder.select(builder.fcmp_ordered(">", a, b), a, b)
+
+
 def _make_reduction(combine: Callable[..., ir.Value]) -> Callable[..., None]:
     @intrinsic
     def reduction(context, X, x):
@@ -174,8 +209,7 @@ def _make_reduction(combine: Callable[..., ir.Value]) -> Callable[..., None]:
             place = _as_vector(builder, _address(builder, _data(context, builder, X, arguments[0]), arguments[1]))
             vector = builder.load(place, align=4)
             for distance in (8, 4, 2, 1):
-                order = ir.Constant(ir.VectorType(I32, LANES), [lane ^ distance for lane in range(LANES)])
-                vector = combine(builder, vector, builder.shuffle_vector(vector, vector, order))
+                vector = combine(builder, vector, _exchange(builder, vector, distance))
             builder.store(vector, place, align=4)
             return context.get_dummy_value()
 
@@ -185,5 +219,25 @@ def _make_reduction(combine: Callable[..., ir.Value]) -> Callable[..., None]:
 
 
 # ``max_lanes(X, x)`` and ``sum_lanes(X, x)`` replace 16 numbers from X[x] on, each by the largest or by the sum.
-max_lanes = _make_reduction(lambda builder, a, b: builder.select(builder.fcmp_ordered(">", b, a), b, a))
+max_lanes = _make_reduction(lambda builder, a, b: _larger(builder, b, a))
 sum_lanes = _make_reduction(lambda builder, a, b: builder.fadd(a, b))
+
+
+@intrinsic
+def max_of(context, X, x, V, least):
+    """The largest of ``least`` and the numbers of V vectors from X[x] on, NaN left out."""
+
+    def codegen(context, builder, signature, arguments):
+        X, x, V, least = arguments
+        X = _data(context, builder, signature.args[0], X)
+        largest = cgutils.alloca_once_value(builder, _everywhere(builder, least))
+        with cgutils.for_range(builder, V) as loop:
+            place = _address(builder, X, x, (loop.index, I64(LANES)))
+            vector = builder.load(_as_vector(builder, place), align=4)
+            builder.store(_larger(builder, vector, builder.load(largest)), largest)
+        vector = builder.load(largest)
+        for distance in (8, 4, 2, 1):
+            vector = _larger(builder, vector, _exchange(builder, vector, distance))
+        return builder.extract_element(vector, I32(0))
+
+    return types.float32(X, types.intp, types.intp, types.float32), codegen

@@ -1,4 +1,4 @@
-"""Matrix products as oneDNN's convolutions, and when they are the better ones; shared by the backends named ``onednn``.
+"""Matrix products as oneDNN's convolutions, and when another library than PyTorch's is the better one.
 
 Legend: S input width, O output width, M rows.
 """

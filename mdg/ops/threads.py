@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from pathlib import Path
 
 import torch
+
+_CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 
 def equal_chunks(items: int, size: int) -> list[tuple[int, int]]:
@@ -17,13 +22,52 @@ def equal_chunks(items: int, size: int) -> list[tuple[int, int]]:
 
 def run_chunks(kernel: Callable[[int, int, int], None], chunks: Sequence[tuple[int, int]]) -> None:
     """Calls ``kernel(chunk, start, stop)`` for every chunk. The chunks are the caller's, whatever the threads."""
-    threads = min(torch.get_num_threads(), len(chunks))
-    if threads <= 1:
-        for number, (start, stop) in enumerate(chunks):
-            kernel(number, start, stop)
-    else:
-        for _ in _pool(threads).map(lambda item: kernel(item[0], *item[1]), enumerate(chunks)):
+    pending = deque(enumerate(chunks))
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            while pending:
+                number, (start, stop) = pending.popleft()
+                kernel(number, start, stop)
+        except IndexError:  # another thread took the last one
             pass
+        except BaseException as error:
+            pending.clear()
+            errors.append(error)
+
+    run_team(work, min(torch.get_num_threads(), len(chunks)))
+    if errors:
+        raise errors[0]
+
+
+def run_team(work: Callable[[], None], threads: int) -> None:
+    """Calls ``work``, which must not raise, once on each of ``threads`` threads, this one among them."""
+    parallel = _openmp()
+    if threads <= 1:
+        work()
+    elif parallel is not None:
+        parallel(_CALLBACK(lambda _: work()), None, threads, 0)
+    else:
+        helpers = [_pool(threads - 1).submit(work) for _ in range(threads - 1)]
+        work()
+        for helper in helpers:
+            helper.result()
+
+
+@lru_cache(maxsize=1)
+def _openmp() -> Callable[..., None] | None:
+    """``GOMP_parallel`` of the OpenMP library that PyTorch runs on, where it is one of GNU's, or None.
+
+    After a parallel region the threads of OpenMP wait for the next one without giving their processor away, some
+    milliseconds long. Threads of our own would compete with them for it; theirs are at once there.
+    """
+    for file in sorted((Path(torch.__file__).parent / "lib").glob("libgomp*.so*")):
+        parallel = getattr(ctypes.CDLL(str(file)), "GOMP_parallel", None)
+        if parallel is not None:
+            parallel.argtypes, parallel.restype = [_CALLBACK, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint], None
+            return parallel
+    return None
 
 
 @lru_cache(maxsize=4)

@@ -194,7 +194,7 @@ def test_shape_errors_name_the_tensor():
 
 
 def test_without_numba_the_plain_backend_serves(monkeypatch):
-    monkeypatch.setattr(channel_scan_numba, "is_installed", lambda package: False)
+    monkeypatch.setattr("mdg.ops.numba_inputs.is_installed", lambda package: False)
     inputs = make_inputs(*SHAPES[0])
     assert OPERATOR.choose(*inputs).name == "torch"
     with pytest.raises(UserError, match="numba is not installed"):
