@@ -27,6 +27,9 @@ def parse() -> argparse.ArgumentParser:
     parser.add_argument("--precision", metavar="fp32|bf16|fp16", help="default: train.precision")
     parser.add_argument("--compile", action="store_true", help="torch.compile the network")
     parser.add_argument(
+        "--cuda-graphs", action="store_true", help="in inference on a GPU, record the pass and replay it"
+    )
+    parser.add_argument(
         "--checkpointing", action="store_true", help="in training, compute activations again instead of keeping them"
     )
     parser.add_argument("--steps", type=int, metavar="N", help="measured; default 10 (train 5), GPU 100 (train 30)")
@@ -46,7 +49,7 @@ def main(args: argparse.Namespace) -> None:
     from mdg.engine.report import write_json
     from mdg.utils.logging import console
 
-    opts = [*args.opts, *flag_opts(args.backend, args.precision, args.compile, args.checkpointing)]
+    opts = [*args.opts, *flag_opts(args.backend, args.precision, args.compile, args.checkpointing, args.cuda_graphs)]
     sizes = {name: getattr(args, name) for name in ("height", "width", "batch", "mode", "steps", "warmup")}
     found = benchmark(load_settings(args.config, opts, **sizes), ops=args.ops)
     print_benchmark(found, console)

@@ -23,7 +23,7 @@ def print_benchmark(found: Mapping[str, Any], console: Console) -> None:
 def headline(found: Mapping[str, Any]) -> str:
     """ "mdg_b2, inference, batch 1, 480x640, fp32"."""
     mode = {"infer": "inference", "train": "training step"}[found["mode"]]
-    extras = [name for name in ("compile", "checkpointing") if found.get(name)]
+    extras = [name for name in ("compile", "cuda_graphs", "checkpointing") if found.get(name)]
     size = f"{found['height']}x{found['width']}"
     return ", ".join([found["config"], mode, f"batch {found['batch']}", size, found["precision"], *extras])
 

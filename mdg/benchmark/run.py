@@ -66,7 +66,7 @@ def _measure(work: Workload) -> dict[str, Any]:
     warmup, steps = settings.repetitions(device.type)
     latency = summary(repeat_ms(work.step(), device, warmup, steps))
     return {
-        **_settings(settings),
+        **_settings(settings, device.type),
         "warmup": warmup,
         "steps": steps,
         "device": device.type,
@@ -82,13 +82,14 @@ def _measure(work: Workload) -> dict[str, Any]:
     }
 
 
-def _settings(settings: Settings) -> dict[str, Any]:
+def _settings(settings: Settings, device: str) -> dict[str, Any]:
     config = settings.config
     return {
         "config": config.name,
         **{name: getattr(settings, name) for name in ("height", "width", "batch", "mode")},
         "precision": config.train.precision,
         "compile": config.train.compile,
+        "cuda_graphs": config.eval.cuda_graphs and settings.mode == "infer" and device == "cuda",
         "checkpointing": config.train.activation_checkpointing and settings.mode == "train",
         "model": config.model.model_dump(mode="json"),
     }

@@ -74,14 +74,19 @@ def load_settings(file: str | Path, opts: Sequence[str] = (), **sizes: Any) -> S
 
 
 def flag_opts(
-    backends: Sequence[str] = (), precision: str | None = None, compile: bool = False, checkpointing: bool = False
+    backends: Sequence[str] = (),
+    precision: str | None = None,
+    compile: bool = False,
+    checkpointing: bool = False,
+    cuda_graphs: bool = False,
 ) -> list[str]:
     """The flags of the command as overrides of the configuration.
 
     Args:
         backends: ``operator=backend``.
         precision: ``fp32``, ``bf16`` or ``fp16``.
-        compile, checkpointing: Turn ``train.compile`` and ``train.activation_checkpointing`` on.
+        compile, checkpointing, cuda_graphs: Turn ``train.compile``, ``train.activation_checkpointing`` and
+            ``eval.cuda_graphs`` on.
 
     Raises:
         ConfigError: A backend that is not ``operator=backend``, or an operator that does not exist.
@@ -89,6 +94,7 @@ def flag_opts(
     opts = [_backend_opt(item) for item in backends]
     opts += [f"train.precision={precision}"] if precision else []
     opts += ["train.compile=true"] if compile else []
+    opts += ["eval.cuda_graphs=true"] if cuda_graphs else []
     return opts + (["train.activation_checkpointing=true"] if checkpointing else [])
 
 

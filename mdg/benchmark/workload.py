@@ -15,6 +15,7 @@ from mdg.benchmark.settings import Settings
 from mdg.data import build_dataset
 from mdg.engine.distributed import distributed
 from mdg.engine.evaluator import make_autocast
+from mdg.engine.inference import Inference
 from mdg.engine.train import apply_runtime
 from mdg.losses import Objective
 from mdg.models import build_model
@@ -60,10 +61,20 @@ class Workload:
             return self.model(self.images.rgb_B3HW, self.images.thermal_B1HW)
 
     def step(self) -> Step:
-        """What one repetition of the measurement does, compiled where the configuration says so."""
+        """What one repetition of the measurement does, compiled or recorded where the configuration says so."""
         if self.settings.config.train.compile:
             self.model.compile()
-        return training_step(self) if self.model.training else self.forward
+        if self.model.training:
+            return training_step(self)
+        config = self.settings.config
+        inference = Inference(self.model, config.eval, self.autocast, self.device)
+        pair = self.images.rgb_B3HW, self.images.thermal_B1HW
+
+        def step() -> Any:
+            with torch.inference_mode():
+                return inference.forward(*pair)
+
+        return step
 
 
 def training_step(work: Workload) -> Step:

@@ -30,6 +30,10 @@ class EvalConfig(Options):
     """Test-time augmentation: factors by which images are resized; the softmax of all views is averaged."""
     flip: bool = False
     """Test-time augmentation: mirrored images too."""
+    cuda_graphs: bool = False
+    """On a GPU, record the forward pass once for each size of the images and replay it, which launches all its kernels
+    at once: faster for single images. Keeps the memory of a pass for each of the four latest sizes. No effect on a
+    CPU."""
     every: int = Field(1, ge=1)
     """Evaluate the selection split every N epochs; the last epoch is always evaluated."""
     selection: Literal["val", "last", "test", "train"] = "val"

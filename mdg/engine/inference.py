@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from mdg.config.schema import EvalConfig
 from mdg.data.geometry import resize_image
+from mdg.engine.cuda_graphs import GraphedForward
 from mdg.engine.tiling import sliding_logits
 from mdg.models.layers import resize_bilinear
 from mdg.models.segmentor import SegmentationOutput
@@ -53,6 +54,9 @@ class Inference:
 
     def __init__(self, model: nn.Module, options: EvalConfig, autocast: torch.autocast, device: torch.device):
         self.model, self.options, self.autocast, self.device = model, options, autocast, device
+        self._forward = self._pass
+        if options.cuda_graphs and device.type == "cuda":
+            self._forward = GraphedForward(self._pass)
         self.views = [View(*view) for view in product(options.scales, (False, True) if options.flip else (False,))]
 
     @torch.inference_mode()
@@ -92,6 +96,9 @@ class Inference:
 
     def forward(self, rgb_B3HW: Tensor, thermal_B1HW: Tensor) -> SegmentationOutput:
         """One pass over images as they are, in the configured precision."""
+        return self._forward(rgb_B3HW, thermal_B1HW)
+
+    def _pass(self, rgb_B3HW: Tensor, thermal_B1HW: Tensor) -> SegmentationOutput:
         with self.autocast:
             return self.model(rgb_B3HW, thermal_B1HW)
 
