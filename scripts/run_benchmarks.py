@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Runs the measurements of docs/benchmarks.md and writes its generated part; `make bench`.
+"""Runs the measurements of docs/benchmarks.md and writes their part of the page; `make bench`.
 
 About six minutes on two CPU cores. Other programs slow a machine down: leave it alone meanwhile.
 """
@@ -29,11 +29,12 @@ def parse() -> argparse.ArgumentParser:
 def main(args: argparse.Namespace) -> None:
     import torch
 
-    from mdg.benchmark.page import around_section, section, write_section
+    from mdg.benchmark.page import BENCH, around_section, section, write_section
     from mdg.benchmark.suite import pipeline, run_entry, suite
 
-    around_section(args.page)  # a page without its place should not be found out at the end
-    entries = suite(args.config, args.height, args.width, "cuda" if torch.cuda.is_available() else "cpu")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    around_section(args.page, BENCH[device])  # a page without its place should not be found out at the end
+    entries = suite(args.config, args.height, args.width, device)
     results = []
     for number, entry in enumerate([*entries, pipeline(args.config)], start=1):
         print(f"[{number}/{len(entries) + 1}] {entry.title}: {entry.command()}", flush=True)
@@ -41,7 +42,7 @@ def main(args: argparse.Namespace) -> None:
     failed = [result for result in results[:-1] if result.found is None]
     if len(failed) == len(entries):
         raise UserError(f"no measurement succeeded, {args.page} stays as it was; the last one: {failed[-1].message}")
-    write_section(args.page, section(results[:-1], results[-1]))
+    write_section(args.page, section(results[:-1], results[-1]), BENCH[device])
     print(f"wrote {args.page}" + (f"; {len(failed)} of {len(entries)} measurements failed" if failed else ""))
 
 

@@ -1,4 +1,4 @@
-"""The generated part of docs/benchmarks.md."""
+"""The generated parts of docs/benchmarks.md: one for each type of device, one for a training run on a GPU."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from mdg.benchmark.report import RACE_HEADER, module_cells, race_cells
 from mdg.benchmark.suite import Result
 from mdg.errors import UserError
 
-BEGIN, END = "<!-- generated: make bench -->", "<!-- end -->"
+BENCH = {device: f"make bench on {device}" for device in ("cpu", "cuda")}
+TRAINING_RUN = "training run of make gpu"
 HEADER = [
     "",
     "params (M)",
@@ -30,24 +31,31 @@ out; an FFT of n real points counts 1.25 n log2 n. Peak: of a process of its own
 MEMORY = {"process": "its resident set, libraries included", "GPU": "what PyTorch holds on the GPU"}
 
 
-def around_section(page: Path) -> tuple[str, str]:
-    """What stands before and after the generated part of a page.
+def markers(name: str) -> tuple[str, str]:
+    """The lines around a generated part."""
+    return f"<!-- generated: {name} -->", f"<!-- end: {name} -->"
+
+
+def around_section(page: Path, name: str) -> tuple[str, str]:
+    """What stands before and after a generated part of a page.
 
     Raises:
         UserError: No page, or not one pair of markers in it.
     """
+    begin, end = markers(name)
     content = page.read_text(encoding="utf-8") if page.is_file() else ""
-    if content.count(BEGIN) != 1 or content.count(END) != 1 or content.index(BEGIN) > content.index(END):
-        raise UserError(f"{page}: expected the line '{BEGIN}' and below it '{END}', once each; add them to the page")
-    before, _, rest = content.partition(BEGIN)
-    return before, rest.partition(END)[2]
+    if content.count(begin) != 1 or content.count(end) != 1 or content.index(begin) > content.index(end):
+        raise UserError(f"{page}: expected the line '{begin}' and below it '{end}', once each; add them to the page")
+    before, _, rest = content.partition(begin)
+    return before, rest.partition(end)[2]
 
 
-def write_section(page: Path, text: str) -> None:
+def write_section(page: Path, text: str, name: str) -> None:
     """Puts text between the markers of a page and keeps everything else; raises as :func:`around_section` does."""
-    before, after = around_section(page)
+    before, after = around_section(page, name)
+    begin, end = markers(name)
     partial = page.with_name(page.name + ".partial")
-    partial.write_text(f"{before}{BEGIN}\n{text.strip()}\n{END}{after}", encoding="utf-8")
+    partial.write_text(f"{before}{begin}\n{text.strip()}\n{end}{after}", encoding="utf-8")
     os.replace(partial, page)
 
 
@@ -134,3 +142,17 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) 
     align = ["---"] * left + ["---:"] * (len(header) - left)
     lines = [header, align, *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|").strip() for cell in line) + " |" for line in lines)
+
+
+def training_section(found: Mapping[str, Any]) -> str:
+    """The text of what :func:`mdg.benchmark.training_run.train_for` gives."""
+    machine, protocol, scores = found["machine"], found["protocol"], found["scores"]
+    text = (
+        f"{', '.join(machine['gpus']) or machine['processor']}; PyTorch {machine['packages']['torch']}; code "
+        f"{machine['code']}. `{found['config']}` on {protocol['dataset']}, {found['precision']}, batch "
+        f"{found['batch_size']}: {found['seconds'] / 60:.1f} minutes from start to end, {found['steps']} steps, "
+        f"{found['epochs']} whole epochs, {found['images_per_s']:.1f} images/s over all of the time, validations and "
+        f"checkpoints included. On {protocol['split']} ({protocol['images']} images, weights {protocol['weights']}): "
+        f"mIoU {scores['mIoU']:.2f}, pixel accuracy {scores['pixel_accuracy']:.2f}."
+    )
+    return _wrapped(text)

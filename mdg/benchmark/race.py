@@ -1,9 +1,10 @@
-"""Races the backends of both operators at the shapes of a network, and holds them against float64."""
+"""Races the backends of the operators at the shapes of a network, and holds them against float64."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -13,10 +14,12 @@ from torch import Tensor
 from mdg.benchmark.latency import repeat_ms
 from mdg.benchmark.macs import OperatorCall
 from mdg.benchmark.race_inputs import MAKE_INPUTS, Inputs, like
+from mdg.ops.channel_scan_reference import reference_channel_scan
 from mdg.ops.dispatch import Operator, get_operator
 
 # The plain backends; tests/ops holds them against loops written out.
-REFERENCE = {"neighborhood_attention": "tiled", "selective_scan": "torch"}
+REFERENCE = {"neighborhood_attention": "tiled", "selective_scan": "torch", "attention": "torch"}
+FIGURES = ("forward_ms", "training_ms", "output_error", "gradient_error")
 REPETITIONS = {"cpu": (1, 3), "cuda": (5, 30)}  # warm-up, measured
 
 
@@ -37,12 +40,17 @@ def race(calls: Sequence[OperatorCall], dtype: torch.dtype, device: torch.device
     counts = Counter((call.operator, call.inputs) for call in calls)
     first = {(call.operator, call.inputs): call.module for call in reversed(calls)}
     for (name, shapes), number in sorted(counts.items(), key=lambda item: item[0][0]):
-        if name not in REFERENCE:  # an operator from outside the package
+        if name not in REFERENCE:  # linear layers, or an operator from outside the package
             continue
         race = _Race(get_operator(name), like(MAKE_INPUTS[name](shapes, dtype), device=device), REFERENCE[name])
         facts = {"operator": name, "module": first[name, shapes], "calls": number, "shape": list(shapes[0])}
         for backend in race.operator.names:
             yield {**facts, "backend": backend, **race.measure(backend)}
+        if name == "selective_scan" and device.type == "cuda":
+            # What a compiler makes of the plain recurrence: the one to beat where mamba-ssm is not installed. On a CPU
+            # compiling takes minutes.
+            compiled = torch.compile(reference_channel_scan, fullgraph=True)
+            yield {**facts, "backend": "reference, compiled", **race.measure_function(compiled)}
 
 
 class _Race:
@@ -52,28 +60,32 @@ class _Race:
         self.operator, self.inputs, self.device = operator, inputs, inputs[0].device
         # The output has the shape of the first input.
         self.gradient = torch.randn(inputs[0].shape, generator=torch.Generator().manual_seed(1)).to(inputs[0])
-        self.exact = self.train(reference, like(inputs, dtype=torch.float64))
+        self.exact = self.train(partial(operator, backend=reference), like(inputs, dtype=torch.float64))
 
-    def train(self, backend: str, inputs: Inputs) -> list[Tensor]:
+    def train(self, function: Callable[..., Tensor], inputs: Inputs) -> list[Tensor]:
         """The output and the gradients of all tensors."""
-        out = self.operator(*inputs, backend=backend)
+        out = function(*inputs)
         leaves = [x for x in inputs if isinstance(x, Tensor)]
         return [out.detach(), *torch.autograd.grad(out, leaves, self.gradient.to(out.dtype))]
 
     def measure(self, backend: str) -> dict[str, Any]:
         """Times, errors and reason of a backend."""
-        found: dict[str, Any] = dict.fromkeys(("forward_ms", "training_ms", "output_error", "gradient_error", "reason"))
         with torch.no_grad():
             reason = self._why_not(backend)
-            if reason is not None:
-                return {**found, "reason": reason}
-            found["output_error"] = largest_error([self.operator(*self.inputs, backend=backend)], self.exact[:1])
-            found["forward_ms"] = self._median_ms(lambda: self.operator(*self.inputs, backend=backend))
-        reason = self._why_not(backend)
         if reason is not None:
-            return {**found, "reason": f"with gradients: {reason}"}
-        found["gradient_error"] = largest_error(self.train(backend, self.inputs)[1:], self.exact[1:])
-        found["training_ms"] = self._median_ms(lambda: self.train(backend, self.inputs))
+            return {**dict.fromkeys(FIGURES), "reason": reason}
+        return self.measure_function(partial(self.operator, backend=backend), self._why_not(backend))
+
+    def measure_function(self, function: Callable[..., Tensor], why_no_gradients: str | None = None) -> dict[str, Any]:
+        """Times and errors of a function of the inputs; without gradients where there is a reason against them."""
+        found: dict[str, Any] = {**dict.fromkeys(FIGURES), "reason": None}
+        with torch.no_grad():
+            found["output_error"] = largest_error([function(*self.inputs)], self.exact[:1])
+            found["forward_ms"] = self._median_ms(lambda: function(*self.inputs))
+        if why_no_gradients is not None:
+            return {**found, "reason": f"with gradients: {why_no_gradients}"}
+        found["gradient_error"] = largest_error(self.train(function, self.inputs)[1:], self.exact[1:])
+        found["training_ms"] = self._median_ms(lambda: self.train(function, self.inputs))
         return found
 
     def _why_not(self, backend: str) -> str | None:

@@ -1,6 +1,6 @@
 """Random inputs for the operators of ``mdg.ops``, of the shapes that a network gives them.
 
-Legend: see ``mdg.ops.neighborhood_attention`` and ``mdg.ops.channel_scan``.
+Legend: see ``mdg.ops.neighborhood_attention``, ``mdg.ops.channel_scan`` and ``mdg.ops.attention``.
 """
 
 from __future__ import annotations
@@ -32,9 +32,16 @@ def channel_scan_inputs(shapes: Sequence[Any], dtype: torch.dtype) -> Inputs:
     return [_normal(u, 0), _normal(projected, 1), _normal(dt_weight, 2) / R**0.5, bias, decay, torch.ones(skip)]
 
 
+def attention_inputs(shapes: Sequence[Any], dtype: torch.dtype) -> Inputs:
+    """Normal queries, keys and values; the number of heads as it is."""
+    *qkv, heads = shapes
+    return [*(_normal(shape, place).to(dtype) for place, shape in enumerate(qkv)), heads]
+
+
 MAKE_INPUTS: dict[str, Callable[[Sequence[Any], torch.dtype], Inputs]] = {
     "neighborhood_attention": neighborhood_attention_inputs,
     "selective_scan": channel_scan_inputs,
+    "attention": attention_inputs,
 }
 
 

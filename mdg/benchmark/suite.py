@@ -17,6 +17,18 @@ ROOT = Path(mdg.__file__).parent.parent
 DENSE = "model.interaction.sparse=false"
 PLAIN = ["ops.neighborhood_attention=tiled", "ops.selective_scan=torch", DENSE]
 PUBLISHED = ["ops.neighborhood_attention=tiled", "ops.selective_scan=reference", DENSE]
+# Worth measuring on a GPU only.
+HALF_PRECISION = {
+    "inference, bf16, batch 1": "--batch 1 --ops",
+    "inference, bf16, batch 1, CUDA graph": "--batch 1 --cuda-graphs",
+    "inference, bf16, batch 1, compiled": "--batch 1 --compile",
+    "inference, bf16, batch 1, compiled, CUDA graph": "--batch 1 --compile --cuda-graphs",
+    "inference, bf16, batch 16": "--batch 16",
+    "inference, bf16, batch 16, compiled": "--batch 16 --compile",
+    "training step, bf16, batch 16": "--mode train --batch 16",
+    "training step, bf16, batch 16, compiled": "--mode train --batch 16 --compile",
+    "training step, bf16, batch 16, activation checkpointing": "--mode train --batch 16 --checkpointing",
+}
 PIPELINE_SECONDS = "5"
 
 
@@ -52,12 +64,9 @@ def suite(config: str, height: int, width: int, device: str) -> list[Entry]:
     def entry(title: str, *arguments: str) -> Entry:
         return Entry(title, "tools/benchmark.py", ("--config", config, *arguments))
 
-    entries = [entry("inference, batch 1", *size, *infer, "--ops")]
-    if not few:
-        entries.append(entry("inference, batch 1, bf16", *size, *infer, "--precision", "bf16"))
-    entries += [
+    entries = [
+        entry("inference, batch 1", *size, *infer, "--ops"),
         entry(f"inference, batch 1, {2 * height}x{2 * width}", *large, *infer),
-        entry("inference, batch 1, linear layers by PyTorch's BLAS", *size, *infer, "--backend", "linear=torch"),
         entry("inference, batch 1, plain scan and dense interaction", *size, *infer, "--opts", *PLAIN),
         entry(
             "inference, batch 1, all states written out as published, dense interaction",
@@ -67,10 +76,13 @@ def suite(config: str, height: int, width: int, device: str) -> list[Entry]:
             *PUBLISHED,
         ),
         entry("training step, batch 2", *size, *train),
+        entry("training step, batch 2, activation checkpointing", *size, *train, "--checkpointing"),
     ]
-    if not few:
-        entries.append(entry("training step, batch 2, bf16", *size, *train, "--precision", "bf16"))
-    return [*entries, entry("training step, batch 2, activation checkpointing", *size, *train, "--checkpointing")]
+    if few:
+        blas = "inference, batch 1, linear layers by PyTorch's BLAS"
+        return [*entries, entry(blas, *size, *infer, "--backend", "linear=torch")]
+    half = [entry(title, *size, "--precision", "bf16", *flags.split()) for title, flags in HALF_PRECISION.items()]
+    return [*entries, *half]
 
 
 def pipeline(config: str) -> Entry:

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from mdg.benchmark import suite as suite_module
-from mdg.benchmark.page import BEGIN, END, section, write_section
+from mdg.benchmark.page import BENCH, TRAINING_RUN, markers, section, training_section, write_section
 from mdg.benchmark.suite import Entry, Result, pipeline, run_entry, suite
 from mdg.errors import UserError
 
+BEGIN, END = markers("some part")
 REPOSITORY = Path(__file__).resolve().parents[2]
 ENTRY = Entry("inference, batch 1", "tools/benchmark.py", ("--config", "a.yaml", "--ops"))
 PIPELINE = Entry("input pipeline", "tools/benchmark_data.py", ("--config", "a.yaml"))
@@ -38,8 +39,8 @@ FOUND = {
 def test_the_section_replaces_what_was_there_and_nothing_else(tmp_path):
     page = tmp_path / "page.md"
     page.write_text(f"# Title\n\nkept\n\n{BEGIN}\nold\n{END}\n\nkept too\n")
-    write_section(page, "new\n")
-    write_section(page, "newer\n\nlines")
+    write_section(page, "new\n", "some part")
+    write_section(page, "newer\n\nlines", "some part")
     assert page.read_text() == f"# Title\n\nkept\n\n{BEGIN}\nnewer\n\nlines\n{END}\n\nkept too\n"
 
 
@@ -48,14 +49,28 @@ def test_a_page_without_its_place_is_left_alone(content, tmp_path):
     page = tmp_path / "page.md"
     if content is not None:
         page.write_text(content)
-    with pytest.raises(UserError, match="generated: make bench"):
-        write_section(page, "new")
+    with pytest.raises(UserError, match="generated: some part"):
+        write_section(page, "new", "some part")
     assert content is None or page.read_text() == content
 
 
-def test_the_page_in_docs_has_the_place():
+@pytest.mark.parametrize("name", [*BENCH.values(), TRAINING_RUN])
+def test_the_page_in_docs_has_the_places(name):
     text = (REPOSITORY / "docs" / "benchmarks.md").read_text(encoding="utf-8")
-    assert text.count(BEGIN) == text.count(END) == 1
+    assert [text.count(marker) for marker in markers(name)] == [1, 1]
+
+
+def test_a_training_run_in_words():
+    text = training_section(
+        {
+            "config": "mdg_b2", "precision": "bf16", "batch_size": 16, "seconds": 490.0, "steps": 1234, "epochs": 25,
+            "images": 19744, "images_per_s": 40.29, "scores": {"mIoU": 41.234, "pixel_accuracy": 97.3},
+            "protocol": {"dataset": "MFNet", "split": "val", "images": 392, "weights": "scratch"},
+            "machine": {"gpus": ["A GPU"], "processor": "x", "packages": {"torch": "2.12.1"}, "code": "0123abc"},
+        }
+    ).replace("\n", " ")  # fmt: skip
+    assert text.startswith("A GPU; PyTorch 2.12.1; code 0123abc. `mdg_b2` on MFNet, bf16, batch 16: 8.2 minutes")
+    assert "1234 steps, 25 whole epochs, 40.3 images/s" in text and "mIoU 41.23, pixel accuracy 97.30." in text
 
 
 def test_figures_commands_and_machine_stand_in_the_section():

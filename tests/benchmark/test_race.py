@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mdg.benchmark.macs import OperatorCall
-from mdg.benchmark.race import largest_error, race
+from mdg.benchmark.race import FIGURES, largest_error, race
 from mdg.ops import available_backends
 from mdg.ops import neighborhood_attention as attention_function
 from mdg.ops.dispatch import Backend, get_operator
@@ -16,12 +16,12 @@ ATTENTION = OperatorCall(
     "neighborhood_attention", "stage", ((1, 6, 7, 2, 8), (1, 6, 7, 2, 8), (1, 6, 7, 2, 8), 3, 0.35)
 )
 SCAN = OperatorCall("selective_scan", "scans", ((5, 4, 32), (5, 4, 52), (2, 32, 2), (2, 32), (2, 32, 12), (2, 32)))
-FIGURES = ("forward_ms", "training_ms", "output_error", "gradient_error")
+ENCODER = OperatorCall("attention", "encoder", ((2, 300, 64), (2, 70, 64), (2, 70, 64), 2))
 
 
 def test_every_backend_is_right_or_has_a_reason():
-    rows = list(race([ATTENTION, SCAN, ATTENTION], torch.float32, CPU))
-    for operator in ("neighborhood_attention", "selective_scan"):
+    rows = list(race([ATTENTION, SCAN, ATTENTION, ENCODER], torch.float32, CPU))
+    for operator in ("neighborhood_attention", "selective_scan", "attention"):
         own = [row for row in rows if row["operator"] == operator]
         assert tuple(row["backend"] for row in own) == available_backends(operator)
     for row in rows:
@@ -33,7 +33,8 @@ def test_every_backend_is_right_or_has_a_reason():
     ran = {row["backend"] for row in rows if row["reason"] is None}
     assert {"tiled", "torch"} <= ran
     assert {row["calls"] for row in rows if row["operator"] == "neighborhood_attention"} == {2}
-    assert rows[0]["module"] == "stage" and rows[0]["shape"] == [1, 6, 7, 2, 8]
+    first = next(row for row in rows if row["operator"] == "neighborhood_attention")
+    assert first["module"] == "stage" and first["shape"] == [1, 6, 7, 2, 8]
 
 
 @pytest.fixture

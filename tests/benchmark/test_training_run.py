@@ -1,0 +1,77 @@
+"""A training run that is stopped by its time, and the script that does everything on a GPU."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from mdg.benchmark import training_run
+from mdg.benchmark.training_run import train_for
+from mdg.errors import ConfigError, UserError
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+TINY = {
+    "_base_": str(REPOSITORY / "configs" / "demo.yaml"),
+    "data": {"height": 64, "width": 64, "train_images": 4, "val_images": 2, "test_images": 1},
+    "train": {"epochs": 100_000, "batch_size": 2},
+    "eval": {"every": 100_000},
+    "checkpoint": {"every_steps": 1},
+    "log": {"every_steps": 1, "tensorboard": False},
+    "pipeline": {"workers": 0},
+    "device": "cpu",
+    "threads": 1,
+}
+
+
+@pytest.fixture
+def tiny(tmp_path) -> Path:
+    file = tmp_path / "tiny.yaml"
+    file.write_text(yaml.safe_dump(TINY))
+    return file
+
+
+def test_a_run_is_stopped_by_its_time_and_scored(tiny, tmp_path, monkeypatch):
+    last = tmp_path / "run" / "checkpoints" / "last.pt"
+
+    class UntilSaved(subprocess.Popen):
+        """Its time is over when the first step is saved."""
+
+        def wait(self, timeout=None):
+            if timeout == 12345:
+                while self.poll() is None and not last.is_file():
+                    time.sleep(0.1)
+                raise subprocess.TimeoutExpired(self.args, timeout)
+            return super().wait(timeout)
+
+    monkeypatch.setattr(training_run.subprocess, "Popen", UntilSaved)
+    found = train_for(tiny, 12345, ["train.batch_size=1"], tmp_path / "run")
+    assert found["steps"] >= 1 and found["images"] == found["steps"]
+    assert found["images_per_s"] == pytest.approx(found["images"] / found["seconds"])
+    assert found["protocol"]["split"] and 0 <= found["scores"]["mIoU"] <= 100
+    assert found["config"] == "tiny" and found["precision"] == "fp32"
+
+
+def test_a_run_that_fails_says_so(tiny, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "something").touch()
+    with pytest.raises(UserError, match="exit code 2"):
+        train_for(tiny, 600, [], tmp_path / "run")
+
+
+def test_a_wrong_override_costs_no_process(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(training_run.subprocess, "Popen", lambda *args: pytest.fail("started"))
+    with pytest.raises(ConfigError, match=r"train\.epoch"):
+        train_for(tiny, 600, ["train.epoch=1"], tmp_path / "run")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens where there is no GPU")
+def test_without_a_gpu_nothing_is_run():
+    script = REPOSITORY / "scripts" / "check_gpu.py"
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "no CUDA GPU" in done.stderr and not done.stdout
