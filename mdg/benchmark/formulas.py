@@ -39,9 +39,15 @@ def channel_scan_macs(
     return u_BLD.numel() * S * (2 * N + dt_weight_SDR.shape[-1])
 
 
+def attention_macs(q_BNC: Tensor, k_BMC: Tensor, v_BMC: Tensor, heads: int) -> int:
+    """Scores and their weighted sum over all M keys: ``2 B N M C``."""
+    return 2 * q_BNC.numel() * k_BMC.shape[1]
+
+
 OPERATOR_MACS: dict[str, Callable[..., int]] = {
     "neighborhood_attention": neighborhood_attention_macs,
     "selective_scan": channel_scan_macs,
+    "attention": attention_macs,
 }
 
 

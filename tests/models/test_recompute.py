@@ -112,7 +112,7 @@ def test_mix_feed_forward_keeps_its_input_only(draw, frozen):
 
 
 def test_dynamic_linear_keeps_no_generated_matrix(draw, monkeypatch):
-    layer = DynamicLinear(8, 4, 16, groups=2)
+    layer = DynamicLinear(8, 4, 16, groups=2)  # cells of 4 tokens and 4 conditions a group: 4 (1 + 4) > 16
     x, condition = draw(3, 6, 4, 4).requires_grad_(), draw(3, 3, 2, 8).requires_grad_()
     leaves = [x, condition, *layer.parameters()]
     saved = []
@@ -120,7 +120,7 @@ def test_dynamic_linear_keeps_no_generated_matrix(draw, monkeypatch):
         layer(x, condition)
     assert sum(saved) < 3 * 6 * 4 * 16
     grad = draw(3, 6, 4, 16)
-    expected = torch.autograd.grad(layer._multiply(x, condition), leaves, grad)
+    expected = torch.autograd.grad(layer._generated(x, condition), leaves, grad)
     for limit in (2**25, 1):  # all images at once, and one by one
         monkeypatch.setattr("mdg.models.decoders.dynamic_linear.MAX_WEIGHTS", limit)
         for found, true in zip(torch.autograd.grad(layer(x, condition), leaves, grad), expected, strict=True):
