@@ -15,6 +15,7 @@ from mdg.ops import neighborhood_attention_natten as natten_backend
 from mdg.ops import neighborhood_attention_numba as numba_backend
 from mdg.ops.dispatch import Backend, add_operator
 from mdg.ops.neighborhood_attention_tiled import tiled_neighborhood_attention
+from mdg.ops.precision import autocast_dtype
 
 OPERATOR = add_operator(
     "neighborhood_attention",
@@ -90,8 +91,4 @@ def _common_dtype(q: Tensor, k: Tensor, v: Tensor) -> torch.dtype:
     dtype = torch.promote_types(torch.promote_types(q.dtype, k.dtype), v.dtype)
     if not dtype.is_floating_point:
         raise UserError(f"neighborhood_attention: got dtype {dtype}; expected floating point. Cast the inputs first.")
-    device = q.device.type
-    # Devices such as "meta", on which models are counted, know no autocast and raise when asked about it.
-    if dtype != torch.float64 and torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
-        return torch.get_autocast_dtype(device)
-    return dtype
+    return dtype if dtype == torch.float64 else autocast_dtype(q) or dtype

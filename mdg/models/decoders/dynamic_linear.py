@@ -17,6 +17,7 @@ from mdg.errors import ConfigError
 from mdg.models.layers import Linear, StarReLU, conv_bhwc, depthwise
 from mdg.models.recompute import keeps_inputs_only
 from mdg.ops import linear
+from mdg.ops.precision import autocast_dtype
 
 MAX_WEIGHTS = 2**25  # generated weights held at once, 128 MB in float32; images beyond it go through one after another
 
@@ -88,8 +89,7 @@ class DynamicLinear(nn.Module):
         """Every input by every condition of its group, and by one for the bias; then a linear layer."""
         G, K = self.generator.groups, self.generator.weight.shape[1]
         (B, H, W, C), (h, w) = x_BHWC.shape, condition_BhwR.shape[1:3]
-        if torch.is_autocast_enabled(x_BHWC.device.type):  # the products are many, so they are made in its dtype
-            dtype = torch.get_autocast_dtype(x_BHWC.device.type)
+        if (dtype := autocast_dtype(x_BHWC)) is not None:  # the products are many, so they are made in it
             x_BHWC, condition_BhwR = x_BHWC.to(dtype), condition_BhwR.to(dtype)
         with_one_BhwGJ = F.pad(condition_BhwR.unflatten(-1, (G, K)), (0, 1), value=1.0)  # J = K + 1
         x = x_BHWC.reshape(B, h, H // h, w, W // w, G, C // G, 1)
