@@ -19,6 +19,7 @@ from mdg.engine.inference import Inference
 from mdg.engine.train import apply_runtime
 from mdg.losses import Objective
 from mdg.models import build_model
+from mdg.models.compilation import compile_network
 from mdg.models.recompute import recompute_activations
 from mdg.registry import DATASETS, OPTIMIZERS
 
@@ -63,7 +64,7 @@ class Workload:
     def step(self) -> Step:
         """What one repetition of the measurement does, compiled or recorded where the configuration says so."""
         if self.settings.config.train.compile:
-            self.model.compile()
+            compile_network(self.model)
         if self.model.training:
             return training_step(self)
         config = self.settings.config

@@ -37,7 +37,8 @@ class TrainConfig(Options):
     them: about half the memory, with equal results, for about a third more time, on a CPU up to twice the time (freed
     memory then goes back to the system)."""
     compile: bool = False
-    """`torch.compile` the model; needs a C++ compiler on a CPU."""
+    """`torch.compile` the model. On a CPU it needs a C++ compiler and minutes, and gains nothing over the kernels of
+    this project."""
     stop_epoch: int | None = Field(None, ge=1)
     """Stop cleanly after this epoch, to be resumed later (the schedule still spans all epochs)."""
     max_steps: int | None = Field(None, ge=1)

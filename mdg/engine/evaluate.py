@@ -26,6 +26,7 @@ from mdg.engine.train import apply_runtime
 from mdg.errors import ConfigError, WeightsError
 from mdg.metrics import Protocol
 from mdg.models import build_model
+from mdg.models.compilation import compile_network
 from mdg.utils.logging import console, setup_logging
 from mdg.utils.run_directory import fresh_path, newest_run
 
@@ -140,7 +141,7 @@ def load_model(
     load_weights(model, weights, checkpoint)
     model.to(device)
     if config.train.compile:
-        model.compile()
+        compile_network(model)
     return model
 
 

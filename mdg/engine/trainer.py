@@ -29,6 +29,7 @@ from mdg.engine.stopping import StopSignals
 from mdg.errors import ConfigError, UserError
 from mdg.losses import Objective
 from mdg.models import build_model
+from mdg.models.compilation import compile_network
 from mdg.models.recompute import recompute_activations
 from mdg.registry import OPTIMIZERS, SCHEDULES
 from mdg.utils.run_directory import RunDirectory
@@ -95,7 +96,7 @@ class Trainer:
         if config.train.ema_decay is not None:
             self.ema = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.train.ema_decay))
         if config.train.compile:
-            model.compile()
+            compile_network(model)
 
     def _build_optimization(self) -> None:
         config = self.config
