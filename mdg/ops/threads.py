@@ -62,7 +62,8 @@ def _openmp() -> Callable[..., None] | None:
     After a parallel region the threads of OpenMP wait for the next one without giving their processor away, some
     milliseconds long. Threads of our own would compete with them for it; theirs are at once there.
     """
-    for file in sorted((Path(torch.__file__).parent / "lib").glob("libgomp*.so*")):
+    package = Path(torch.__file__).parent
+    for file in [*package.glob("lib/libgomp*.so*"), *package.glob("../torch.libs/libgomp*.so*")]:
         parallel = getattr(ctypes.CDLL(str(file)), "GOMP_parallel", None)
         if parallel is not None:
             parallel.argtypes, parallel.restype = [_CALLBACK, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint], None
