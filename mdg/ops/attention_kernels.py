@@ -19,7 +19,7 @@ import numpy as np
 from mdg.ops.numba_math import FAST_SUMS, LANES, NEGLIGIBLE, exp2, f32, make_products, max_of, transpose_block
 
 ROWS = 6  # with 4 vectors they keep 24 of 32 registers busy, and each vector that is loaded serves six times
-QUERIES = 8 * ROWS
+QUERIES = 16 * ROWS
 KEYS = 384  # a multiple of ROWS and of LANES, so that no product reaches into the next chunk
 LN_2 = f32(math.log(2))
 

@@ -13,7 +13,7 @@ from mdg.ops.numba_inputs import LOG2_E, flat, why_not_float32
 from mdg.ops.threads import equal_chunks, run_chunks
 
 SEGMENT = 640  # queries; more: keys are copied less often; fewer: more items for threads
-BLOCK = 48
+BLOCK = 96  # queries of a block of the kernel
 MAX_SEGMENTS = 32  # in the backward pass each has gradients of all keys and values of its own
 
 
