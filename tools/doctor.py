@@ -14,18 +14,21 @@ def parse() -> argparse.ArgumentParser:
 
 
 def example_inputs(device):
-    """Inputs of both operators as the first stage of a 64x64 image gives them."""
+    """Inputs of the operators, by name: as the first stage of a 480x640 image gives them, the scan fewer of them."""
     import torch
 
     import mdg.ops  # noqa: F401  (registers the operators)
 
-    q = torch.zeros(1, 16, 16, 2, 32, device=device, requires_grad=True)
+    q = torch.zeros(1, 120, 160, 2, 32, device=device, requires_grad=True)
     u = torch.zeros(128, 16, 32, device=device, requires_grad=True)
     projected, dt_weight = torch.zeros(128, 16, 52, device=device), torch.zeros(2, 32, 2, device=device)
     vector, A = torch.zeros(2, 32, device=device), torch.zeros(2, 32, 12, device=device)
+    tokens, keys = (torch.zeros(1, n, 64, device=device, requires_grad=True) for n in (19200, 300))
     return {
         "neighborhood_attention": (q, q, q, 13, 32**-0.5),
         "selective_scan": (u, projected, dt_weight, vector, A, vector),
+        "attention": (tokens, keys, keys, 1),
+        "linear": (tokens, torch.zeros(64, 64, device=device), None),
     }
 
 
