@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,6 +49,17 @@ class World:
             dist.barrier()
 
 
+def leave_group() -> None:
+    """``destroy_process_group()`` that cannot hang.
+
+    The destructor of a gloo group waits for the group's thread while it holds the lock of the interpreter. That thread
+    may need the lock to free the tensors of the last collective operations (seen with PyTorch 2.12), and both wait for
+    ever: a run that is over would never end. So the group is left and never freed; the process ends soon.
+    """
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(dist.group.WORLD))
+    dist.destroy_process_group()
+
+
 @contextmanager
 def distributed(device: str = "auto", threads: int | None = None) -> Iterator[World]:
     """Joins the process group that `torchrun` describes in the environment, or runs alone without one.
@@ -75,7 +87,7 @@ def distributed(device: str = "auto", threads: int | None = None) -> Iterator[Wo
         yield world
     finally:
         if size > 1:
-            dist.destroy_process_group()
+            leave_group()
 
 
 def _pick_device(device: str, local_rank: int, local_size: int) -> torch.device:
