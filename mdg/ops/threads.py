@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -22,18 +21,16 @@ def equal_chunks(items: int, size: int) -> list[tuple[int, int]]:
 
 def run_chunks(kernel: Callable[[int, int, int], None], chunks: Sequence[tuple[int, int]]) -> None:
     """Calls ``kernel(chunk, start, stop)`` for every chunk. The chunks are the caller's, whatever the threads."""
-    pending = deque(enumerate(chunks))
+    remaining = enumerate(chunks)  # shared: a step of it is atomic
     errors: list[BaseException] = []
 
     def work() -> None:
         try:
-            while pending:
-                number, (start, stop) = pending.popleft()
+            for number, (start, stop) in remaining:
+                if errors:
+                    break
                 kernel(number, start, stop)
-        except IndexError:  # another thread took the last one
-            pass
         except BaseException as error:
-            pending.clear()
             errors.append(error)
 
     run_team(work, min(torch.get_num_threads(), len(chunks)))

@@ -46,12 +46,13 @@ def test_chunks_run_at_once(team):
     assert len(idents) == 3 and threading.get_ident() in idents
 
 
-def test_an_error_comes_out_and_the_next_call_works(team):
+@pytest.mark.parametrize("kind", [ValueError, IndexError, KeyboardInterrupt])
+def test_an_error_comes_out_and_the_next_call_works(team, kind):
     def fail(number: int, start: int, stop: int) -> None:
         if number == 5:
-            raise ValueError("chunk 5")
+            raise kind("chunk 5")
 
-    with pytest.raises(ValueError, match="chunk 5"):
+    with pytest.raises(kind, match="chunk 5"):
         run_chunks(fail, equal_chunks(8, 1))
     seen = []
     run_chunks(lambda number, *_: seen.append(number), equal_chunks(8, 1))
