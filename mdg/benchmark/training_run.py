@@ -5,17 +5,15 @@ The run is stopped by the signal that a cluster sends at its time limit, behind 
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mdg.benchmark.suite import ROOT
+from mdg.benchmark.suite import ROOT, Entry, run_entry
 from mdg.config import load_config
 from mdg.engine.checkpoint import load_checkpoint
 from mdg.errors import UserError
@@ -75,10 +73,7 @@ def train_for(config: str | Path, seconds: float, opts: Sequence[str], run_dir: 
 
 
 def _score(checkpoint: Path) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "scores.json"
-        command = [sys.executable, str(ROOT / "tools" / "val_mm.py"), "--checkpoint", str(checkpoint), "--split", "val"]
-        code = subprocess.run([*command, "--json", str(file)], check=False).returncode
-        if code:
-            raise UserError(f"scoring {checkpoint} ended with exit code {code}; see its messages above")
-        return json.loads(file.read_text(encoding="utf-8"))
+    result = run_entry(Entry("scores", "tools/val_mm.py", ("--checkpoint", str(checkpoint), "--split", "val")))
+    if result.found is None:
+        raise UserError(f"scoring {checkpoint} failed: {result.message}")
+    return result.found

@@ -192,9 +192,12 @@ def transpose_block(context, X, x, x_row, Y, y, y_row):
     return types.void(X, i, i, Y, i, i), codegen
 
 
-def _exchange(builder, vector: ir.Value, distance: int) -> ir.Value:
-    order = ir.Constant(ir.VectorType(I32, LANES), [lane ^ distance for lane in range(LANES)])
-    return builder.shuffle_vector(vector, vector, order)
+def _across_lanes(builder, vector: ir.Value, combine: Callable[..., ir.Value]) -> ir.Value:
+    """A vector with the combination of all lanes in each of them."""
+    for distance in (8, 4, 2, 1):
+        order = ir.Constant(ir.VectorType(I32, LANES), [lane ^ distance for lane in range(LANES)])
+        vector = combine(builder, vector, builder.shuffle_vector(vector, vector, order))
+    return vector
 
 
 def _larger(builder, a: ir.Value, b: ir.Value) -> ir.Value:
@@ -207,10 +210,7 @@ def _make_reduction(combine: Callable[..., ir.Value]) -> Callable[..., None]:
     def reduction(context, X, x):
         def codegen(context, builder, signature, arguments):
             place = _as_vector(builder, _address(builder, _data(context, builder, X, arguments[0]), arguments[1]))
-            vector = builder.load(place, align=4)
-            for distance in (8, 4, 2, 1):
-                vector = combine(builder, vector, _exchange(builder, vector, distance))
-            builder.store(vector, place, align=4)
+            builder.store(_across_lanes(builder, builder.load(place, align=4), combine), place, align=4)
             return context.get_dummy_value()
 
         return types.void(X, types.intp), codegen
@@ -235,9 +235,6 @@ def max_of(context, X, x, V, least):
             place = _address(builder, X, x, (loop.index, I64(LANES)))
             vector = builder.load(_as_vector(builder, place), align=4)
             builder.store(_larger(builder, vector, builder.load(largest)), largest)
-        vector = builder.load(largest)
-        for distance in (8, 4, 2, 1):
-            vector = _larger(builder, vector, _exchange(builder, vector, distance))
-        return builder.extract_element(vector, I32(0))
+        return builder.extract_element(_across_lanes(builder, builder.load(largest), _larger), I32(0))
 
     return types.float32(X, types.intp, types.intp, types.float32), codegen

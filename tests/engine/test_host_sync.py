@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from fake_cuda import CUDA, HostSync, fake_cuda, no_host_sync
 from torch._subclasses.fake_tensor import DataDependentOutputException
 
 from mdg.benchmark.settings import load_settings
 from mdg.benchmark.workload import Images, Workload
 from mdg.engine.state import LossMeter
 from mdg.registry import OPTIMIZERS
-from tests.support.fake_cuda import CUDA, HostSync, fake_cuda, no_host_sync
 
 CONFIG = "configs/mfnet/mdg_b2.yaml"
 pytestmark = pytest.mark.filterwarnings("ignore:CUDA is not available")

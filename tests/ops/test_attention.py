@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from refused import refused_inputs
 from torch import Tensor
 
 from mdg.errors import UserError
@@ -152,15 +153,7 @@ def test_the_automatic_choice(monkeypatch):
         attention(q, k, v, heads=1, backend="numba")
 
 
-@pytest.mark.parametrize(
-    ("cast", "reason"),
-    [
-        (Tensor.double, "the input is float64"),
-        (Tensor.bfloat16, "the input is bfloat16"),
-        (lambda x: x.to("meta"), "the input is on meta"),
-    ],
-    ids=["float64", "bfloat16", "meta"],
-)
+@refused_inputs
 def test_why_not(cast, reason):
     with pytest.raises(UserError, match=reason):
         attention(*map(cast, make(1, 5, 6, 32)), heads=1, backend="numba")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from refused import refused_inputs
 from torch import Tensor
 
 from mdg.errors import UserError
@@ -70,15 +71,7 @@ def test_it_is_the_automatic_choice_for_float32_on_a_cpu():
     assert OPERATOR.choose(q.double(), k.double(), v.double(), 3, 0.5).name == "tiled"
 
 
-@pytest.mark.parametrize(
-    ("cast", "reason"),
-    [
-        (Tensor.double, "the input is float64"),
-        (Tensor.bfloat16, "the input is bfloat16"),
-        (lambda x: x.to("meta"), "the input is on meta"),
-    ],
-    ids=["float64", "bfloat16", "meta"],
-)
+@refused_inputs
 def test_why_not(cast, reason):
     with pytest.raises(UserError, match=reason):
         attend(*map(cast, make_inputs(1, 5, 6, 1, 4)), kernel_size=3)
