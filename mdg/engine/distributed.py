@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +13,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 from mdg.errors import ConfigError
+
+SECONDS_TO_FINISH = 0.2
 
 
 @dataclass(frozen=True)
@@ -50,13 +52,14 @@ class World:
 
 
 def leave_group() -> None:
-    """``destroy_process_group()`` that cannot hang.
+    """``destroy_process_group()`` after a moment in which the group's own thread can finish.
 
     The destructor of a gloo group waits for the group's thread while it holds the lock of the interpreter. That thread
-    may need the lock to free the tensors of the last collective operations (seen with PyTorch 2.12), and both wait for
-    ever: a run that is over would never end. So the group is left and never freed; the process ends soon.
+    may still need the lock to free the tensors of the last collective operations (seen with PyTorch 2.12), and both
+    would wait for ever: a run that is over would never end. Asleep, this thread holds no lock. Keeping the group alive
+    instead is no way out: its threads then end with the process, sometimes with an abort.
     """
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(dist.group.WORLD))
+    time.sleep(SECONDS_TO_FINISH)
     dist.destroy_process_group()
 
 
