@@ -7,7 +7,12 @@ from collections.abc import Iterable
 
 
 class UserError(ValueError):
-    """Something the user can put right; the message says what was got, what was expected and what to do."""
+    """Something the user can put right; the message says what was got, what was expected and what to do.
+
+    ``exit_code`` is that of a command-line tool which ends with it; docs/reliability.md lists all codes.
+    """
+
+    exit_code = 2
 
 
 class ConfigError(UserError):
@@ -20,6 +25,16 @@ class DataError(UserError):
 
 class WeightsError(UserError):
     """A checkpoint or a file of pretrained weights that is missing or does not fit the model."""
+
+
+class MachineError(UserError):
+    """The machine cannot do what was asked: a full disk, too little memory, a process that was lost."""
+
+    exit_code = 3
+
+
+class NonFiniteError(UserError):
+    """Numbers that are not finite, in a loss, in gradients, in weights or in logits."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -41,12 +41,10 @@ def parse() -> argparse.ArgumentParser:
 
 
 def main(args: argparse.Namespace) -> None:
-    from pathlib import Path  # torch takes seconds; --help should not
-
     from mdg.benchmark.report import print_benchmark
     from mdg.benchmark.run import benchmark
     from mdg.benchmark.settings import flag_opts, load_settings
-    from mdg.engine.report import write_json
+    from mdg.utils.files import write_json
     from mdg.utils.logging import console
 
     opts = [*args.opts, *flag_opts(args.backend, args.precision, args.compile, args.checkpointing, args.cuda_graphs)]
@@ -54,7 +52,7 @@ def main(args: argparse.Namespace) -> None:
     found = benchmark(load_settings(args.config, opts, **sizes), ops=args.ops)
     print_benchmark(found, console)
     if args.json:
-        write_json(Path(args.json), found)
+        write_json(args.json, found)
 
 
 if __name__ == "__main__":

@@ -28,13 +28,11 @@ def parse() -> argparse.ArgumentParser:
 
 
 def main(args: argparse.Namespace) -> None:
-    from pathlib import Path
-
     from mdg.config import load_config
     from mdg.data.meters import ROUNDS
     from mdg.data.throughput import measure
-    from mdg.engine.report import write_json
     from mdg.utils.environment import describe_environment
+    from mdg.utils.files import write_json
 
     config = load_config(args.config, args.opts)
     found = measure(config, args.seconds, args.workers or sorted({0, config.pipeline.workers}))
@@ -51,7 +49,7 @@ def main(args: argparse.Namespace) -> None:
         print(f"{step['step']:24} {step['mean']:8.2f}")
     if args.json:
         settings = {"config": config.model_dump(mode="json"), "seconds": args.seconds, "threads_per_process": 1}
-        write_json(Path(args.json), {**settings, **found, "environment": environment})
+        write_json(args.json, {**settings, **found, "environment": environment})
 
 
 if __name__ == "__main__":

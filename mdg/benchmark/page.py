@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from mdg.benchmark.report import RACE_HEADER, module_cells, race_cells
 from mdg.benchmark.suite import Result
 from mdg.errors import UserError
+from mdg.utils.files import write_text
 
 BENCH = {device: f"make bench on {device}" for device in ("cpu", "cuda")}
 TRAINING_RUN = "training run of make gpu"
@@ -54,9 +54,7 @@ def write_section(page: Path, text: str, name: str) -> None:
     """Puts text between the markers of a page and keeps everything else; raises as :func:`around_section` does."""
     before, after = around_section(page, name)
     begin, end = markers(name)
-    partial = page.with_name(page.name + ".partial")
-    partial.write_text(f"{before}{begin}\n{text.strip()}\n{end}{after}", encoding="utf-8")
-    os.replace(partial, page)
+    write_text(page, f"{before}{begin}\n{text.strip()}\n{end}{after}")
 
 
 def section(results: Sequence[Result], pipeline: Result) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from mdg.engine.compare import Cell, Comparison, Row, Setting
 from mdg.engine.compare_tables import grids, notes, row_name, seeds_text
-from mdg.engine.report import write_json
+from mdg.utils.files import write_json, write_text
 
 
 def write_comparison(
@@ -25,8 +25,7 @@ def write_comparison(
     """Writes the files that are named; ``per_class`` adds the IoU of every class."""
     for file, form in ((markdown, as_markdown), (csv_file, as_csv)):
         if file is not None:
-            Path(file).parent.mkdir(parents=True, exist_ok=True)
-            Path(file).write_text(form(comparison, per_class), encoding="utf-8")
+            write_text(file, form(comparison, per_class))
     if json_file is not None:
         write_json(Path(json_file), as_tree(comparison, per_class))
 

@@ -20,13 +20,14 @@ from mdg.engine.evaluation import Evaluation
 from mdg.engine.evaluator import evaluate_model, make_autocast, make_eval_loader, make_protocol
 from mdg.engine.inference import Inference
 from mdg.engine.provenance import provenance
-from mdg.engine.report import score_table, write_json
+from mdg.engine.report import score_table
 from mdg.engine.results import describe_result, write_folder
 from mdg.engine.train import apply_runtime
 from mdg.errors import ConfigError, WeightsError
 from mdg.metrics import Protocol
 from mdg.models import build_model
 from mdg.models.compilation import compile_network
+from mdg.utils.files import write_json
 from mdg.utils.logging import console, setup_logging
 from mdg.utils.run_directory import fresh_path, newest_run
 

@@ -6,6 +6,7 @@ Legend: N images, K classes.
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from mdg.engine.evaluation import Evaluation
 from mdg.engine.inference import Inference
 from mdg.engine.pictures import predict_panels, write_panels
 from mdg.utils import visualization as vis
+from mdg.utils.files import write_text
 
 Panels = list[tuple[str, np.ndarray]]
 
@@ -27,17 +29,15 @@ def write_image_scores(file: Path, evaluation: Evaluation, dataset: RGBTDataset)
     """
     scores, averaged = evaluation.per_image, evaluation.rules[0].averaged
     header = ["name", "condition", "mIoU", "pixel accuracy", "worst class", "worst IoU"]
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with open(file, "w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        writer.writerow([*header, *evaluation.classes])
-        for place, name in enumerate(dataset.names):
-            iou = dict(zip(evaluation.classes, map(float, scores.iou_NK[place]), strict=True))
-            worst, value = _worst_class({name: iou[name] for name in averaged})
-            means = _cell(scores.miou_N[place]), _cell(scores.accuracy_N[place])
-            writer.writerow(
-                [name, dataset.condition(place) or "", *means, worst, _cell(value), *map(_cell, iou.values())]
-            )
+    stream = io.StringIO(newline="")
+    writer = csv.writer(stream)
+    writer.writerow([*header, *evaluation.classes])
+    for place, name in enumerate(dataset.names):
+        iou = dict(zip(evaluation.classes, map(float, scores.iou_NK[place]), strict=True))
+        worst, value = _worst_class({name: iou[name] for name in averaged})
+        means = _cell(scores.miou_N[place]), _cell(scores.accuracy_N[place])
+        writer.writerow([name, dataset.condition(place) or "", *means, worst, _cell(value), *map(_cell, iou.values())])
+    write_text(file, stream.getvalue())
 
 
 def _worst_class(iou: dict[str, float]) -> tuple[str, float]:

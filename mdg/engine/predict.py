@@ -9,7 +9,6 @@ import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 
@@ -75,8 +74,7 @@ def predict(
         for name, rgb_HW3, thermal_HW in read_pairs(pairs, scaling, getattr(run_config.data, "align", "refuse")):
             mask_HW = segment(inference, rgb_HW3, thermal_HW, run_config.pipeline.eval_size)
             masks.append(out_dir / f"{name}_mask.png")
-            out_dir.mkdir(parents=True, exist_ok=True)
-            cv2.imwrite(str(masks[-1]), mask_HW)
+            vis.save_picture(masks[-1], mask_HW)
             painted = vis.overlay(rgb_HW3, mask_HW, palette_K3)
             key = vis.legend(state["classes"], palette_K3, painted.shape[1])
             vis.save_picture(out_dir / f"{name}_overlay.png", vis.stack([painted, key]))

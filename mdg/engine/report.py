@@ -1,19 +1,14 @@
-"""Tables for the terminal and the results of an evaluation on disk."""
+"""The table of scores that an evaluation shows."""
 
 from __future__ import annotations
 
-import json
 import math
-import os
-from pathlib import Path
-from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
 from mdg.engine.evaluation import Evaluation
 from mdg.metrics import Protocol, ScoringRule
-from mdg.utils.run_directory import plain
 
 
 def score_table(evaluation: Evaluation, protocol: Protocol) -> Table:
@@ -71,11 +66,3 @@ def _pixel_accuracies(evaluation: Evaluation) -> dict[str, float]:
 
 def _cell(fraction: float) -> str:
     return "NaN" if math.isnan(fraction) else f"{100 * fraction:.2f}"
-
-
-def write_json(file: Path, content: dict[str, Any]) -> None:
-    """Writes JSON beside ``file`` and renames it there; NaN becomes null."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(file.name + ".partial")
-    partial.write_text(json.dumps(plain(content), indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(partial, file)

@@ -24,11 +24,12 @@ from mdg.engine.frames import file_names, write_image_scores, write_worst
 from mdg.engine.inference import Inference
 from mdg.engine.pictures import predict_panels, spread, write_panels
 from mdg.engine.provenance import file_sha256, trained_config
-from mdg.engine.report import headline, write_json
+from mdg.engine.report import headline
 from mdg.engine.result_files import FILE, FORMAT
 from mdg.metrics import Protocol
 from mdg.utils.charts import confusion_picture
 from mdg.utils.environment import describe_environment
+from mdg.utils.files import write_json
 from mdg.utils.logging import console
 from mdg.utils.trees import differences, flatten
 

@@ -13,12 +13,12 @@ import torch.distributed as dist
 
 from mdg.config import RunConfig, dump_yaml, load_config
 from mdg.engine.distributed import World, distributed
-from mdg.engine.report import write_json
 from mdg.engine.trainer import Trainer
 from mdg.errors import ConfigError
 from mdg.ops import set_backend
 from mdg.utils.allocator import tune_allocator
 from mdg.utils.environment import describe_environment
+from mdg.utils.files import write_json
 from mdg.utils.logging import log_to_file, setup_logging, stop_log_to_file
 from mdg.utils.run_directory import RunDirectory, fresh_path
 

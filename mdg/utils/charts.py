@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mdg.utils.files import replacing
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -23,8 +25,8 @@ SMALLEST = 0.05  # per cent; what would be printed as 0.0 is left out
 
 def confusion_picture(file: Path, counts_KK: np.ndarray, classes: Sequence[str], title: str) -> None:
     """Writes the chart of :func:`draw_confusion` as PNG, making its folder."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    draw_confusion(counts_KK, classes, title).savefig(file, bbox_inches="tight")
+    with replacing(file) as stream:
+        draw_confusion(counts_KK, classes, title).savefig(stream, format="png", bbox_inches="tight")
 
 
 def draw_confusion(counts_KK: np.ndarray, classes: Sequence[str], title: str) -> Figure:

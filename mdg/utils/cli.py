@@ -1,4 +1,5 @@
-"""Common ground of the command-line tools: user errors become one message, and arguments are spelt alike."""
+"""Common ground of the command-line tools: every error becomes one message and an exit code, and arguments are spelt
+alike. docs/reliability.md lists the codes."""
 
 from __future__ import annotations
 
@@ -8,32 +9,73 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-from mdg.errors import UserError
+from mdg.errors import MachineError, UserError
+from mdg.utils.crash import write_report
+from mdg.utils.files import file_error
+from mdg.utils.limits import LIMITS, raise_limit
+from mdg.utils.logging import tolerate_encoding
 
-EXIT_USER_ERROR = 2
+EXIT_UNFORESEEN = 1
+EXIT_STOPPED = 75  # sysexits.h: a temporary failure, try again; here: stopped by a signal, resumable
+EXIT_INTERRUPTED = 130
+EXIT_CLOSED = 141  # what a shell gives a program whose reader has gone
+OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "not enough memory", "unable to mmap")
 
 
 def run_tool(
-    main: Callable[[argparse.Namespace], object],
+    main: Callable[[argparse.Namespace], int | None],
     parser: argparse.ArgumentParser,
     arguments: Sequence[str] | None = None,
 ) -> None:
-    """Runs a tool and exits: 0 when done, 2 with a message (and no traceback) for a mistake of the user."""
+    """Runs a tool and exits with the code that ``main`` returns (None: 0), or that of the error it ends with.
+
+    A mistake of the user, a failing machine and an error that nobody foresaw are one message each, never a traceback.
+    """
+    parser.add_argument(
+        "--limit",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME=VALUE",
+        help=f"read larger files: {', '.join(LIMITS)}",
+    )
+    tolerate_encoding()
     args = parser.parse_args(arguments)
     try:
-        main(args)
-    except UserError as error:
-        _report(parser.prog, str(error))
-        sys.exit(EXIT_USER_ERROR)
-    except (PermissionError, NotADirectoryError, IsADirectoryError) as error:
-        _report(parser.prog, f"{error.filename}: {error.strerror}; check the path and who may write there")
-        sys.exit(EXIT_USER_ERROR)
+        for text in args.limit:
+            raise_limit(text)
+        code = main(args) or 0
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # `tool | head`: the reader has gone. Python would complain once more when it closes the stream.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = EXIT_CLOSED
     except KeyboardInterrupt:
-        _report(parser.prog, "interrupted")
-        sys.exit(130)
+        _say(parser.prog, "interrupted")
+        code = EXIT_INTERRUPTED
+    except Exception as error:
+        code = _explain(parser.prog, error)
+    if code:
+        sys.exit(code)
 
 
-def _report(program: str, message: str) -> None:
+def _explain(program: str, error: Exception) -> int:
+    if isinstance(error, OSError):
+        error = file_error(error)
+    elif isinstance(error, MemoryError) or any(hint in str(error).lower() for hint in OUT_OF_MEMORY):
+        first = next(iter(str(error).strip().splitlines()), "") or "no more memory"
+        error = MachineError(f"not enough memory ({first[:200]}); choose smaller images, batches or fewer processes")
+    if isinstance(error, UserError):
+        _say(program, str(error))
+        return error.exit_code
+    file = write_report(program, error)
+    first = next(iter(str(error).strip().splitlines()), "")
+    where = f"a report lies in {file}" if file else "no report could be written"
+    _say(program, f"unforeseen {type(error).__name__}: {first[:300]}; this is a fault of mdg: {where}")
+    return EXIT_UNFORESEEN
+
+
+def _say(program: str, message: str) -> None:
     rank = int(os.environ.get("RANK", 0))
     if rank:
         # A mistake of the user stops all processes alike; the launcher ends this one when the first has spoken.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
 from pathlib import Path
@@ -11,7 +12,24 @@ from rich.highlighter import NullHighlighter
 from rich.logging import RichHandler
 
 # A pipe or a file has no width of its own; tables should not be cut there.
-console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 140)
+# Names of classes and files are printed as they are: what stands in brackets is no markup.
+console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 140, markup=False, emoji=False)
+
+
+def tolerate_encoding() -> None:
+    """A terminal that cannot show a character gets another one in its place, not an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+class FileLog(logging.FileHandler):
+    """A log file that falls silent, with one warning, where it can no longer be written (a full disk)."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  (the name is the standard library's)
+        self.setLevel(logging.CRITICAL + 1)
+        error = sys.exc_info()[1]
+        print(f"warning: {self.baseFilename} is no longer written ({error})", file=sys.stderr, flush=True)
 
 
 def setup_logging(main: bool = True) -> None:
@@ -39,7 +57,7 @@ def _terminal_handler() -> logging.Handler:
 
 def log_to_file(file: Path) -> logging.Handler:
     """Appends the ``mdg`` loggers to a file as well; remove the handler with :func:`stop_log_to_file`."""
-    handler = logging.FileHandler(file, encoding="utf-8")
+    handler = FileLog(file, encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s"))
     logging.getLogger("mdg").addHandler(handler)
     return handler

@@ -6,9 +6,11 @@
         config.yaml          resolved configuration; `tools/train.py --config config.yaml` repeats the run
         environment.json     versions, machine, commit, command
         train.log            what the terminal showed
+        running.json         who works in this folder, while somebody does
         metrics.jsonl        one JSON object per logged step and per validation
         tensorboard/
         checkpoints/last.pt  everything needed to resume exactly
+        checkpoints/previous.pt  the same, one save earlier
         checkpoints/best.pt  weights with the best selection score
         results/<split>/     what tools/val_mm.py wrote; a further evaluation of the split makes <split>-2/
             results.json     protocol, scores under every rule, confusion matrix, configuration of the run
@@ -21,12 +23,21 @@
 from __future__ import annotations
 
 import json
-import math
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from mdg.errors import ConfigError
+from mdg.utils.files import append_line, explained, plain, remove_partials, write_json, write_text
+
+LOCK = ".lock"
 
 
 class RunDirectory:
@@ -39,6 +50,11 @@ class RunDirectory:
     def last(self) -> Path:
         """The checkpoint to resume from."""
         return self.path / "checkpoints" / "last.pt"
+
+    @property
+    def previous(self) -> Path:
+        """The checkpoint before ``last``, for the case that ``last`` is damaged."""
+        return self.path / "checkpoints" / "previous.pt"
 
     @property
     def best(self) -> Path:
@@ -57,48 +73,108 @@ class RunDirectory:
 
     @classmethod
     def create(cls, exp_dir: Path, name: str, run_dir: Path | None = None) -> RunDirectory:
-        """The place of a new run: ``run_dir``, or ``exp_dir/name/<time>``. Starting it makes the folder, so a
-        run that cannot start leaves nothing behind.
+        """Makes the folder of a new run: ``run_dir``, or ``exp_dir/name/<time>``. Two runs never share one: of
+        several that start in one second, each takes the next name.
 
         Raises:
-            ConfigError: ``run_dir`` exists and is not empty.
+            ConfigError: ``run_dir`` exists and is not empty. UserError: the folder cannot be made.
         """
         if run_dir is None:
-            run_dir = fresh_path(exp_dir / name / datetime.now().strftime("%Y%m%d-%H%M%S"))
-        elif run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):
-            raise ConfigError(
-                f"--run-dir {run_dir}: exists and is not empty; nothing is overwritten. Continue that run "
-                f"with --resume {run_dir}, or name another folder."
-            )
+            return cls(make_fresh_folder(exp_dir / name / datetime.now().strftime("%Y%m%d-%H%M%S")))
+        with explained(run_dir):
+            if run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):
+                raise ConfigError(
+                    f"--run-dir {run_dir}: exists and is not empty; nothing is overwritten. Continue that run "
+                    f"with --resume {run_dir}, or name another folder."
+                )
+            run_dir.mkdir(parents=True, exist_ok=True)
         return cls(run_dir)
 
     @classmethod
     def existing(cls, path: Path) -> RunDirectory:
-        """A run to resume. Raises ConfigError where it has no ``last.pt``."""
+        """A run to resume. Raises ConfigError where it has neither ``last.pt`` nor ``previous.pt``."""
         run = cls(path)
-        if not run.last.is_file() or not run.config.is_file():
-            raise ConfigError(f"--resume {path}: expected a run directory with config.yaml and checkpoints/last.pt")
+        if not run.last.is_file() and not run.previous.is_file():
+            raise ConfigError(f"--resume {path}: expected a run directory with checkpoints/last.pt")
         return run
+
+    @contextmanager
+    def held(self, command: str = "") -> Iterator[None]:
+        """Keeps the folder for this process; the system gives it back when the process ends, however it does.
+
+        Raises:
+            ConfigError: Another process holds it; the message says which.
+        """
+        with explained(self.path):
+            lock = FileLock(self.path / LOCK, timeout=0)
+            try:
+                lock.acquire()
+            except Timeout:
+                raise ConfigError(f"{self.path}: {self._holder()}; wait for it, or stop it first") from None
+            except NotImplementedError:  # a file system without locks; docs/reliability.md says what that means
+                lock = None
+        try:
+            remove_partials(self.path)
+            remove_partials(self.path / "checkpoints")
+            since = datetime.now().isoformat(sep=" ", timespec="seconds")
+            write_json(
+                self._running, {"host": socket.gethostname(), "pid": os.getpid(), "since": since, "command": command}
+            )
+            yield
+        finally:
+            with suppress(OSError):
+                self._running.unlink()
+            if lock is not None:
+                lock.release()
+                with suppress(OSError):
+                    (self.path / LOCK).unlink()
+
+    @property
+    def _running(self) -> Path:
+        return self.path / "running.json"
+
+    def _holder(self) -> str:
+        try:
+            holder = json.loads(self._running.read_text(encoding="utf-8"))
+            return f"process {holder['pid']} on {holder['host']} works in this run since {holder['since']}"
+        except (OSError, ValueError, KeyError, TypeError):
+            return "another process works in this run"
+
+    def leave_if_empty(self) -> None:
+        """Removes the folder of a run that never began, and the folders above it that hold nothing else."""
+        for folder in (self.path, *list(self.path.parents)[:2]):
+            try:
+                folder.rmdir()
+            except OSError:  # something lies there
+                return
 
     def log_metrics(self, record: dict[str, Any]) -> None:
         """Appends one record to ``metrics.jsonl``."""
-        with open(self.metrics, "a", encoding="utf-8") as stream:
-            stream.write(json.dumps(plain(record), allow_nan=False) + "\n")
+        append_line(self.metrics, json.dumps(plain(record), allow_nan=False))
 
-    def truncate_metrics(self, step: int) -> None:
-        """Drops records later than ``step``: a resume writes them again."""
+    def truncate_metrics(self, step: int, *, evaluated: bool = True) -> None:
+        """Drops records later than ``step``, and what is no record: a resume writes them again.
+
+        Args:
+            step: Optimizer steps that the state holds.
+            evaluated: Whether the evaluation behind that step is kept too.
+        """
         if not self.metrics.is_file():
             return
-        lines = self.metrics.read_text(encoding="utf-8").splitlines()
-        kept = [line for line in lines if _step_of(line) <= step]
-        self.metrics.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        with explained(self.metrics):
+            lines = self.metrics.read_bytes().decode("utf-8", "replace").splitlines()
+        kept = [line for line in lines if _is_before(line, step, evaluated)]
+        if kept != lines:
+            write_text(self.metrics, "".join(line + "\n" for line in kept))
 
 
-def _step_of(line: str) -> float:
+def _is_before(line: str, step: int, evaluated: bool) -> bool:
     try:
-        return json.loads(line)["step"]
-    except (ValueError, KeyError):
-        return math.inf  # half a line of a run that was killed while writing
+        record = json.loads(line)
+        at = record["step"]
+        return at < step or (at == step and (evaluated or record.get("kind") != "eval"))
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return False  # half a line of a run that was killed while writing, or no record of ours
 
 
 def fresh_path(path: Path) -> Path:
@@ -108,6 +184,23 @@ def fresh_path(path: Path) -> Path:
         number += 1
         candidate = path.with_name(f"{path.stem}-{number}{path.suffix}")
     return candidate
+
+
+def make_fresh_folder(path: Path) -> Path:
+    """Makes ``path`` or the first of ``path-2``, ``path-3``, ... that nobody else has made; UserError where it cannot.
+
+    Making and choosing are one step: a name that is free now may be taken a moment later.
+    """
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for number in count(1):
+            folder = path if number == 1 else path.with_name(f"{path.name}-{number}")
+            try:
+                folder.mkdir()
+                return folder
+            except FileExistsError:
+                continue
+    raise AssertionError("unreachable")
 
 
 def newest_run(exp_dir: Path) -> RunDirectory:
@@ -120,14 +213,3 @@ def newest_run(exp_dir: Path) -> RunDirectory:
         )
     newest = max(checkpoints, key=lambda file: file.stat().st_mtime)
     return RunDirectory(newest.parent.parent)
-
-
-def plain(value: Any) -> Any:
-    """The value with NaN and infinities as None, as JSON wants it."""
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

@@ -11,6 +11,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from mdg.utils.files import write_bytes
+
 IGNORED_COLOUR = (90, 90, 90)
 CAPTION_HEIGHT = 22
 
@@ -82,8 +84,14 @@ def legend(classes: Sequence[str], palette_K3: np.ndarray, width: int) -> np.nda
     return picture
 
 
-def save_picture(file: Path, picture_HW3: np.ndarray) -> None:
-    """Writes an RGB picture as PNG, making its folder."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(file), np.ascontiguousarray(picture_HW3[..., ::-1])):
-        raise OSError(f"cannot write {file}")
+def save_picture(file: Path, picture: np.ndarray) -> None:
+    """Writes an RGB picture ``[H, W, 3]`` or a map of ids ``[H, W]``, uint8, as PNG, making its folder.
+
+    Raises:
+        UserError: It cannot be written there.
+    """
+    stored = picture if picture.ndim == 2 else np.ascontiguousarray(picture[..., ::-1])
+    # Not cv2.imwrite: it tells nobody that the disk is full, and crashes on names that are not UTF-8.
+    encoded, content = cv2.imencode(".png", stored)
+    assert encoded, (file, picture.shape, picture.dtype)
+    write_bytes(file, content.tobytes())

@@ -17,11 +17,11 @@ from mdg.engine.compare import compare, letter
 from mdg.engine.compare_files import as_csv, as_markdown, as_tree
 from mdg.engine.compare_tables import notes, score_grid
 from mdg.engine.evaluation import Evaluation
-from mdg.engine.report import write_json
 from mdg.errors import UserError
 from mdg.metrics import ConfusionMatrix, Protocol, ScoringRule
 from mdg.metrics.scoring import all_classes
 from mdg.utils.cli import run_tool
+from mdg.utils.files import write_json
 
 CLASSES = ("road", "car", "person")
 RULES = (all_classes(CLASSES, "C"), ScoringRule("A", CLASSES[1:], ("road",), 0.0))

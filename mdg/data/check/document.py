@@ -5,7 +5,6 @@ Shape suffixes: K classes.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import mdg
 from mdg.data.check.report import DataReport
 from mdg.data.check.splits import SplitReport
 from mdg.data.check.stored import Stored
-from mdg.utils.run_directory import plain
+from mdg.utils.files import write_json
 
 VERSION = 1  # of the layout of the document
 
@@ -40,8 +39,7 @@ def as_document(report: DataReport) -> dict[str, Any]:
 
 def write_document(file: Path, report: DataReport) -> None:
     """Writes the report as JSON, making the folder; NaN becomes null."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(plain(as_document(report)), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    write_json(file, as_document(report))
 
 
 def _split(split: SplitReport) -> dict[str, Any]:

@@ -12,12 +12,12 @@ from mdg.data.check.page_parts import class_bars, finding_list, overview_table, 
 from mdg.data.check.page_style import STYLE
 from mdg.data.check.report import DataReport
 from mdg.data.check.samples import make_samples
+from mdg.utils.files import write_text
 
 
 def write_page(file: Path, report: DataReport) -> None:
     """Writes the page, making its folder; reads the sample frames once more."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(make_page(report), encoding="utf-8")
+    write_text(file, make_page(report))
 
 
 def make_page(report: DataReport) -> str:

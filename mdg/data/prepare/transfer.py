@@ -12,6 +12,7 @@ from typing import BinaryIO
 from mdg.data.prepare.plan import Item
 from mdg.data.prepare.source import AGAIN, Entry, FolderSource, Source, reading
 from mdg.errors import DataError
+from mdg.utils.files import replacing
 
 CHUNK = 1 << 20  # bytes
 Advance = Callable[[int], object]
@@ -68,19 +69,9 @@ def transfer(
 
 def write_whole(target: Path, chunks: Iterable[bytes]) -> None:
     """Writes a file that appears under its name only when all of it is there."""
-    partial = target.with_name(f"{target.name}.partial")
-    with writing(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial.unlink(missing_ok=True)  # left by a run that was killed; never written through, it might be a link
-    try:
-        with writing(target), open(partial, "xb") as file:
-            for chunk in chunks:
-                file.write(chunk)
-        with writing(target):
-            os.replace(partial, target)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+    with replacing(target) as file:
+        for chunk in chunks:
+            file.write(chunk)
 
 
 def _copy(source: Source, targets: dict[Entry, Path], outcome: Outcome, advance: Advance) -> None:

@@ -1,0 +1,170 @@
+"""The one way in which files are written: whole, or not at all.
+
+A file is written beside its place under a name of its own, synced, and renamed there. Readers see the old content or
+the new one, whenever the process is killed, and two processes that write one file do not mix their bytes. Where writing
+fails the unfinished file is removed, so that a full disk does not stay full.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from mdg.errors import MachineError, UserError
+
+PARTIAL = ".mdg-{}.partial"  # without the name of the file, which may be as long as names can be
+NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+OF_THE_MACHINE = {*NO_SPACE, errno.EIO, errno.EROFS, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ESTALE}
+
+
+@contextmanager
+def replacing(file: str | Path) -> Iterator[BinaryIO]:
+    """A stream whose content becomes that of ``file`` at the end of the block, at once; folders are made.
+
+    A device or a pipe (``/dev/stdout``) is written to as it is. A link keeps pointing to its file, which is replaced.
+
+    Raises:
+        MachineError: No room, or a storage that fails. UserError: a path that cannot be written. Nothing was changed.
+    """
+    file = Path(file)
+    with explained(file):
+        if file.exists() and not file.is_file() and not file.is_dir():
+            with open(file, "wb") as stream:
+                yield stream
+            return
+        target = file.resolve() if file.is_symlink() else file
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(PARTIAL.format(f"{os.getpid()}-{secrets.token_hex(4)}"))
+        try:
+            with open(partial, "xb") as stream:
+                yield stream
+                _sync(stream)
+            _rename(partial, target)
+        except BaseException:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
+            raise
+        sync_folder(target.parent)
+
+
+def write_bytes(file: str | Path, content: bytes) -> None:
+    """Replaces the content of a file; raises as :func:`replacing`."""
+    with replacing(file) as stream:
+        stream.write(content)
+
+
+def write_text(file: str | Path, text: str) -> None:
+    """Replaces the content of a file, in UTF-8; names that are not UTF-8 keep their bytes. Raises as ``replacing``."""
+    write_bytes(file, text.encode("utf-8", "surrogateescape"))
+
+
+def write_json(file: str | Path, content: Any, indent: int | None = 2) -> None:
+    """Replaces the content of a file by JSON; NaN and infinities become null. Raises as :func:`replacing`."""
+    write_text(file, json.dumps(plain(content), indent=indent, allow_nan=False) + "\n")
+
+
+def append_line(file: Path, text: str) -> None:
+    """Appends one line, on a line of its own even where the last one was cut off. Raises as :func:`replacing`."""
+    with explained(file), open(file, "ab+") as stream:
+        end = stream.seek(0, os.SEEK_END)
+        if end:
+            stream.seek(end - 1)
+            text = text if stream.read(1) == b"\n" else f"\n{text}"
+        stream.write(f"{text}\n".encode())
+
+
+def sync_file(file: Path) -> None:
+    """Waits until the content of a file has reached the storage; a missing file is none."""
+    if file.is_file():
+        with explained(file), open(file, "rb+") as stream:
+            _sync(stream)
+
+
+def sync_folder(folder: Path) -> None:
+    """Waits until the names in a folder have reached the storage, where the file system can."""
+    if os.name != "posix":
+        return
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def keep_second(file: Path, second: Path) -> None:
+    """Makes ``second`` another name of what ``file`` holds now, so that replacing ``file`` keeps the old content.
+
+    At every moment ``file`` exists, and ``second`` is its old or its new content.
+    """
+    aside = second.with_name(PARTIAL.format(f"{os.getpid()}-{secrets.token_hex(4)}"))
+    with explained(second):
+        try:
+            os.link(file, aside)
+        except OSError:  # a file system without hard links: for a moment only `second` exists
+            _rename(file, second)
+            return
+        _rename(aside, second)
+
+
+def remove_partials(folder: Path) -> None:
+    """Removes what killed processes left of files that were never finished; only where nobody else writes."""
+    for leftover in folder.glob(PARTIAL.format("*")):
+        with suppress(OSError):
+            leftover.unlink()
+
+
+@contextmanager
+def explained(path: str | Path | None = None) -> Iterator[None]:
+    """Turns an OSError into the UserError of :func:`file_error`."""
+    try:
+        yield
+    except OSError as error:
+        raise file_error(error, path) from error
+
+
+def file_error(error: OSError, path: str | Path | None = None) -> UserError:
+    """The error a user can act on: :class:`MachineError` for a full or failing storage, UserError for a path."""
+    where = path or error.filename or "a file"
+    reason = (error.strerror or str(error)) if error.errno is not None else str(error)
+    if error.errno in NO_SPACE:
+        return MachineError(f"{where}: cannot be written ({reason}); free some space there, or name another place")
+    if error.errno in OF_THE_MACHINE:
+        return MachineError(f"{where}: {reason}; the storage or a limit of this machine refuses it")
+    advice = {
+        errno.ENAMETOOLONG: "choose a shorter name",
+        errno.ENOENT: "check the path",
+        errno.ENOTDIR: "a part of the path is a file; name a folder",
+        errno.EEXIST: "a file lies where a folder is needed; name another place",
+        errno.EISDIR: "a folder lies where a file is needed; name another file",
+        errno.ELOOP: "links lead round in a circle",
+    }.get(error.errno or 0, "check the path and who may read and write there")
+    return UserError(f"{where}: {reason}; {advice}")
+
+
+def plain(value: Any) -> Any:
+    """The value with NaN and infinities as None, as JSON wants it."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+# Every change of a file goes through these two, so that tests can break off before and after each.
+def _sync(stream: BinaryIO) -> None:
+    stream.flush()
+    os.fsync(stream.fileno())
+
+
+def _rename(source: Path, target: Path) -> None:
+    os.replace(source, target)
