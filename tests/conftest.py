@@ -6,9 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 MINI = REPOSITORY.parent / "shared" / "data" / "mfnet_mini"
+
+# The same examples in every run and on every machine, none remembered; a slow machine is no failure.
+settings.register_profile("repeatable", derandomize=True, deadline=None, database=None, max_examples=60)
+settings.load_profile("repeatable")
 
 
 def pytest_collection_modifyitems(items):

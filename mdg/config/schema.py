@@ -27,7 +27,8 @@ class TrainConfig(Options):
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Autocast dtype; the FFT, the scan, Dice and the softmax of the loss stay float32 in any case."""
     ema_decay: float | None = Field(None, gt=0, lt=1)
-    """Keep an exponential moving average of the weights and evaluate that; null turns it off."""
+    """Keep an exponential moving average of the weights and evaluate that; null turns it off. The decay of step t is
+    min(ema_decay, (1 + t) / (10 + t)), so that the average forgets where it began."""
     sync_batchnorm: bool = True
     """BatchNorm statistics over all processes (CUDA with several processes only; ignored elsewhere)."""
     channels_last: bool = True
@@ -43,6 +44,9 @@ class TrainConfig(Options):
     """Stop cleanly after this epoch, to be resumed later (the schedule still spans all epochs)."""
     max_steps: int | None = Field(None, ge=1)
     """Stop after this many optimizer steps, whatever `epochs` says (the schedule still spans all epochs)."""
+    max_skipped_steps: int = Field(16, ge=1, le=10_000)
+    """A step whose loss or gradients are not finite is skipped; after so many in a row the run stops. 16 halvings bring
+    the first loss scale of fp16, 65536, down to 1."""
 
 
 class CheckpointConfig(Options):
@@ -50,6 +54,9 @@ class CheckpointConfig(Options):
 
     every_steps: int | None = Field(500, ge=1)
     """Save `last.pt` every N optimizer steps too; null saves at the end of epochs only."""
+    previous: bool = True
+    """Keep the state before the last one as `previous.pt`, so that a damaged `last.pt` costs one save and not the
+    run."""
 
 
 class LogConfig(Options):
@@ -104,6 +111,8 @@ class RunConfig(Options):
     """CPU threads per process; null shares the cores among the processes of this machine."""
     deterministic: bool = False
     """Ask PyTorch for deterministic CUDA kernels, slower; a CPU run is deterministic anyway."""
+    process_timeout: float = Field(600, gt=0, le=86400)
+    """Seconds after which processes of a run that wait for each other give up."""
     data: component(DATASETS)  # type: ignore[valid-type]
     """Data set: where it lies and which splits play which role."""
     pipeline: PipelineConfig = PipelineConfig()

@@ -23,3 +23,5 @@ class PipelineConfig(Options):
     """Loader processes per process of training; 0 reads in the process itself. Results do not depend on it."""
     prefetch: int = Field(2, ge=1, le=64)
     """Batches each loader process holds ready."""
+    timeout: float = Field(300, gt=0, le=86400)
+    """Seconds that a loader process may take for a batch before the run stops with a message."""
