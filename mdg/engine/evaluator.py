@@ -6,6 +6,7 @@ Legend: B batch, K classes, H W size of the label.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -69,13 +70,20 @@ def make_protocol(config: RunConfig, dataset: RGBTDataset, provenance: Provenanc
         weights=provenance.weights,
         precision=config.train.precision,
         trained_on=provenance.trained_on,
+        changes=provenance.changes,
     )
 
 
 @torch.inference_mode()
 def evaluate_model(
-    model: nn.Module, loader: EvalLoader, dataset: RGBTDataset, config: RunConfig, world: World, progress: Any = None
-) -> Evaluation:
+    model: nn.Module,
+    loader: EvalLoader,
+    dataset: RGBTDataset,
+    config: RunConfig,
+    world: World,
+    progress: Any = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Evaluation | None:
     """Scores a model; leaves it in evaluation mode.
 
     Args:
@@ -85,12 +93,19 @@ def evaluate_model(
         config: Precision and the rules of ``eval:`` are read from it.
         world: The processes that share the work; all of them return the same evaluation.
         progress: Called with the number of images done by this process after each batch.
+        stop: Asked before each group of images; where it says so in one process, all of them break off.
+
+    Returns:
+        The evaluation; None where it was broken off.
+
+    Raises:
+        NonFiniteError: The network gave logits that are not finite; names their frames.
     """
     model.eval()
     tally, started = Tally(dataset), time.perf_counter()
     inference = Inference(model, config.eval, make_autocast(config, world.device), world.device)
     for batch in loader:
-        prediction_BHW = inference(batch.rgb_B3HW, batch.thermal_B1HW, batch.label_BHW.shape[-2:])
+        prediction_BHW = inference(batch.rgb_B3HW, batch.thermal_B1HW, batch.label_BHW.shape[-2:], batch.names)
         label_BHW = batch.label_BHW.to(world.device)
         for place, index in enumerate(batch.indices):
             tally.add(index, prediction_BHW[place], label_BHW[place])

@@ -2,13 +2,15 @@
 
 A *view* is one look at the images: resized by one scale and mirrored or not, given to the network whole or window by
 window. The logits of a view are resized to the output. With several views the softmax of each is averaged with equal
-weight, the rule of mmsegmentation's ``SegTTAModel``; with one view its logits decide.
+weight, the rule of mmsegmentation's ``SegTTAModel``; with one view its logits decide. Logits that are not finite are an
+error: the argmax of NaN is class 0, which looks like a result.
 
 Legend: B batch, K classes, H W size of the images, h w size of the output; sizes are [height, width] in pixels.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import product
 from typing import NamedTuple
 
@@ -19,6 +21,7 @@ from mdg.config.schema import EvalConfig
 from mdg.data.geometry import resize_image
 from mdg.engine.cuda_graphs import GraphedForward
 from mdg.engine.tiling import sliding_logits
+from mdg.errors import NonFiniteError
 from mdg.models.layers import resize_bilinear
 from mdg.models.segmentor import SegmentationOutput
 
@@ -60,35 +63,52 @@ class Inference:
         self.views = [View(*view) for view in product(options.scales, (False, True) if options.flip else (False,))]
 
     @torch.inference_mode()
-    def __call__(self, rgb_B3HW: Tensor, thermal_B1HW: Tensor, size: tuple[int, int]) -> Tensor:
-        """Class ids ``[B, h, w]`` int64 on the device, at the output ``size``."""
-        return self.scores(rgb_B3HW, thermal_B1HW, size).argmax(dim=1)
+    def __call__(
+        self, rgb_B3HW: Tensor, thermal_B1HW: Tensor, size: tuple[int, int], names: Sequence[str] = ()
+    ) -> Tensor:
+        """Class ids ``[B, h, w]`` int64 on the device, at the output ``size``; arguments and errors of ``scores``."""
+        return self.scores(rgb_B3HW, thermal_B1HW, size, names).argmax(dim=1)
 
     @torch.inference_mode()
-    def scores(self, rgb_B3HW: Tensor, thermal_B1HW: Tensor, size: tuple[int, int]) -> Tensor:
+    def scores(
+        self, rgb_B3HW: Tensor, thermal_B1HW: Tensor, size: tuple[int, int], names: Sequence[str] = ()
+    ) -> Tensor:
         """Float32 ``[B, K, h, w]`` at the output ``size``: logits of the only view, or the mean probabilities of all.
 
         Args:
             rgb_B3HW, thermal_B1HW: uint8 images of one size, on any device.
             size: Of the label or mask.
+            names: Of the images, for messages.
+
+        Raises:
+            NonFiniteError: Logits that are not finite. Asking for that is the one wait for the device in a call.
         """
         images = self._to_device(rgb_B3HW, thermal_B1HW)
+        views = ((self._view_logits(*images, view), view) for view in self.views)
         if len(self.views) == 1:
-            return self._view_logits(*images, self.views[0], size)
+            logits_BKHW, view = next(views)
+            _require_finite(_peaks(logits_BKHW), names)
+            return _resized(logits_BKHW, view, size)
         total: Tensor | float = 0.0
-        for view in self.views:  # the sum is all that is kept from one view to the next
-            total += self._view_logits(*images, view, size).softmax(dim=1)
+        peaks_B: Tensor | float = 0.0
+        for logits_BKHW, view in views:  # the sums are all that is kept from one view to the next
+            peaks_B += _peaks(logits_BKHW)
+            total += _resized(logits_BKHW, view, size).softmax(dim=1)
+            del logits_BKHW
+        _require_finite(peaks_B, names)
         return total.div_(len(self.views))
 
     @torch.inference_mode()
     def explain(
-        self, rgb_B3HW: Tensor, thermal_B1HW: Tensor, size: tuple[int, int]
+        self, rgb_B3HW: Tensor, thermal_B1HW: Tensor, size: tuple[int, int], names: Sequence[str] = ()
     ) -> tuple[Tensor, SegmentationOutput]:
         """Class ids as from a call, and the output of one pass over the whole images: it holds their divergence."""
         output = self.forward(*self._to_device(rgb_B3HW, thermal_B1HW))
         if self.options.mode == "whole" and self.views == [View(1, False)]:  # that pass is the only view
-            return resize_bilinear(output.logits.float(), size).argmax(dim=1), output
-        return self(rgb_B3HW, thermal_B1HW, size), output
+            logits_BKHW = output.logits.float()
+            _require_finite(_peaks(logits_BKHW), names)
+            return resize_bilinear(logits_BKHW, size).argmax(dim=1), output
+        return self(rgb_B3HW, thermal_B1HW, size, names), output
 
     def describe(self) -> InferenceRule:
         """The rule in words, see :func:`describe_inference`."""
@@ -105,15 +125,14 @@ class Inference:
     def _to_device(self, *images: Tensor) -> list[Tensor]:
         return [image.to(self.device, non_blocking=True) for image in images]
 
-    def _view_logits(self, rgb_B3HW: Tensor, thermal_B1HW: Tensor, view: View, size: tuple[int, int]) -> Tensor:
+    def _view_logits(self, rgb_B3HW: Tensor, thermal_B1HW: Tensor, view: View) -> Tensor:
         images = [rgb_B3HW, thermal_B1HW]
         if view.scale != 1:
             scaled = tuple(max(1, round(view.scale * side)) for side in rgb_B3HW.shape[-2:])
             images = [resize_image(image, scaled) for image in images]
         if view.mirrored:
             images = [image.flip(-1) for image in images]
-        logits_BKHW = self._sliding(*images) if self.options.mode == "slide" else self._whole(*images)
-        return resize_bilinear(logits_BKHW.flip(-1) if view.mirrored else logits_BKHW, size)
+        return self._sliding(*images) if self.options.mode == "slide" else self._whole(*images)
 
     def _whole(self, rgb_B3HW: Tensor, thermal_B1HW: Tensor) -> Tensor:
         return self.forward(rgb_B3HW, thermal_B1HW).logits.float()
@@ -125,6 +144,30 @@ class Inference:
 
         window, stride = self.options.window, self.options.stride_or_default
         return sliding_logits(predict, rgb_B3HW, thermal_B1HW, window, stride, self.options.batch_size)
+
+
+def _resized(logits_BKHW: Tensor, view: View, size: tuple[int, int]) -> Tensor:
+    return resize_bilinear(logits_BKHW.flip(-1) if view.mirrored else logits_BKHW, size)
+
+
+def _peaks(logits_BKHW: Tensor) -> Tensor:
+    """Largest magnitude per image, ``[B]`` on the device; NaN and infinity come through. Before resizing, as most
+    networks give a sixteenth of the pixels."""
+    return torch.linalg.vector_norm(logits_BKHW, ord=torch.inf, dim=(1, 2, 3))
+
+
+def _require_finite(peaks_B: Tensor, names: Sequence[str]) -> None:
+    finite_B = peaks_B.isfinite().tolist()
+    if all(finite_B):
+        return
+    labels = names or [f"image {place} of the batch" for place in range(len(finite_B))]
+    bad = [label for label, finite in zip(labels, finite_B, strict=True) if not finite]
+    more = f" and {len(bad) - 5} more" if len(bad) > 5 else ""
+    raise NonFiniteError(
+        f"the network's logits are not finite for {', '.join(bad[:5])}{more}: there is no prediction to score or show. "
+        "Is it so in train.precision=fp32 too? Then the weights are damaged or the training had diverged: take an "
+        "earlier checkpoint"
+    )
 
 
 def describe_inference(options: EvalConfig) -> InferenceRule:

@@ -65,7 +65,7 @@ def predict_panels(
     for place in places:
         batch = read_batch(dataset, place, eval_size)
         size = batch.rgb_B3HW.shape[-2:]
-        prediction_BHW, output = inference.explain(batch.rgb_B3HW, batch.thermal_B1HW, size)
+        prediction_BHW, output = inference.explain(batch.rgb_B3HW, batch.thermal_B1HW, size, batch.names)
         condition = dataset.condition(place)
         caption = batch.names[0] + (f" ({condition})" if condition else "")
         panels.append((batch.names[0], frame_panel(dataset, batch, prediction_BHW, output, 0, caption)))

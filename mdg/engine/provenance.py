@@ -30,6 +30,7 @@ class Provenance:
     epoch: int
     weights: str
     trained_on: str
+    changes: str = "none"
 
 
 def frame_set(dataset: RGBTDataset) -> FrameSet:
@@ -62,7 +63,7 @@ def joined(before: FrameSet | None, now: FrameSet | None) -> FrameSet | None:
         # What was chosen on test stays chosen on test.
         "role": min(before["role"], now["role"], key=("test", "train", "val").index),
         "split": f"{before['split']}, then {now['split']}",
-        "sha256": hashlib.sha256("\n".join(identities).encode()).hexdigest(),
+        "sha256": hashlib.sha256("\n".join(identities).encode("utf-8", "surrogateescape")).hexdigest(),
         "identities": identities,
     }
 
@@ -89,6 +90,7 @@ def provenance(state: Mapping[str, Any], checkpoint: Path, dataset: RGBTDataset)
         epoch=state["progress"]["epoch"],
         weights=f"ema {ema}" if ema else "raw",
         trained_on=_training(state, dataset),
+        changes="; ".join(state.get("changes", [])) or "none",
     )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+import reprlib
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
 
 from mdg.errors import DataError
@@ -53,6 +54,8 @@ class Protocol:
     precision: str
     trained_on: str
     """Split, number and hash of the training frames, and how many of them are scored."""
+    changes: str = "none"
+    """Settings that the run was resumed with although they were others before, and at which step."""
 
     @property
     def honest(self) -> bool:
@@ -82,17 +85,20 @@ class Protocol:
         """The protocol that :meth:`as_dict` wrote; ``source`` names its file in messages.
 
         Raises:
-            DataError: Fields are missing.
+            DataError: Fields are missing, or of the wrong kind.
         """
-        names = [field.name for field in fields(cls)]
-        missing = [name for name in names if name not in values]
+        known = {field.name: field for field in fields(cls)}
+        missing = [name for name, field in known.items() if name not in values and field.default is MISSING]
         if missing:
             raise DataError(
                 f"{source}: its protocol does not say {', '.join(missing)}, so another version of mdg wrote it; "
                 "evaluate the checkpoint again with tools/val_mm.py"
             )
-        given = {name: tuple(value) if isinstance(value := values[name], list) else value for name in names}
-        return cls(**given)
+        given = {name: values[name] for name in known if name in values}
+        for name, value in given.items():
+            if not _KINDS[str(known[name].type)](value):
+                raise DataError(f"{source}: protocol.{name}: got {reprlib.repr(value)}, expected {known[name].type}")
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()})
 
     def text(self) -> str:
         """One line that says everything but the names of the classes and the epoch."""
@@ -102,7 +108,7 @@ class Protocol:
             f"{self.dataset} {split} ({self.images} images, {self.files_sha256[:8]}, {self.preparation}); "
             f"{self.rule}: {rule}; input {self.input_size}; {self.mode}; "
             f"TTA {self.test_time_augmentation}; {self.weights} weights; {self.precision}; {self.selection}; "
-            f"trained on {self.trained_on}"
+            f"trained on {self.trained_on}" + (f"; changed on resume: {self.changes}" if self.changes != "none" else "")
         )
 
     def summary(self) -> str:
@@ -110,6 +116,12 @@ class Protocol:
         return f"{self.text()}; epoch {self.epoch}"
 
 
+# By the annotations of the fields; lists are what JSON makes of tuples.
+_KINDS: dict[str, Callable[[Any], bool]] = {
+    "str": lambda value: isinstance(value, str),
+    "int": lambda value: isinstance(value, int) and not isinstance(value, bool),
+    "tuple[str, ...]": lambda value: isinstance(value, list) and all(isinstance(item, str) for item in value),
+}
 COMPARED = tuple(field.name for field in fields(Protocol) if field.name not in UNSCORED)
 
 

@@ -17,7 +17,7 @@ from mdg.config import load_config
 from mdg.config.schema import EvalConfig
 from mdg.data.geometry import resize_image
 from mdg.engine.inference import View, describe_inference
-from mdg.errors import ConfigError
+from mdg.errors import ConfigError, NonFiniteError
 from mdg.models.segmentor import SegmentationOutput
 
 # --- one view ----------------------------------------------------------------------------------------------------
@@ -127,6 +127,51 @@ def test_bfloat16_is_for_the_network_only(options):
     assert full.dtype == half.dtype == torch.float32
     assert not torch.equal(full, half)
     torch.testing.assert_close(full, half, atol=0.02, rtol=0.02)
+
+
+# --- logits that are not finite ------------------------------------------------------------------------------------
+
+MODES = [{}, SLIDE, {"flip": True}, {"scales": [0.5]}, {"scales": [0.5, 1], "flip": True, **SLIDE}]
+
+
+def poisoned(value: float, only: int = 255) -> Callable:
+    """A network that gives one ``value`` among finite logits for images whose first pixel is ``only``."""
+
+    def model(rgb, thermal):
+        logits = rgb[:, :, ::2, ::2].float()
+        logits[rgb[:, 0].amin((1, 2)) == only, 1, -1, -1] = value
+        return SegmentationOutput(logits)
+
+    return model
+
+
+@pytest.mark.parametrize("options", MODES)
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_logits_that_are_not_finite_are_an_error_that_names_the_frames(options, value):
+    rgb, thermal = images(3, 37, 51)
+    rgb[1] = 255
+    inference = make(poisoned(value), **options)
+    for call in (inference, inference.scores, inference.explain):
+        with pytest.raises(NonFiniteError, match=r"not finite for b: there is no prediction"):
+            call(rgb, thermal, (37, 51), ["a", "b", "c"])
+    with pytest.raises(NonFiniteError, match="not finite for image 1 of the batch"):
+        inference(rgb, thermal, (37, 51))
+    inference(rgb[::2], thermal[::2], (37, 51), ["a", "c"])  # the others are as they were
+
+
+@pytest.mark.parametrize("options", MODES)
+def test_large_logits_are_finite(options):
+    pair = images(2, 37, 51)
+    inference = make(lambda rgb, thermal: SegmentationOutput(rgb.float() * 1e30), **options)
+    assert inference(*pair, (37, 51)).shape == (2, 37, 51)
+
+
+def test_an_overflow_of_half_precision_is_seen():
+    def model(rgb, thermal):
+        return SegmentationOutput((rgb.float() * 1e3).half())  # 255e3 is above the largest number of fp16
+
+    with pytest.raises(NonFiniteError, match="fp32"):
+        make(model)(*images(1, 8, 8), (8, 8))
 
 
 # --- words ---------------------------------------------------------------------------------------------------------

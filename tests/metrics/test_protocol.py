@@ -55,6 +55,36 @@ def test_an_older_file_is_named_with_what_it_lacks():
         Protocol.from_dict(content, "old.json")
 
 
+def test_results_from_before_changes_were_noted_have_none():
+    content = PROTOCOL.as_dict()
+    assert content.pop("changes") == "none"
+    assert Protocol.from_dict(content, "old.json") == PROTOCOL
+
+
+def test_changed_settings_are_said_and_set_scores_apart():
+    changed = replace(PROTOCOL, changes="step 120: optimizer.weight_decay 0.01 to 0.2")
+    assert changed.text() == f"{PROTOCOL.text()}; changed on resume: step 120: optimizer.weight_decay 0.01 to 0.2"
+    assert changed.comparable_with(PROTOCOL) == ["changes"] and changed.honest
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "expected"),
+    [
+        ("dataset", 3, "str"),
+        ("split", None, "str"),
+        ("images", "4", "int"),
+        ("images", True, "int"),
+        ("epoch", 1.5, "int"),
+        ("classes", "road", "tuple"),
+        ("classes", ["road", 1], "tuple"),
+        ("changes", ["x"], "str"),
+    ],
+)
+def test_a_field_of_the_wrong_kind_is_named(field, value, expected):
+    with pytest.raises(DataError, match=rf"r.json: protocol.{field}: got .*, expected {expected}"):
+        Protocol.from_dict({**PROTOCOL.as_dict(), field: value}, "r.json")
+
+
 def test_the_text_says_everything_and_only_the_summary_the_epoch():
     text = PROTOCOL.text()
     for field in fields(Protocol):
