@@ -25,10 +25,11 @@ OF_THE_MACHINE = {*NO_SPACE, errno.EIO, errno.EROFS, errno.ENOMEM, errno.EMFILE,
 
 
 @contextmanager
-def replacing(file: str | Path) -> Iterator[BinaryIO]:
+def replacing(file: str | Path, keep_as: Path | None = None) -> Iterator[BinaryIO]:
     """A stream whose content becomes that of ``file`` at the end of the block, at once; folders are made.
 
     A device or a pipe (``/dev/stdout``) is written to as it is. A link keeps pointing to its file, which is replaced.
+    What the file held before stays as ``keep_as``, where that is given.
 
     Raises:
         MachineError: No room, or a storage that fails. UserError: a path that cannot be written. Nothing was changed.
@@ -43,9 +44,11 @@ def replacing(file: str | Path) -> Iterator[BinaryIO]:
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_name(PARTIAL.format(f"{os.getpid()}-{secrets.token_hex(4)}"))
         try:
-            with open(partial, "xb") as stream:
+            with open(partial, "x+b") as stream:
                 yield stream
                 _sync(stream)
+            if keep_as is not None and target.is_file():
+                keep_second(target, keep_as)
             _rename(partial, target)
         except BaseException:
             with suppress(OSError):

@@ -21,9 +21,13 @@ class Limit(NamedTuple):
 
 LIMITS = {
     "image_pixels": Limit(1 << 27, "pixels of an image (width x height)"),
+    "image_bytes": Limit(1 << 30, "bytes of an image file"),
     "list_bytes": Limit(64 << 20, "bytes of a list of frames"),
+    "folder_files": Limit(10_000_000, "files below a folder or in an archive"),
     "yaml_bytes": Limit(1 << 20, "bytes of a configuration"),
     "yaml_nodes": Limit(100_000, "values of a configuration, those that aliases repeat included"),
+    "weights_directory_bytes": Limit(64 << 20, "bytes of the directory of a file of weights"),
+    "yaml_files": Limit(100, "files of a configuration, those that several `_base_` repeat included"),
     "json_bytes": Limit(64 << 20, "bytes of a results.json or another JSON file"),
 }
 

@@ -11,9 +11,17 @@ from rich.console import Console
 from rich.highlighter import NullHighlighter
 from rich.logging import RichHandler
 
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """The reader has gone: the tool ends as it would with ``print``, see :func:`mdg.utils.cli.run_tool`."""
+        self.quiet = True
+        raise BrokenPipeError
+
+
 # A pipe or a file has no width of its own; tables should not be cut there.
 # Names of classes and files are printed as they are: what stands in brackets is no markup.
-console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 140, markup=False, emoji=False)
+console = _Console(soft_wrap=True, width=None if sys.stdout.isatty() else 140, markup=False, emoji=False)
 
 
 def tolerate_encoding() -> None:

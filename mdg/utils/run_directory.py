@@ -62,6 +62,17 @@ class RunDirectory:
         return self.path / "checkpoints" / "best.pt"
 
     @property
+    def best_of_epochs(self) -> Path:
+        """What ``best`` was before a run that ended inside an epoch was scored there."""
+        return self.path / "checkpoints" / "best-of-epochs.pt"
+
+    def forget_unfinished_best(self) -> None:
+        """Makes ``best`` the best whole epoch again: a run that is continued does not know of the score inside one."""
+        if self.best_of_epochs.is_file():
+            with explained(self.best):
+                os.replace(self.best_of_epochs, self.best)
+
+    @property
     def config(self) -> Path:
         """The resolved configuration."""
         return self.path / "config.yaml"
@@ -94,9 +105,22 @@ class RunDirectory:
     def existing(cls, path: Path) -> RunDirectory:
         """A run to resume. Raises ConfigError where it has neither ``last.pt`` nor ``previous.pt``."""
         run = cls(path)
-        if not run.last.is_file() and not run.previous.is_file():
+        if not run.has_state:
             raise ConfigError(f"--resume {path}: expected a run directory with checkpoints/last.pt")
         return run
+
+    @property
+    def has_state(self) -> bool:
+        """Whether there is a state to continue from."""
+        return self.last.is_file() or self.previous.is_file()
+
+    @property
+    def launch(self) -> str | None:
+        """The launch that began the run, see :func:`mdg.engine.distributed.launch_id`; None where it is not known."""
+        try:
+            return json.loads((self.path / "environment.json").read_text(encoding="utf-8")).get("launch")
+        except (OSError, ValueError, AttributeError):
+            return None
 
     @contextmanager
     def held(self, command: str = "") -> Iterator[None]:
