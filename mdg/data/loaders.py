@@ -11,13 +11,14 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from mdg.data.base import RGBTDataset
 from mdg.data.batch import Batch, collate, collate_by_size
 from mdg.data.samples import EvalSamples, SampleKey, TrainSamples, hash_seed, init_worker
 from mdg.data.transforms import Transform
-from mdg.errors import DataError, UserError
+from mdg.data.waiting import SECONDS_BETWEEN_LOOKS, require_room, share, wait_for
+from mdg.errors import DataError, MachineError, UserError
 
 TRAIN_ADVICE = "end pipeline.train with Resize or RandomResizedCrop"
 
@@ -37,6 +38,8 @@ class TrainLoader:
         workers: Loader processes; 0 reads in this one.
         prefetch: Batches each loader process holds ready.
         rank, world_size: This process and the number of processes that train together.
+        timeout: Seconds to wait for a batch of the loader processes; None waits for ever.
+        stop: Asked while no batch comes: whether to give up, because the run was asked to stop.
     """
 
     def __init__(
@@ -50,13 +53,14 @@ class TrainLoader:
         prefetch: int,
         rank: int = 0,
         world_size: int = 1,
+        timeout: float | None = None,
+        stop: Callable[[], bool] | None = None,
     ):
         assert 0 <= rank < world_size, (rank, world_size)
         self.images = len(dataset)
         self.batch_size, self.seed, self.rank, self.world_size = batch_size, seed, rank, world_size
-        self._plan = _Plan()
         samples = TrainSamples(dataset, transforms, seed)
-        self._loader = _make_loader(samples, self._plan, workers, prefetch, partial(collate, advice=TRAIN_ADVICE))
+        self._passes = _Passes(samples, partial(collate, advice=TRAIN_ADVICE), workers, prefetch, timeout, stop)
 
     def __len__(self) -> int:
         """Batches per epoch, the same on every process."""
@@ -69,13 +73,14 @@ class TrainLoader:
 
         Raises:
             DataError: ``start`` lies beyond the epoch, or a file cannot be used.
+            MachineError: The loader processes are lost, give no batch (``NoBatch``) or have no room for them.
         """
         if not 0 <= start <= len(self):
             raise DataError(
                 f"cannot begin at batch {start} of an epoch of {len(self)} batches: resume with the batch "
                 "size, the number of processes and the training split the run was started with"
             )
-        return self._plan.run(self._loader, self._batches(epoch)[start:])
+        return self._passes.run(self._batches(epoch)[start:])
 
     def _batches(self, epoch: int) -> list[list[SampleKey]]:
         generator = torch.Generator().manual_seed(hash_seed(self.seed, epoch))
@@ -101,7 +106,7 @@ class EvalLoader:
         dataset: What to read.
         batch_size: Images read together by one process, and thereby the most in a batch.
         eval_size: [height, width] to which images are resized (bilinear, antialiased); labels keep their native size.
-        workers, prefetch, rank, world_size: As for :class:`TrainLoader`.
+        workers, prefetch, rank, world_size, timeout, stop: As for :class:`TrainLoader`.
 
     Attributes:
         images: Number of images of this process.
@@ -120,6 +125,8 @@ class EvalLoader:
         prefetch: int,
         rank: int = 0,
         world_size: int = 1,
+        timeout: float | None = None,
+        stop: Callable[[], bool] | None = None,
     ):
         assert 0 <= rank < world_size, (rank, world_size)
         if world_size > len(dataset):
@@ -130,50 +137,91 @@ class EvalLoader:
         mine = range(rank, len(dataset), world_size)
         self.images = len(mine)
         self._batches = [list(mine[first : first + batch_size]) for first in range(0, len(mine), batch_size)]
-        self._plan = _Plan()
-        self._loader = _make_loader(EvalSamples(dataset, eval_size), self._plan, workers, prefetch, collate_by_size)
+        self._passes = _Passes(EvalSamples(dataset, eval_size), collate_by_size, workers, prefetch, timeout, stop)
 
     def __len__(self) -> int:
         """Groups of images that this process reads together; with sizes that differ there are more batches."""
         return len(self._batches)
 
     def __iter__(self) -> Iterator[Batch]:
-        """All batches of this process; raises DataError where a file cannot be used."""
-        for batches in self._plan.run(self._loader, self._batches):
+        """All batches of this process; raises DataError where a file cannot be used, else as ``TrainLoader.epoch``."""
+        for batches in self._passes.run(self._batches):
             yield from batches
 
 
 class _Plan:
-    """Batch sampler that is armed anew for every pass, so that the loader processes outlive it."""
+    """Batch sampler whose batches are set anew for every pass."""
 
     def __init__(self) -> None:
-        self._batches: Sequence[Any] = ()
+        self.batches: Sequence[Any] = ()
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(self._batches)
+        return iter(self.batches)
 
-    def run(self, loader: DataLoader, batches: Sequence[Any]) -> Iterator[Any]:
+
+class _Passes:
+    """One pass after another over plans of batches, by loader processes that outlive the passes."""
+
+    def __init__(
+        self,
+        samples: Dataset,
+        collate_fn: Callable[..., Any],
+        workers: int,
+        prefetch: int,
+        timeout: float | None,
+        stop: Callable[[], bool] | None,
+    ):
+        self.samples, self.collate_fn, self.workers, self.prefetch = samples, collate_fn, workers, prefetch
+        self.timeout, self.stop = timeout, stop
+        self._plan = _Plan()
+        self._loader = self._make_loader()
+        self._fits = workers == 0
+
+    def run(self, batches: Sequence[Any]) -> Iterator[Any]:
         """Delivers what the collate function made of each of ``batches``; raises the errors that it handed over."""
-        self._batches = armed = list(batches)
-        for collated in loader if armed else ():
-            assert self._batches is armed, "another pass over this loader has begun"
-            if isinstance(collated, UserError):
-                raise collated
-            yield collated
+        self._plan.batches = armed = list(batches)
+        if not armed:
+            return
+        iterator = wait_for(self._begin, self.timeout, self.stop)
+        for _ in armed:
+            made = wait_for(partial(next, iterator), self.timeout, self.stop)
+            assert self._plan.batches is armed, "another pass over this loader has begun"
+            if isinstance(made, UserError):
+                raise made
+            if not self._fits:
+                require_room(made, self.workers, self.prefetch)
+                self._fits = True
+            yield made
+
+    def _begin(self) -> Iterator[Any]:
+        try:
+            return iter(self._loader)
+        except RuntimeError:
+            # Loader processes still busy with a pass that was left early: torch waits for them here, once.
+            self._loader = self._make_loader()
+            raise
+        except OSError as error:
+            raise MachineError(
+                f"cannot start {self.workers} loader processes ({error.strerror}); set --opts pipeline.workers=0"
+            ) from error
+
+    def _make_loader(self) -> DataLoader:
+        return DataLoader(
+            self.samples,
+            batch_sampler=self._plan,
+            num_workers=self.workers,
+            collate_fn=partial(_collate_shared, self.collate_fn),
+            worker_init_fn=init_worker,
+            pin_memory=torch.cuda.is_available(),
+            prefetch_factor=self.prefetch if self.workers else None,
+            persistent_workers=self.workers > 0,
+            # Not for ever in one go: `wait_for` asks again, and looks around between.
+            timeout=SECONDS_BETWEEN_LOOKS if self.workers else 0,
+            # The loader draws a seed for every pass; without a generator of its own it would advance the global one.
+            generator=torch.Generator(),
+        )
 
 
-def _make_loader(
-    samples: Dataset, plan: _Plan, workers: int, prefetch: int, collate_fn: Callable[..., Any]
-) -> DataLoader:
-    return DataLoader(
-        samples,
-        batch_sampler=plan,
-        num_workers=workers,
-        collate_fn=collate_fn,
-        worker_init_fn=init_worker,
-        pin_memory=torch.cuda.is_available(),
-        prefetch_factor=prefetch if workers else None,
-        persistent_workers=workers > 0,
-        # The loader draws a seed for every pass; without a generator of its own it would advance the global one.
-        generator=torch.Generator(),
-    )
+def _collate_shared(collate_fn: Callable[..., Any], items: Sequence[Any]) -> Any:
+    made = collate_fn(items)
+    return made if get_worker_info() is None or isinstance(made, UserError) else share(made)

@@ -6,6 +6,7 @@ An error of the user's goes to the main process as a value, since torch would wr
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -79,13 +80,17 @@ def hash_seed(*numbers: int) -> int:
 
 
 def init_worker(worker: int) -> None:
-    """One thread per loader process (the processes share the cores already), in a process group of its own.
+    """One thread per loader process (the processes share the cores already), deaf to signals that ask for a stop.
 
-    Ctrl-C reaches the whole group of the main process. That one decides how to stop; a loader process that died first
-    would turn a clean stop into a crash. It still ends with the main process, and when that one terminates it.
+    They may reach the whole group of the main process, or every process of a job. The main process decides how to stop;
+    a loader process that died first would turn a clean stop into a crash. It still ends with the main process, and by
+    the SIGTERM with which that one ends it.
     """
     if hasattr(os, "setpgrp"):
         os.setpgrp()
+    for name in ("SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
 

@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
+from mdg.data.waiting import loader_error
+from mdg.engine.launched import end_with_launcher, launch_id, restart_count
+from mdg.engine.process_group import Control, join_group, leave_group, told_reason
 from mdg.errors import ConfigError
 
-SECONDS_TO_FINISH = 0.2
+__all__ = [
+    "World",
+    "broadcast_buffers",
+    "compare_processes",
+    "distributed",
+    "launch_id",
+    "leave_group",
+    "restart_count",
+]
+
+TIMEOUT = 600.0
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -25,6 +40,7 @@ class World:
     size: int = 1
     local_rank: int = 0
     device: torch.device = torch.device("cpu")
+    control: Control = field(default_factory=Control, repr=False, compare=False)
 
     @property
     def main(self) -> bool:
@@ -42,55 +58,141 @@ class World:
         return self.sum(tensor) / self.size
 
     def any(self, flag: bool) -> bool:
-        """Whether the flag is set in any process."""
-        return flag if self.size == 1 else bool(self.sum(torch.tensor(int(flag), device=self.device)).item())
+        """Whether the flag is set in any process; no GPU waits for it."""
+        if self.size == 1:
+            return flag
+        flags = torch.tensor(int(flag))
+        dist.all_reduce(flags, group=self.control.group)
+        return bool(flags.item())
 
     def barrier(self) -> None:
-        """Waits for all processes."""
+        """Waits for all processes, not for their GPUs."""
         if self.size > 1:
-            dist.barrier()
+            dist.barrier(group=self.control.group)
 
+    def gather(self, value: T) -> list[T]:
+        """The plain value or CPU tensors of every process, in their order, for all of them."""
+        if self.size == 1:
+            return [value]
+        found: list[Any] = [None] * self.size
+        dist.all_gather_object(found, value, group=self.control.group)
+        return found
 
-def leave_group() -> None:
-    """``destroy_process_group()`` after a moment in which the group's own thread can finish.
+    def vote(self, flag: bool) -> bool:
+        """Whether any process had raised its flag at the previous call; with one process the flag itself.
 
-    The destructor of a gloo group waits for the group's thread while it holds the lock of the interpreter. That thread
-    may still need the lock to free the tensors of the last collective operations (seen with PyTorch 2.12), and both
-    would wait for ever: a run that is over would never end. Asleep, this thread holds no lock. Keeping the group alive
-    instead is no way out: its threads then end with the process, sometimes with an abort.
-    """
-    time.sleep(SECONDS_TO_FINISH)
-    dist.destroy_process_group()
+        All processes call this equally often, once a step, and get the same answer at the same call. The votes travel
+        while the step is computed, so that neither a process nor a GPU waits for them.
+        """
+        return flag if self.size == 1 else self.control.vote(flag)
+
+    def until_stopped(self, items: Iterable[T], asked: Callable[[], bool]) -> Iterator[T]:
+        """The items, up to the moment at which any process is asked to stop.
+
+        Processes may have different numbers of items and each breaks off at its own; none waits for another. Afterwards
+        ``any(asked())`` says on all of them alike whether the work is whole.
+        """
+        for item in items:
+            if asked():
+                self.control.call_stop()
+                return
+            if self.control.stop_called():
+                return
+            yield item
 
 
 @contextmanager
-def distributed(device: str = "auto", threads: int | None = None) -> Iterator[World]:
-    """Joins the process group that `torchrun` describes in the environment, or runs alone without one.
+def distributed(device: str = "auto", threads: int | None = None, timeout: float = TIMEOUT) -> Iterator[World]:
+    """Joins the process group that a launcher describes in the environment, or runs alone without one.
 
     Args:
         device: "auto", "cpu" or "cuda".
         threads: CPU threads per process; None divides the machine's cores among its processes.
+        timeout: Seconds after which a process that has not started, or does not answer, counts as lost.
 
     Raises:
         ConfigError: CUDA asked for and absent, or fewer GPUs than processes.
+        MachineError: A process that did not start or was lost, a loader process that was killed.
+        UserError: Another process failed first; the error is that of the other, with its number.
     """
     size, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
     local_rank, local_size = int(os.environ.get("LOCAL_RANK", 0)), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-    world = World(rank, size, local_rank, _pick_device(device, local_rank, local_size))
+    picked = _pick_device(device, local_rank, local_size)
     torch.set_num_threads(
         threads or max(1, len(os.sched_getaffinity(0)) // local_size)
         if hasattr(os, "sched_getaffinity")
         else threads or torch.get_num_threads()
     )
-    if world.device.type == "cuda":
-        torch.cuda.set_device(world.device)
-    if size > 1:
-        dist.init_process_group("nccl" if world.device.type == "cuda" else "gloo")
+    if picked.type == "cuda":
+        torch.cuda.set_device(picked)
+    end_with_launcher()
+    control = join_group(rank, size, picked, timeout) if size > 1 else Control()
     try:
-        yield world
+        yield World(rank, size, local_rank, picked, control)
+        control.finish()
+    except Exception as error:
+        error = loader_error(error) or error
+        if size > 1:
+            error = told_reason(error, control, rank)
+        raise error
     finally:
         if size > 1:
             leave_group()
+
+
+def compare_processes(world: World, facts: Mapping[str, str]) -> None:
+    """Makes sure that all processes run the same thing; every process calls it, before anything else.
+
+    Args:
+        world: The processes.
+        facts: Short texts or digests by what they are of, such as {"configuration": "3f2a...", "torch": "2.12.1"}.
+
+    Raises:
+        ConfigError: On every process, where a fact differs; it names the fact and who has which value.
+    """
+    if world.size == 1:
+        return
+    gathered = world.gather(dict(facts))
+    differing = [text for name in _names(gathered) if (text := _difference(name, gathered))]
+    if differing:
+        raise ConfigError(
+            f"the processes of this run do not agree: {'; '.join(differing)}. Start all of them with the same "
+            "arguments, configuration, data, checkout of the code and version of PyTorch"
+        )
+
+
+def broadcast_buffers(world: World, module: nn.Module) -> None:
+    """Gives the buffers of the main process (BatchNorm statistics and counters) to all, in place.
+
+    One collective operation per type of number, whatever the number of buffers.
+    """
+    if world.size == 1:
+        return
+    kinds = defaultdict(list)
+    for buffer in module.buffers():
+        kinds[buffer.dtype, buffer.device.type].append(buffer)
+    with torch.no_grad():
+        for (_, device), buffers in kinds.items():
+            flat = torch.cat([buffer.reshape(-1) for buffer in buffers])
+            dist.broadcast(flat, src=0, group=world.control.group if device == "cpu" else None)
+            parts = flat.split([buffer.numel() for buffer in buffers])
+            for buffer, part in zip(buffers, parts, strict=True):
+                buffer.copy_(part.view(buffer.shape))
+
+
+def _names(gathered: list[dict[str, str]]) -> list[str]:
+    return list(dict.fromkeys(name for facts in gathered for name in facts))
+
+
+def _difference(name: str, gathered: list[dict[str, str]]) -> str:
+    """ "code (process 0: a1b2; processes 1, 2: c3d4)", or nothing where all have the same."""
+    holders = defaultdict(list)
+    for rank, facts in enumerate(gathered):
+        holders[facts.get(name, "absent")].append(str(rank))
+    if len(holders) == 1:
+        return ""
+    said = [f"{'process' if len(who) == 1 else 'processes'} {', '.join(who)}: {fact}" for fact, who in holders.items()]
+    return f"{name} ({'; '.join(said)})"
 
 
 def _pick_device(device: str, local_rank: int, local_size: int) -> torch.device:

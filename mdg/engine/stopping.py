@@ -1,30 +1,62 @@
-"""Stopping cleanly: SIGTERM (a cluster's time limit) and Ctrl-C end the run behind a saved step."""
+"""Stopping cleanly: a cluster's time limit, a closed terminal and Ctrl-C end a run behind a saved step."""
 
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import threading
+import time
 from types import FrameType
 
 logger = logging.getLogger("mdg.train")
 
+# Those a system has: Windows knows SIGTERM and SIGINT alone.
+NAMES = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGUSR2", "SIGHUP", "SIGXCPU")
+STOPPING = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))
+INSISTING = (signal.SIGTERM, signal.SIGINT)
+SECONDS_OF_ONE_SIGNAL = 2.0
+
+
+def heeded() -> list[signal.Signals]:
+    """The signals that ask for a stop and are not ignored, as ``nohup`` ignores SIGHUP."""
+    return [number for number in STOPPING if signal.getsignal(number) not in (signal.SIG_IGN, None)]
+
 
 class StopSignals:
-    """While active, the first SIGTERM or SIGINT sets ``received``; a second one acts as usual."""
+    """While active, the first signal of ``NAMES`` sets ``received``; another SIGTERM or SIGINT acts as usual.
+
+    The handler only takes a note. A line logged from it could fall into the middle of another one, whose locks and
+    buffers are in use; so whoever asks by :meth:`asked` logs it.
+
+    Attributes:
+        received: Whether a stop was asked for.
+        name: The first signal, such as "SIGTERM"; empty before.
+    """
 
     def __init__(self) -> None:
-        self.received = False
+        self.received, self.name = False, ""
+        self._at, self._announced = 0.0, False
         self._previous: dict[int, object] = {}
+        # A cluster signals every process of a job and a launcher hands the same signal on: that is not a second one.
+        launched = "LOCAL_RANK" in os.environ
+        self._apart = SECONDS_OF_ONE_SIGNAL if launched else 0.0
 
     def __enter__(self) -> StopSignals:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in heeded():
                 self._previous[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._restore()
+
+    def asked(self) -> bool:
+        """``received``; the first time that it is true this is logged."""
+        if self.received and not self._announced:
+            self._announced = True
+            logger.info("%s: stopping after this step and saving; SIGTERM or Ctrl-C now stops at once", self.name)
+        return self.received
 
     def _restore(self) -> None:
         for number, handler in self._previous.items():
@@ -32,6 +64,8 @@ class StopSignals:
         self._previous = {}
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        self.received = True
-        self._restore()
-        logger.info("%s: stopping after this step and saving; once more stops at once", signal.Signals(number).name)
+        if not self.received:
+            self.received, self.name, self._at = True, signal.Signals(number).name, time.monotonic()
+        elif number in INSISTING and time.monotonic() - self._at >= self._apart:
+            self._restore()
+            signal.raise_signal(number)

@@ -1,0 +1,130 @@
+"""Waiting for batches of loader processes: not for ever, not past a signal, and not where there is no room for them."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from mdg.data.batch import Batch
+from mdg.errors import MachineError
+
+SHARED_MEMORY = "/dev/shm"
+SECONDS_BETWEEN_LOOKS = 0.5
+SECONDS_AFTER_STOP = 5.0
+ADVICE = (
+    "set --opts pipeline.workers=0 to read in the main process, fewer pipeline.workers or a smaller pipeline.prefetch, "
+    "or give a container more shared memory (docker run --shm-size=8g, or --ipc=host)"
+)
+
+
+class NoBatch(MachineError):
+    """The loader processes give no batch: they took too long, or a stop was asked for while they hang."""
+
+
+def wait_for(take: Callable[[], Any], timeout: float | None = None, stop: Callable[[], bool] | None = None) -> Any:
+    """What ``take`` returns, called anew while it raises torch's "DataLoader timed out".
+
+    Args:
+        take: Asks a loader whose own timeout is ``SECONDS_BETWEEN_LOOKS``.
+        timeout: Seconds to wait at most; None: for ever.
+        stop: Whether a stop was asked for. A batch that is about to come is still waited for, a few seconds.
+
+    Raises:
+        NoBatch: Nothing came in time. MachineError: a loader process has died.
+    """
+    started, stopped = time.monotonic(), None
+    while True:
+        try:
+            return take()
+        except RuntimeError as error:
+            if "timed out after" not in str(error):
+                raise loader_error(error) or error from None
+        now = time.monotonic()
+        if timeout is not None and now - started >= timeout:
+            raise NoBatch(
+                f"no batch came from the loader processes within {timeout:g} s (pipeline.timeout): the storage of the "
+                f"data hangs or is slow (raise pipeline.timeout), or a loader process hangs; {ADVICE}"
+            )
+        if stop is not None and stop():
+            stopped = stopped or now
+            if now - stopped >= SECONDS_AFTER_STOP:
+                raise NoBatch(
+                    f"asked to stop while no batch came from the loader processes for {now - started:.0f} s; if they "
+                    f"hang: {ADVICE}"
+                )
+
+
+def loader_error(error: Exception) -> MachineError | None:
+    """A message for the death of a loader process, which torch raises as RuntimeError wherever the program is then."""
+    text = str(error)
+    if not isinstance(error, RuntimeError):
+        return None
+    if text.startswith("Too many open files"):
+        return MachineError("loader processes need more open files than allowed: raise the limit with ulimit -n 65536")
+    if not text.startswith("DataLoader worker"):
+        return None
+    process = re.search(r"pid(?:\(s\))? ([\d, ]+)", text)
+    signal = re.search(r"killed by signal: (.+?)\.", text)
+    cause = signal[1] if signal else "it ended by itself"
+    if "Killed" in cause:
+        cause += "; the system kills processes when memory is short"
+    elif "Bus error" in cause:
+        cause += f"; {SHARED_MEMORY} is full"
+    return MachineError(
+        f"a loader process was lost (process {process[1].strip(' ,') if process else '?'}: {cause}): {ADVICE}"
+    )
+
+
+def share(made: Batch | list[Batch]) -> Batch | list[Batch] | MachineError:
+    """Moves what a loader process made to shared memory, where the main process finds it; an error where it is full.
+
+    torch would do it later and in another thread, where a lack of room is printed, the batch never comes and the main
+    process waits for ever.
+    """
+    try:
+        for tensor in _tensors_of(made):
+            tensor.share_memory_()
+    except RuntimeError as error:
+        return MachineError(
+            f"no room in shared memory for a batch of {_mebibytes(_bytes_of(made))} ({_first_line(error)}): {ADVICE}"
+        )
+    return made
+
+
+def require_room(made: Batch | list[Batch], loaders: int, prefetch: int) -> None:
+    """Refuses a loader whose processes would, sooner or later, hold more than all shared memory of the machine.
+
+    Args:
+        made: What one of them gave.
+        loaders, prefetch: Loader processes, and how many places each works ahead.
+    """
+    if not os.path.isdir(SHARED_MEMORY):
+        return
+    room, need = shutil.disk_usage(SHARED_MEMORY).total, _bytes_of(made) * (loaders * prefetch + 1)
+    if need > room:
+        raise MachineError(
+            f"{loaders} loader processes that hold {prefetch} batches each need {_mebibytes(need)} of shared memory; "
+            f"{SHARED_MEMORY} has {_mebibytes(room)}: {ADVICE}"
+        )
+
+
+def _tensors_of(made: Batch | list[Batch]) -> list[torch.Tensor]:
+    return [tensor for batch in ([made] if isinstance(made, Batch) else made) for tensor in batch[:3]]
+
+
+def _bytes_of(made: Batch | list[Batch]) -> int:
+    return sum(tensor.nbytes for tensor in _tensors_of(made))
+
+
+def _mebibytes(count: int) -> str:
+    return f"{count / 2**20:.1f} MiB"
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -1,0 +1,65 @@
+"""What a process knows of the launcher that started it: ours (``mdg.engine.launch``) or torchrun.
+
+Nothing here needs torch, so that the launcher itself starts at once.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+import time
+from pathlib import Path
+
+LAUNCH_ID, LAUNCHER, RESTARTS, LISTENER = "MDG_LAUNCH_ID", "MDG_LAUNCHER", "MDG_RESTARTS", "MDG_LISTENER"
+SECONDS_BETWEEN_LOOKS = 0.5
+
+
+def launch_id() -> str | None:
+    """A name of the launch that this process belongs to; None where it was started alone.
+
+    It is the same after every restart of a launch and differs between launches. Over several machines every launcher
+    has its own: what the main process says is what counts.
+    """
+    if own := os.environ.get(LAUNCH_ID):
+        return own
+    if (run := os.environ.get("TORCHELASTIC_RUN_ID")) is None:
+        return None
+    # The name of a run is "none" for many launches. A number of a process comes back, though not with the same start.
+    parent = os.getppid()
+    return f"{run}-{socket.gethostname()}-{parent}-{_start_of(parent)}"
+
+
+def restart_count() -> int:
+    """How often this launch was restarted after a failure; 0 in the first attempt and for a process alone."""
+    return int(os.environ.get(RESTARTS) or os.environ.get("TORCHELASTIC_RESTART_COUNT") or 0)
+
+
+def end_with_launcher() -> None:
+    """From now on the end of the launcher, however it comes, is a SIGTERM to this process: it saves and stops.
+
+    A thread looks who the parent is. That works on Linux and macOS alike and cannot miss a launcher that ended before
+    the first look; on Windows, where an orphan keeps its parent's number, nothing is done.
+    """
+    if os.name != "posix" or not (LAUNCHER in os.environ or "TORCHELASTIC_RUN_ID" in os.environ):
+        return
+    launcher = int(os.environ.get(LAUNCHER) or os.getppid())
+    threading.Thread(target=_watch, args=(launcher,), name="end-with-launcher", daemon=True).start()
+
+
+def _watch(launcher: int) -> None:
+    while os.getppid() == launcher:
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _start_of(process: int) -> str:
+    """When a process began, in the system's ticks; empty where the system does not tell."""
+    try:
+        # The name of the program, in brackets, may hold blanks and brackets; the start is the 20th field behind it.
+        return (
+            Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19]
+        )
+    except OSError:
+        return ""

@@ -1,0 +1,204 @@
+"""How processes find each other, what they tell each other beside tensors, and what is said when one is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from contextlib import suppress
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+
+from mdg.engine.launched import LISTENER, restart_count
+from mdg.errors import MachineError, UserError
+
+SECONDS_TO_FINISH = 0.2
+SECONDS_PER_TRY = 2.0
+SECONDS_FOR_A_REASON = 3.0
+_meetings = 0
+
+
+class Control:
+    """Small messages between processes that no GPU waits for: votes, calls to stop, the reason of a failure.
+
+    Without arguments it is that of one process alone.
+
+    Args:
+        store: Keys and values that all processes see.
+        group: A gloo group of all processes, None where that is the main one.
+    """
+
+    def __init__(self, store: dist.Store | None = None, group: dist.ProcessGroup | None = None):
+        self.store, self.group = store, group
+        self._vote: tuple[dist.Work, torch.Tensor] | None = None
+
+    def vote(self, flag: bool) -> bool:
+        """The outcome of the previous vote; this one's is on its way."""
+        raised = self._outcome()
+        ballot = torch.tensor(int(flag))
+        self._vote = dist.all_reduce(ballot, group=self.group, async_op=True), ballot
+        return raised
+
+    def call_stop(self) -> None:
+        """Lets the others see that this process was asked to stop."""
+        if self.store is not None:
+            with suppress(dist.DistError):  # whoever keeps the store has gone, and with it the work
+                self.store.set("stop", "")
+
+    def stop_called(self) -> bool:
+        """Whether any process has called for a stop."""
+        if self.store is not None:
+            with suppress(dist.DistError):
+                return self.store.check(["stop"])
+        return False
+
+    def finish(self) -> None:
+        """Waits until every process has come to the end of its work."""
+        if self.store is not None:
+            self._outcome()
+            dist.barrier(group=self.group)
+
+    def _outcome(self) -> bool:
+        if self._vote is None:
+            return False
+        work, ballot = self._vote
+        self._vote = None
+        work.wait()
+        return bool(ballot.item())
+
+
+def join_group(rank: int, size: int, device: torch.device, timeout: float) -> Control:
+    """Waits for all processes and makes the process group.
+
+    Args:
+        rank, size: This process and their number.
+        device: Its device; "cuda" means NCCL, and a second group of gloo beside it.
+        timeout: Seconds, for the start and for every collective operation.
+
+    Raises:
+        MachineError: A process did not start, or was lost while starting.
+    """
+    store, limit = meet(rank, size, timeout), timedelta(seconds=timeout)
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    try:
+        dist.init_process_group(
+            backend, store=dist.PrefixStore("group", store), rank=rank, world_size=size, timeout=limit
+        )
+        return Control(store, dist.new_group(backend="gloo", timeout=limit) if backend == "nccl" else None)
+    except RuntimeError as error:
+        raise MachineError(f"lost contact with another process while starting ({_first_line(error)})") from error
+
+
+def meet(rank: int, size: int, timeout: float) -> dist.Store:
+    """A store that all processes have reached.
+
+    Raises:
+        MachineError: Those that did not come within ``timeout`` seconds are named.
+    """
+    global _meetings
+    _meetings += 1
+    end = time.monotonic() + timeout
+    store = dist.PrefixStore(f"mdg/{restart_count()}/{_meetings}", _connect(rank, end, timeout))
+    here = [f"here/{other}" for other in range(size)]
+    store.set(here[rank], "")
+    while True:
+        try:
+            # In short waits, between which Ctrl-C is heeded.
+            store.wait(here, timedelta(seconds=SECONDS_PER_TRY))
+            return store
+        except dist.DistError as error:
+            if time.monotonic() < end:
+                continue
+            with suppress(dist.DistError):
+                missing = [other for other in range(size) if not store.check([here[other]])]
+                raise MachineError(_not_started(missing, size, timeout)) from None
+            raise MachineError(_not_started([0], size, timeout)) from error
+
+
+def _connect(rank: int, end: float, timeout: float) -> dist.TCPStore:
+    host, port = os.environ.get("MASTER_ADDR", "127.0.0.1"), int(os.environ.get("MASTER_PORT", 29500))
+    # torchrun keeps the store itself; otherwise the first process does, on a socket that our launcher may have opened.
+    keeper = rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    listener = os.environ.pop(LISTENER, None) if keeper else None
+    while True:
+        try:
+            return dist.TCPStore(
+                host,
+                port,
+                is_master=keeper,
+                timeout=timedelta(seconds=SECONDS_PER_TRY),
+                wait_for_workers=False,
+                multi_tenant=keeper,
+                master_listen_fd=int(listener) if listener else None,
+                use_libuv=os.name == "posix",
+            )
+        except dist.DistError as error:
+            if keeper:
+                raise MachineError(
+                    f"process 0 cannot listen on {host}:{port} ({_first_line(error)}); choose another MASTER_PORT"
+                ) from error
+            if time.monotonic() >= end:
+                raise MachineError(
+                    f"process {rank} did not reach process 0 at {host}:{port} within {timeout:g} s; check that it "
+                    "runs, MASTER_ADDR and MASTER_PORT, and the firewall between the machines"
+                ) from error
+
+
+def _not_started(missing: list[int], size: int, timeout: float) -> str:
+    who = f"{'process' if len(missing) == 1 else 'processes'} {', '.join(map(str, missing))}"
+    return (
+        f"{who} of {size} (counted from 0) did not start within {timeout:g} s; look for its own message, on its own "
+        "machine, and start all processes anew"
+    )
+
+
+def told_reason(error: Exception, control: Control, rank: int) -> Exception:
+    """The error to end with: one's own, told to the others, or the reason why contact was lost with another process.
+
+    The others only see that contact was lost. What they say should be what happened.
+    """
+    lost = _is_lost_contact(error)
+    assert control.store is not None
+    # The store may have gone, with the process or the launcher that kept it.
+    with suppress(dist.DistError):
+        if not lost:
+            code = error.exit_code if isinstance(error, UserError) else 1
+            text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {_first_line(error)}"
+            if not control.store.check(["reason"]):
+                control.store.set("reason", json.dumps({"rank": rank, "code": code, "text": text}))
+            return error
+        control.store.wait(["reason"], timedelta(seconds=SECONDS_FOR_A_REASON))
+        reason = json.loads(control.store.get("reason"))
+        told = UserError(f"process {reason['rank']}: {reason['text']}")
+        told.exit_code = reason["code"]
+        return told
+    if not lost:
+        return error
+    return MachineError(
+        f"lost contact with another process ({_first_line(error)}); it was killed, or its machine or the network "
+        "failed. The run continues from its last saved step with --resume"
+    )
+
+
+def _is_lost_contact(error: Exception) -> bool:
+    return isinstance(error, dist.DistError) or (
+        isinstance(error, RuntimeError) and any(name in str(error) for name in ("gloo", "NCCL", "Connection closed"))
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
+
+
+def leave_group() -> None:
+    """``destroy_process_group()`` after a moment in which the group's own thread can finish.
+
+    The destructor of a gloo group waits for the group's thread while it holds the lock of the interpreter. That thread
+    may still need the lock to free the tensors of the last collective operations (seen with PyTorch 2.12), and both
+    would wait for ever: a run that is over would never end. Asleep, this thread holds no lock. Keeping the group alive
+    instead is no way out: its threads then end with the process, sometimes with an abort.
+    """
+    time.sleep(SECONDS_TO_FINISH)
+    dist.destroy_process_group()
