@@ -15,7 +15,7 @@ builds it passes (channel counts, for instance). A module listed under ``custom_
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Annotated, Any, TypeVar, get_args
 
 from mmengine.registry import Registry
@@ -37,16 +37,22 @@ T = TypeVar("T", bound=type)
 
 
 class Options(BaseModel):
-    """Base of all typed options: immutable, and a key that no field reads is an error that names the nearest one."""
+    """Base of all typed options: immutable; a key that no field reads is an error that names the nearest one; a number
+    is finite and no boolean."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True, protected_namespaces=()
+    )
 
     @model_validator(mode="wrap")
     @classmethod
     def _name_unknown_keys(cls, values: Any, handler: ModelWrapValidatorHandler[Options]) -> Options:
         unknown = [key for key in values if key not in cls.model_fields] if isinstance(values, dict) else []
         if not unknown:
-            return handler(values)
+            options = handler(values)
+            if isinstance(values, dict):
+                _refuse_booleans(cls.__name__, values, {key: getattr(options, key) for key in values})
+            return options
         errors = [_unknown_key(key, values[key], cls.model_fields) for key in unknown]
         try:
             handler({key: value for key, value in values.items() if key not in unknown})
@@ -58,6 +64,27 @@ class Options(BaseModel):
 def _unknown_key(key: Any, got: Any, known: Iterable[str]) -> InitErrorDetails:
     message = f"expected one of: {', '.join(sorted(known)) or '(no options)'}.{nearest(key, known)}"
     return _line_error("unknown_key", (str(key),), message, got)
+
+
+def _refuse_booleans(owner: str, given: Any, became: Any) -> None:
+    """pydantic takes true for 1, and YAML takes yes, no, on and off for booleans: ``epochs: no`` is a mistake."""
+    errors = [
+        _line_error("boolean", path, "expected a number; YAML reads yes, no, on, off, true and false as a boolean", got)
+        for path, got in _booleans_made_numbers(given, became, ())
+    ]
+    if errors:
+        raise ValidationError.from_exception_data(owner, errors)
+
+
+def _booleans_made_numbers(given: Any, became: Any, path: tuple) -> Iterator[tuple[tuple, bool]]:
+    if isinstance(given, bool) and type(became) in (int, float):
+        yield path, given
+    elif isinstance(given, (list, tuple)) and isinstance(became, (list, tuple)) and len(given) == len(became):
+        for place, pair in enumerate(zip(given, became, strict=True)):
+            yield from _booleans_made_numbers(*pair, (*path, place))
+    elif isinstance(given, dict) and isinstance(became, dict):
+        for key in given.keys() & became.keys():
+            yield from _booleans_made_numbers(given[key], became[key], (*path, key))
 
 
 def _line_error(type: str, loc: tuple, msg: str, input: Any, ctx: dict[str, Any] | None = None) -> InitErrorDetails:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from mdg.data.pipeline import Size
+from mdg.fields import BatchSize, Count, Pictures, Size
 from mdg.registry import Options
 
 Scale = Annotated[float, Field(gt=0, le=4)]
@@ -15,7 +15,7 @@ Scale = Annotated[float, Field(gt=0, le=4)]
 class EvalConfig(Options):
     """When and how to score."""
 
-    batch_size: int = Field(1, ge=1)
+    batch_size: BatchSize = 1
     """Images (or sliding windows) per process and forward pass; images that differ in size never share one, so the
     scores do not depend on it."""
     mode: Literal["whole", "slide"] = "whole"
@@ -26,7 +26,7 @@ class EvalConfig(Options):
     than an image is cut to it."""
     stride: Size | None = None
     """[down, right] from one window to the next in pixels, at most the window; null takes two thirds of it."""
-    scales: list[Scale] = Field([1.0], min_length=1)
+    scales: list[Scale] = Field([1.0], min_length=1, max_length=32)
     """Test-time augmentation: factors by which images are resized; the softmax of all views is averaged."""
     flip: bool = False
     """Test-time augmentation: mirrored images too."""
@@ -34,14 +34,14 @@ class EvalConfig(Options):
     """On a GPU, record the forward pass once for each size of the images and replay it, which launches all its kernels
     at once: faster for single images. Keeps the memory of a pass for each of the four latest sizes. No effect on a
     CPU."""
-    every: int = Field(1, ge=1)
+    every: Count = 1
     """Evaluate the selection split every N epochs; the last epoch is always evaluated."""
     selection: Literal["val", "last", "test", "train"] = "val"
     """What chooses `best.pt`: the score on this split, or simply the last epoch. `test` and `train` are never honest
     for reporting, and every table and file of such a run says so."""
     metric: Literal["mIoU", "mAcc", "mF1", "pixel_accuracy"] = "mIoU"
     """Score that selects the best checkpoint; higher is better."""
-    pictures: int = Field(8, ge=0)
+    pictures: Pictures = 8
     """Frames that an evaluation writes as pictures: so many spread over the split, and so many with the lowest mIoU."""
 
     @property

@@ -7,12 +7,16 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
-from mdg.config.schema import RunConfig
+from mdg.config import yaml_text
+from mdg.config.schema import RunConfig, run_name
 from mdg.config.yaml_tree import ConfigTree, apply_override, read_yaml
 from mdg.errors import ConfigError
+from mdg.utils.limits import require_within
+
+MOST_PROBLEMS = 20  # lines of one message
+READ_AS = {bool: "a boolean", int: "a number", float: "a number", type(None): "null", dict: "a mapping", list: "a list"}
 
 
 def load_config(file: str | Path, opts: Sequence[str] = ()) -> RunConfig:
@@ -26,10 +30,10 @@ def load_config(file: str | Path, opts: Sequence[str] = ()) -> RunConfig:
         ConfigError: Names file, line, dotted key, what was got and what was expected; one line per mistake.
     """
     file = Path(file)
-    tree = _read_with_bases(file, ())
+    tree = _read_with_bases(file, (), [])
     for override in opts:
         tree = apply_override(tree, override)
-    tree.values.setdefault("name", file.stem)
+    tree.values.setdefault("name", run_name(file.stem))
     return parse_config(tree)
 
 
@@ -39,38 +43,46 @@ def parse_config(tree: ConfigTree) -> RunConfig:
     try:
         return RunConfig.model_validate(tree.values)
     except ValidationError as error:
-        problems = [_describe(tree, path, item) for path, item in _unfold(error.errors(), ())]
-        raise ConfigError("\n".join(problems)) from None
+        found = list(_unfold(error.errors(), ()))
+        problems = [_describe(tree, path, item) for path, item in found[:MOST_PROBLEMS]]
+        more = [f"... and {len(found) - MOST_PROBLEMS} more"] if len(found) > MOST_PROBLEMS else []
+        raise ConfigError("\n".join([*problems, *more])) from None
 
 
 def dump_yaml(config: RunConfig) -> str:
     """The resolved configuration as YAML that :func:`load_config` reads back to an equal object."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return yaml_text.dump(config.model_dump(mode="json"))
 
 
-def _read_with_bases(file: Path, chain: tuple[Path, ...]) -> ConfigTree:
+def _read_with_bases(file: Path, chain: tuple[Path, ...], read: list[Path]) -> ConfigTree:
+    tree = read_yaml(file)
     resolved = file.resolve()
     if resolved in chain:
         raise ConfigError(f"{file}: _base_ goes in a circle: {' -> '.join(p.name for p in (*chain, resolved))}")
-    tree = read_yaml(file)
+    read.append(resolved)
+    require_within("yaml_files", len(read), file, ConfigError)
     bases = tree.values.pop("_base_", [])
     bases = [bases] if isinstance(bases, str) else bases
     if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
         raise ConfigError(f"{tree.origin(('_base_',))}: _base_: expected a path or a list of paths, got {bases!r}")
     merged = ConfigTree()
     for base in bases:
-        merged = merged.merge(_read_with_bases(file.parent / base, (*chain, resolved)))
+        try:
+            path = file.parent / Path(base).expanduser()
+        except RuntimeError as error:  # nobody of that name
+            raise ConfigError(f"{tree.origin(('_base_',))}: _base_: {base!r}: {error}") from None
+        merged = merged.merge(_read_with_bases(path, (*chain, resolved), read))
     return merged.merge(tree)
 
 
 def _import_custom(tree: ConfigTree) -> None:
-    modules = tree.values.get("custom_imports") or []
-    if not isinstance(modules, list):
+    modules = tree.values.get("custom_imports")
+    if not isinstance(modules, list) or not all(isinstance(module, str) for module in modules):
         return  # the schema reports it
     for index, module in enumerate(modules):
         try:
-            importlib.import_module(str(module))
-        except Exception as error:  # whatever the user's module raises while it is imported
+            importlib.import_module(module)
+        except (Exception, SystemExit) as error:  # whatever the user's module raises while it is imported
             where = tree.origin(("custom_imports", str(index)))
             raise ConfigError(
                 f"{where}: custom_imports: cannot import '{module}' ({type(error).__name__}: {error}). It must "
@@ -88,16 +100,27 @@ def _unfold(errors: Iterable[Any], prefix: tuple[str, ...]) -> Iterable[tuple[tu
 
 
 def _describe(tree: ConfigTree, path: tuple[str, ...], error: Any) -> str:
-    got = repr(error["input"])
+    value = error["input"]
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "missing":
         found, message = "missing", "set this key"
     elif error["type"] == "unknown_key":
         found = "unknown key"
     else:
-        found = f"got {got if len(got) <= 80 else got[:77] + '...'}"
-        message = message.replace("Input should be ", "expected ")
+        found = f"got {_short(repr(value), 80)}"
+        message = message.replace("Input should be ", "expected ") + _advice(error["type"], value)
     where = tree.origin(path)
     if not path:  # a rule about several keys; the message names them
         return message
-    return f"{where + ': ' if where else ''}{'.'.join(path)}: {found}; {message}"
+    return f"{where + ': ' if where else ''}{_short('.'.join(path), 200)}: {found}; {message}"
+
+
+def _advice(kind: str, value: Any) -> str:
+    """What YAML made of a word that was meant as text."""
+    if type(value) in READ_AS and (kind == "string_type" or (kind == "literal_error" and isinstance(value, bool))):
+        return f". YAML reads this as {READ_AS[type(value)]}; if it is meant as text, put it in quotes"
+    return ""
+
+
+def _short(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 3]}..."

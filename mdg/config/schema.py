@@ -2,25 +2,59 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from mdg.config.evaluation import EvalConfig
 from mdg.data.pipeline import PipelineConfig
 from mdg.errors import nearest
+from mdg.fields import BatchSize, Count, Pictures, Seed, UserPath
 from mdg.registry import DATASETS, LOSSES, MODELS, OPTIMIZERS, SCHEDULES, Options, component
+
+Epochs = Annotated[int, Field(ge=1, le=1_000_000)]
+NAME_CHARACTERS, NAME_BYTES = 100, 240  # a folder's name has at most 255 bytes, and a number may follow
+NOT_IN_NAMES = '/\\:*?"<>|'  # of which no folder's name is made, here or on Windows
+DEVICES = {
+    "mps": "the GPU of a Mac is not supported, a Mac runs on `cpu`",
+    "gpu": "a GPU is called `cuda`",
+    "cuda:": "a GPU is chosen with CUDA_VISIBLE_DEVICES=NUMBER, the device is then `cuda`",
+}
+
+
+def run_name(text: str) -> str:
+    """A valid name of a run made of a file's name, which may hold what a name may not."""
+    kept = [c if c.isprintable() and c not in NOT_IN_NAMES else "-" for c in unicodedata.normalize("NFC", text)]
+    name = "".join(kept)[:NAME_CHARACTERS].lstrip(" .~-")
+    while len(name.encode()) > NAME_BYTES:
+        name = name[:-1]
+    return name.rstrip(" .") or "run"
+
+
+def _check_name(name: str) -> str:
+    if not name.isprintable() or set(name) & set(NOT_IN_NAMES) or name[0] in " .~-" or name[-1] in " .":
+        raise ValueError(
+            f"expected the name of a folder: letters, digits, blanks and signs other than {' '.join(NOT_IN_NAMES)}, "
+            f"beginning with none of . ~ - and no blank, not ending in a dot or blank; such as '{run_name(name)}'"
+        )
+    if len(name.encode()) > NAME_BYTES:
+        raise ValueError(f"expected at most {NAME_BYTES} bytes, got {len(name.encode())}")
+    return name
+
+
+RunName = Annotated[str, Field(min_length=1, max_length=NAME_CHARACTERS), AfterValidator(_check_name)]
 
 
 class TrainConfig(Options):
     """How long and in which steps to train."""
 
-    epochs: int = Field(500, ge=1)
+    epochs: Epochs = 500
     """Passes over the training split."""
-    batch_size: int = Field(3, ge=1)
+    batch_size: BatchSize = 3
     """Images per process and forward pass."""
-    accumulate: int = Field(1, ge=1)
+    accumulate: int = Field(1, ge=1, le=65536)
     """Forward passes whose gradients are averaged into one optimizer step."""
     clip_grad_norm: float | None = Field(None, gt=0)
     """Upper bound of the global gradient norm; null does not clip."""
@@ -40,9 +74,9 @@ class TrainConfig(Options):
     compile: bool = False
     """`torch.compile` the model. On a CPU it needs a C++ compiler and minutes, and gains nothing over the kernels of
     this project."""
-    stop_epoch: int | None = Field(None, ge=1)
+    stop_epoch: Epochs | None = None
     """Stop cleanly after this epoch, to be resumed later (the schedule still spans all epochs)."""
-    max_steps: int | None = Field(None, ge=1)
+    max_steps: Count | None = None
     """Stop after this many optimizer steps, whatever `epochs` says (the schedule still spans all epochs)."""
     max_skipped_steps: int = Field(16, ge=1, le=10_000)
     """A step whose loss or gradients are not finite is skipped; after so many in a row the run stops. 16 halvings bring
@@ -52,7 +86,7 @@ class TrainConfig(Options):
 class CheckpointConfig(Options):
     """When to save besides the end of every epoch."""
 
-    every_steps: int | None = Field(500, ge=1)
+    every_steps: Count | None = 500
     """Save `last.pt` every N optimizer steps too; null saves at the end of epochs only."""
     previous: bool = True
     """Keep the state before the last one as `previous.pt`, so that a damaged `last.pt` costs one save and not the
@@ -62,11 +96,11 @@ class CheckpointConfig(Options):
 class LogConfig(Options):
     """What a run leaves behind."""
 
-    every_steps: int = Field(20, ge=1)
+    every_steps: Count = 20
     """Optimizer steps per line of `metrics.jsonl` and per TensorBoard point."""
     tensorboard: bool = True
     """Write TensorBoard scalars and picture grids."""
-    pictures: int = Field(4, ge=0)
+    pictures: Pictures = 4
     """Validation frames in each TensorBoard picture grid."""
 
 
@@ -97,17 +131,17 @@ class OpsConfig(Options):
 class RunConfig(Options):
     """A whole run. The same object trains, evaluates and explains a checkpoint."""
 
-    name: str = Field("run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")
-    """Folder of the run under `exp_dir`; the name of the YAML where it is not set."""
+    name: RunName = "run"
+    """Folder of the run under `exp_dir`, in any letters; made of the name of the YAML where it is not set."""
     custom_imports: list[str] = []
     """Modules imported first, so that the components they register can be named here."""
-    seed: int = Field(3407, ge=0)
+    seed: Seed = 3407
     """Seeds initialisation, order, augmentation and dropout; with it a run on a CPU repeats bit for bit."""
-    exp_dir: Path = Path("exp")
+    exp_dir: UserPath = Path("exp")
     """Where run directories are made."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto` takes CUDA where there is one."""
-    threads: int | None = Field(None, ge=1)
+    threads: int | None = Field(None, ge=1, le=4096)
     """CPU threads per process; null shares the cores among the processes of this machine."""
     deterministic: bool = False
     """Ask PyTorch for deterministic CUDA kernels, slower; a CPU run is deterministic anyway."""
@@ -134,6 +168,14 @@ class RunConfig(Options):
     checkpoint: CheckpointConfig = CheckpointConfig()
     log: LogConfig = LogConfig()
     ops: OpsConfig = OpsConfig()
+
+    @field_validator("device", mode="before")
+    @classmethod
+    def _advise_device(cls, device: Any) -> Any:
+        advice = next((text for word, text in DEVICES.items() if str(device).lower().startswith(word)), None)
+        if advice is not None:
+            raise ValueError(f"expected `auto`, `cpu` or `cuda`: {advice}")
+        return device
 
     @field_validator("loss", mode="before")
     @classmethod

@@ -43,8 +43,15 @@ def _limits(node: Node) -> list[str]:
         return [limit for part in node["anyOf"] for limit in _limits(part)]
     if node.get("type") == "array":
         return _limits_of_items(node)
-    limits = [f"{sign} {node[key]:g}" for key, sign in BOUNDS.items() if key in node]
+    limits = [f"{sign} {_number(node[key])}" for key, sign in BOUNDS.items() if key in node]
+    if "maxLength" in node:
+        limits.append(f"at most {node['maxLength']} characters")
     return [*limits, *([f"like `{node['pattern']}`"] if "pattern" in node else [])]
+
+
+def _number(bound: float) -> str:
+    power = int(bound).bit_length()
+    return f"2^{power} - 1" if power > 40 and bound == 2**power - 1 else f"{bound:.15g}"
 
 
 def _limits_of_items(node: Node) -> list[str]:

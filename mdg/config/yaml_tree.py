@@ -1,36 +1,19 @@
-"""YAML files as plain trees that remember where every key was written.
-
-Only plain values come out: the safe loader builds mappings, lists, strings, numbers, booleans and null, so a YAML from
-a stranger cannot run code (``!!python/...`` tags are errors).
-"""
+"""YAML files as plain trees that remember where every key was written."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
+import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from mdg.config import yaml_text
 from mdg.errors import ConfigError
+from mdg.utils.files import file_error
+from mdg.utils.limits import limit, require_within
 
 Path_ = tuple[str, ...]
-
-
-class _SafeLoader(yaml.SafeLoader):
-    """The safe loader with floats as people write them: YAML 1.1 reads ``1e-4`` as a string."""
-
-
-_SafeLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(
-        r"^[-+]?(?:(?:[0-9][0-9_]*)?\.?[0-9_]+(?:[eE][-+]?[0-9]+)|[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*"
-        r"|\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
-    ),
-    list("-+0123456789."),
-)
 
 
 @dataclass
@@ -66,76 +49,60 @@ def _merge(base: Any, over: Any) -> Any:
 
 
 def _contains(values: Any, path: Path_) -> bool:
-    for key in path:
-        if isinstance(values, dict) and key in values:
-            values = values[key]
-        elif isinstance(values, list) and key.isdigit() and int(key) < len(values):
-            values = values[int(key)]
-        else:
+    for word in path:
+        key = _key(values, word)
+        if key is None:
             return False
+        values = values[key]
     return True
+
+
+def _key(values: Any, word: str) -> Any:
+    """What a word of a dotted key stands for in a mapping or a list: a key, a place; None where it is not there."""
+    if isinstance(values, Mapping) and word in values:
+        return word
+    number = int(word) if word.isascii() and word.isdigit() and len(word) < 10 else None
+    if number is None:
+        return None
+    there = number in values if isinstance(values, Mapping) else isinstance(values, list) and number < len(values)
+    return number if there else None
 
 
 def read_yaml(file: Path) -> ConfigTree:
     """Reads one YAML file, without following ``_base_``.
 
     Raises:
-        ConfigError: Missing or unreadable file, broken YAML, a duplicate key, a tag that would build an object, or a
-            top level that is no mapping; the message names file and line.
+        ConfigError: Missing, unreadable or too large file, broken YAML, a duplicate key, a tag that would build an
+            object, or a top level that is no mapping; the message names file and line.
     """
-    if not file.is_file():
-        raise ConfigError(f"{file}: no such configuration file. Shipped ones lie under configs/.")
     try:
-        tree = parse_yaml(file.read_text(encoding="utf-8"), str(file))
+        if not file.exists():
+            raise ConfigError(f"{file}: no such configuration file. Shipped ones lie under configs/.")
+        if not file.is_file():
+            kind = "a folder: name a YAML in it" if file.is_dir() else "no file: a configuration is a file in YAML"
+            raise ConfigError(f"{file}: this is {kind}")
+        require_within("yaml_bytes", file.stat().st_size, file, ConfigError)
+        with open(file, "rb") as stream:
+            content = stream.read(limit("yaml_bytes") + 1)  # no more, whatever the file system says of its size
+        return parse_yaml(content.decode("utf-8"), str(file))
+    except OSError as error:
+        raise ConfigError(str(file_error(error, file))) from None
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{file}: not a text file in UTF-8 ({error.reason})") from None
-    if not isinstance(tree.values, dict):
-        raise ConfigError(f"{file}: expected a mapping of keys at the top level, got {type(tree.values).__name__}")
-    return tree
+        raise ConfigError(f"{file}: not a text file in UTF-8 ({error.reason}); save it in this encoding") from None
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError(f"{str(file)!r}: not the name of a file ({error})") from None
 
 
 def parse_yaml(text: str, source: str) -> ConfigTree:
-    """Parses YAML text to plain values with the origin (``source:line``) of every key."""
-    loader = _SafeLoader(text)
-    try:
-        node = loader.get_single_node()
-        if node is None:
-            return ConfigTree()
-        origins = {path: f"{source}:{line}" for path, line in _lines(loader, node, ())}
-        return ConfigTree(loader.construct_document(node), origins)
-    except yaml.MarkedYAMLError as error:
-        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise ConfigError(f"{source}{line}: not valid YAML: {error.problem}") from None
-    except ValueError as error:  # looks like a date or a number and is none
-        raise ConfigError(f"{source}: not valid YAML: {error}; put it in quotes if it is text") from None
-    except RecursionError:
-        raise ConfigError(f"{source}: nested too deeply, or an anchor that contains itself") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{source}: not valid YAML: {error}") from None
-    finally:
-        loader.dispose()
+    """A mapping as YAML text to plain values with the origin (``source:line``) of every key.
 
-
-def _lines(loader: yaml.SafeLoader, node: yaml.Node, path: Path_) -> Iterator[tuple[Path_, int]]:
-    if isinstance(node, yaml.MappingNode):
-        seen = set()
-        for key_node, value_node in node.value:
-            if not isinstance(key_node, yaml.ScalarNode):
-                raise yaml.MarkedYAMLError(
-                    problem="expected a plain word as key, got a list or mapping", problem_mark=key_node.start_mark
-                )
-            if key_node.value in seen and key_node.tag != "tag:yaml.org,2002:merge":
-                raise yaml.MarkedYAMLError(
-                    problem=f"the key '{key_node.value}' stands here twice", problem_mark=key_node.start_mark
-                )
-            seen.add(key_node.value)
-            child = (*path, str(key_node.value))
-            yield child, key_node.start_mark.line + 1
-            yield from _lines(loader, value_node, child)
-    elif isinstance(node, yaml.SequenceNode):
-        for index, item in enumerate(node.value):
-            yield (*path, str(index)), item.start_mark.line + 1
-            yield from _lines(loader, item, (*path, str(index)))
+    Raises:
+        ConfigError: As :func:`mdg.config.yaml_text.parse`.
+    """
+    values, lines = yaml_text.parse(text, source)
+    return ConfigTree(values, {path: f"{source}:{line}" for path, line in lines.items()})
 
 
 def apply_override(tree: ConfigTree, override: str) -> ConfigTree:
@@ -145,29 +112,40 @@ def apply_override(tree: ConfigTree, override: str) -> ConfigTree:
         ConfigError: No ``=``, an empty key, or a key that goes through something that is no mapping or list.
     """
     key, separator, text = override.partition("=")
-    path = tuple(key.strip().split("."))
-    if not separator or not all(path):
+    path = tuple(word.strip() for word in key.split("."))
+    if not separator or not all(path) or not key.isprintable():
         raise ConfigError(f"--opts {override}: expected dotted.key=value, for instance train.epochs=2")
     source = f"--opts {override}"
-    parsed = parse_yaml(f"value: {text}", source)
+    if len(path) > yaml_text.MAX_DEPTH:
+        raise ConfigError(f"{source}: got {len(path)} keys in a row, expected at most {yaml_text.MAX_DEPTH}")
+    parsed = _read_value(key, text, source)
     values = _set(tree.values, path, parsed.values["value"], source)
     kept = {known: origin for known, origin in tree.origins.items() if _contains(values, known)}
     return ConfigTree(values, {**kept, **{(*path, *below[1:]): source for below in parsed.origins}})
+
+
+def _read_value(key: str, text: str, source: str) -> ConfigTree:
+    try:
+        parsed = parse_yaml(f"value: {text}", source)
+    except ConfigError as error:
+        written = shlex.quote("{}='{}'".format(key, text.replace("'", "''")))
+        raise ConfigError(f"{error}. A value that is text goes in quotes of its own: --opts {written}") from None
+    if list(parsed.values) != ["value"]:
+        raise ConfigError(f"{source}: expected one value, got several lines")
+    return parsed
 
 
 def _set(values: Any, path: Path_, value: Any, source: str) -> Any:
     if not path:
         return _merge(values, value)
     head, rest = path[0], path[1:]
+    key = _key(values, head)
     if values is None or isinstance(values, Mapping):
-        values = values or {}
-        return {**values, head: _set(values.get(head), rest, value, source)}
-    if isinstance(values, list) and head.isdigit() and int(head) < len(values):
-        index = int(head)
-        return [*values[:index], _set(values[index], rest, value, source), *values[index + 1 :]]
+        values, key = values or {}, head if key is None else key
+        return {**values, key: _set(values.get(key), rest, value, source)}
+    if key is not None:
+        return [*values[:key], _set(values[key], rest, value, source), *values[key + 1 :]]
     advice = "; give it in its long form, a mapping with `type:` and options" if isinstance(values, str) else ""
-    raise ConfigError(f"{source}: cannot set '{head}' inside {values!r}, which is {_kind(values)}{advice}")
-
-
-def _kind(values: Any) -> str:
-    return f"a list of {len(values)}" if isinstance(values, list) else "no mapping"
+    shown = repr(values) if len(repr(values)) <= 80 else f"{repr(values)[:77]}..."
+    kind = f"a list of {len(values)}" if isinstance(values, list) else "no mapping"
+    raise ConfigError(f"{source}: cannot set '{head}' inside {shown}, which is {kind}{advice}")

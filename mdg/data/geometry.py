@@ -18,10 +18,10 @@ from pydantic import Field, field_validator
 from torchvision import tv_tensors
 
 from mdg.data.arrays import pack, to_array, to_image, unpack
-from mdg.data.pipeline import Size
 from mdg.data.sampling import Window, resize_image_window, resize_label_window, rotate_image, rotate_label
 from mdg.data.sampling import resize_image as resize_image
 from mdg.data.transforms import Sample, chance, uniform
+from mdg.fields import Size
 from mdg.registry import TRANSFORMS, Options
 
 Factor = Annotated[float, Field(gt=0, le=16)]

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 from pydantic import Field
 
+from mdg.fields import Size
 from mdg.registry import TRANSFORMS, Options, component
-
-Side = Annotated[int, Field(ge=1, le=16384)]
-Size = tuple[Side, Side]  # [height, width] in pixels
 
 
 class PipelineConfig(Options):

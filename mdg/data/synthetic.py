@@ -6,7 +6,7 @@ loader processes.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -14,6 +14,7 @@ from mdg.data.base import DatasetOptions, Frame, RGBTDataset, day_or_night
 from mdg.data.mfnet import CLASSES, PALETTE_K3
 from mdg.data.scenes import render_scene
 from mdg.errors import DataError
+from mdg.fields import Seed
 from mdg.registry import DATASETS
 
 MIN_SIDE = 32  # px
@@ -22,6 +23,7 @@ MIN_SIDE = 32  # px
 RANGES = {"train": (0, 50_000), "val": (50_000, 25_000), "test": (75_000, 25_000)}
 
 Split = Literal["train", "val", "test"]
+SceneSide = Annotated[int, Field(ge=MIN_SIDE, le=4096)]
 
 
 class SyntheticOptions(DatasetOptions):
@@ -33,11 +35,11 @@ class SyntheticOptions(DatasetOptions):
     """Split that selects the best checkpoint."""
     test_split: Split | None = "test"
     """Split to report."""
-    height: int = Field(240, ge=MIN_SIDE)
+    height: SceneSide = 240
     """Pixels."""
-    width: int = Field(320, ge=MIN_SIDE)
+    width: SceneSide = 320
     """Pixels."""
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     """Another seed is another world."""
     train_images: int = Field(64, ge=1, le=RANGES["train"][1])
     """Scenes of the train split."""

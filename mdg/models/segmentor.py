@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -16,6 +15,7 @@ from pydantic import Field, PositiveFloat
 from torch import Tensor, nn
 
 from mdg.errors import ConfigError
+from mdg.fields import UserPath
 from mdg.models.backbones.mit import STAGES
 from mdg.models.decoders.segformer import SegFormerDecoder
 from mdg.models.interaction.divergence import DivergenceMap
@@ -42,9 +42,9 @@ class NormalizationOptions(Options):
 class PretrainedOptions(Options):
     """Files of encoder weights in the public SegFormer layout (`mit_b2.pth`); null trains that stream from scratch."""
 
-    rgb: Path | None = None
+    rgb: UserPath | None = None
     """File for the RGB encoder; null trains it from scratch."""
-    thermal: Path | None = None
+    thermal: UserPath | None = None
     """File for the thermal encoder; null trains it from scratch."""
 
 

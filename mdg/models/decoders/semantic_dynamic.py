@@ -8,29 +8,30 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated
 
-from pydantic import Field, PositiveInt, field_validator
+from pydantic import Field, field_validator
 from torch import Tensor, nn
 
+from mdg.fields import Channels
 from mdg.models.decoders.dynamic_linear import ConditionBranch, DynamicLinear
 from mdg.models.decoders.frequency_gate import DynamicFrequencyGate
 from mdg.models.layers import Linear, MultiScaleHead, init_weights
 from mdg.registry import DECODERS, Options
 
-Side = Annotated[int, Field(ge=2)]
+Side = Annotated[int, Field(ge=2, le=16384)]
 
 
 class SemanticDynamicDecoderOptions(Options):
     """Semantic Dynamic Decoder."""
 
-    embed_dim: int = Field(256, ge=1)
+    embed_dim: Channels = 256
     """Width of the four maps before the head."""
     dynamic_stages: list[int] = [1, 2, 3]
     """Stages whose linear layer is generated from the deepest map; the others use a static one."""
-    groups: tuple[PositiveInt, PositiveInt, PositiveInt] = (8, 8, 16)
+    groups: tuple[Channels, Channels, Channels] = (8, 8, 16)
     """Groups of the generator at stages 1 to 3."""
     frequency_stages: list[int] = [1]
     """Stages multiplied by the dynamic frequency gate; empty turns it off."""
-    frequency_filters: int = Field(8, ge=1)
+    frequency_filters: Channels = 8
     """Filters in the bank of the gate."""
     frequency_reference: tuple[Side, Side] = (120, 160)
     """Map size [height, width] whose spectrum the bank is stored for; other sizes are interpolated."""

@@ -10,10 +10,11 @@ import math
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, PositiveInt
+from pydantic import Field
 from torch import Tensor, nn
 
 from mdg.errors import ConfigError
+from mdg.fields import Channels
 from mdg.models.layers import GroupedLinear, Mlp, conv_bhwc, depthwise, float32_island
 from mdg.ops import channel_scan, linear
 from mdg.registry import Options
@@ -22,13 +23,13 @@ from mdg.registry import Options
 class ChannelMambaOptions(Options):
     """Channel Mamba at the four stages."""
 
-    expansion: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (4, 4, 2, 2)
+    expansion: tuple[Channels, Channels, Channels, Channels] = (4, 4, 2, 2)
     """Ratio of the scanned width to the width of the stage, per stage."""
-    features: int = Field(32, ge=1)
+    features: Channels = 32
     """Features per channel token."""
-    state: int = Field(12, ge=1)
+    state: Channels = 12
     """State size of the scan."""
-    dt_rank: int = Field(2, ge=1)
+    dt_rank: Channels = 2
     """Rank of the projection that makes the step size."""
     dropout: float = Field(0.1, ge=0, lt=1)
     """Dropout after the output projection and in the feed-forward network."""

@@ -6,11 +6,12 @@ Legend: B batch, H W map, C width, h heads, d head dimension.
 from __future__ import annotations
 
 import torch
-from pydantic import Field, PositiveInt, field_validator
+from pydantic import Field, field_validator
 from timm.layers import DropPath
 from torch import Tensor, nn
 
 from mdg.errors import ConfigError
+from mdg.fields import Channels, Side
 from mdg.models.layers import Linear, Mlp
 from mdg.ops import neighborhood_attention
 from mdg.registry import Options
@@ -19,9 +20,9 @@ from mdg.registry import Options
 class LocalCrossAttentionOptions(Options):
     """Local cross-attention at the four stages."""
 
-    kernel_size: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (13, 7, 5, 5)
+    kernel_size: tuple[Side, Side, Side, Side] = (13, 7, 5, 5)
     """Side of the neighbourhood per stage, odd."""
-    heads: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (2, 4, 10, 16)
+    heads: tuple[Channels, Channels, Channels, Channels] = (2, 4, 10, 16)
     """Attention heads per stage."""
     drop_path: float = Field(0.1, ge=0, lt=1)
     """Stochastic depth of both residual branches."""

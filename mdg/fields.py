@@ -1,0 +1,46 @@
+"""Types of options that several parts share, each with bounds that hold whatever a YAML says.
+
+Bounds are generous: they refuse what is a slip of the finger and would end in minutes of swapping or in an overflow.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from mdg.utils.limits import require_within
+
+MOST_COUNTED = 10**9
+
+
+def user_path(path: Path) -> Path:
+    """The path with ``~`` and ``~name`` replaced by the home folder; ValueError where there is no such home."""
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"expected a path: {error}") from None
+
+
+def _written_path(value: object) -> object:
+    if value == "":  # Path("") would be the folder one happens to stand in
+        raise ValueError("expected a path; a folder can be named as `.`")
+    return value
+
+
+def _image_size(size: tuple[int, int]) -> tuple[int, int]:
+    require_within("image_pixels", size[0] * size[1], f"{size[0]}x{size[1]}")
+    return size
+
+
+UserPath = Annotated[Path, BeforeValidator(_written_path), AfterValidator(user_path)]
+Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
+Count = Annotated[int, Field(ge=1, le=MOST_COUNTED)]
+"""How many, or every how many: epochs, steps, frames."""
+BatchSize = Annotated[int, Field(ge=1, le=4096)]
+Pictures = Annotated[int, Field(ge=0, le=1000)]
+Channels = Annotated[int, Field(ge=1, le=16384)]
+Side = Annotated[int, Field(ge=1, le=16384)]
+Size = Annotated[tuple[Side, Side], AfterValidator(_image_size)]
+"""[height, width] in pixels."""
