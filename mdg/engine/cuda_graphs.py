@@ -2,23 +2,32 @@
 
 A pass of MDG launches about a thousand kernels. For a single image a GPU runs them faster than Python launches them; a
 graph launches all of them at once. It reads and writes the same memory in every replay, so images are copied in and
-results are copied out, and weights that an optimizer changes in place are seen.
+results are copied out, and weights that an optimizer changes in place are seen. What else it reads, the tables of the
+operators, it owns: a cache may forget them, a graph would go on reading where they lay.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from mdg.errors import UserError
+from mdg.ops.tables import Kept, keeping
 
 Forward = Callable[..., Any]
 WARMUP = 2  # passes on a stream of their own before the recording, as PyTorch asks for
 MAX_GRAPHS = 4  # each keeps the memory of a pass
+
+
+class Owner(NamedTuple):
+    """A recording, and the tables that live as long as it does."""
+
+    replay: Forward
+    tables: Kept
 
 
 class GraphedForward:
@@ -40,7 +49,7 @@ class GraphedForward:
         record: Callable[[Forward, tuple[Tensor, ...]], Forward] | None = None,
     ):
         self.forward, self.limit, self.record = forward, limit, record or Recording
-        self.recordings: OrderedDict[Any, Forward | None] = OrderedDict()
+        self.recordings: OrderedDict[Any, Owner | None] = OrderedDict()
 
     def __call__(self, *images: Tensor) -> Any:
         """The result of ``forward(*images)``, in memory of its own.
@@ -55,9 +64,10 @@ class GraphedForward:
                 self.recordings.popitem(last=False)
             return self.forward(*images)
         if self.recordings[size] is None:
-            self.recordings[size] = self.record(self.forward, images)
+            with keeping() as tables:
+                self.recordings[size] = Owner(self.record(self.forward, images), tables)
         self.recordings.move_to_end(size)
-        return self.recordings[size](*images)
+        return self.recordings[size].replay(*images)
 
 
 class Recording:
@@ -73,6 +83,8 @@ class Recording:
                     forward(*self.images)
             current.wait_stream(aside)
             self.graph = torch.cuda.CUDAGraph()
+            # Inside of another autocast, weights cast before would be read from where they lie now, and freed later.
+            torch.clear_autocast_cache()
             try:
                 with torch.cuda.graph(self.graph):
                     self.output = forward(*self.images)
@@ -81,6 +93,8 @@ class Recording:
                     f"the forward pass could not be recorded as a CUDA graph ({str(error).strip().splitlines()[0]}); "
                     "set eval.cuda_graphs to false"
                 ) from error
+            finally:
+                torch.clear_autocast_cache()  # and those cast in here lie in the memory of the graph
 
     def __call__(self, *images: Tensor) -> Any:
         for kept, image in zip(self.images, images, strict=True):

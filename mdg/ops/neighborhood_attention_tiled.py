@@ -10,12 +10,13 @@ queries in a tile and Q = i*j; m, n rows and columns of keys in a window and K =
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from mdg.ops.tables import cached_tables
 
 TILE = 8  # fastest or near it for kernels of 5 to 13 on maps of 15x20 to 120x160, forward and backward
 
@@ -68,11 +69,9 @@ def _tables_like(x_BHWhd: Tensor, kernel_size: int) -> Tables:
     return _cached_tables(*arguments)
 
 
-@lru_cache(maxsize=16)
+@cached_tables
 def _cached_tables(H: int, W: int, kernel_size: int, dtype: torch.dtype, device: torch.device) -> Tables:
-    # A tensor born in inference mode could not be saved for a later backward.
-    with torch.inference_mode(False):
-        return _make_tables(H, W, kernel_size, dtype, device)
+    return _make_tables(H, W, kernel_size, dtype, device)
 
 
 def _make_tables(H: int, W: int, kernel_size: int, dtype: torch.dtype, device: torch.device) -> Tables:

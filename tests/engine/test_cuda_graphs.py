@@ -3,6 +3,8 @@ the graphs themselves on a GPU."""
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable
 from types import SimpleNamespace
 
@@ -19,6 +21,8 @@ from mdg.engine.inference import Inference
 from mdg.errors import UserError
 from mdg.models import build_model
 from mdg.models.segmentor import SegmentationOutput
+from mdg.ops import neighborhood_attention_tiled as tiled
+from mdg.ops.tables import cached_tables, keeping
 
 
 class FixedMemory:
@@ -124,6 +128,85 @@ def test_a_pass_that_cannot_be_recorded_says_what_to_do(monkeypatch):
     monkeypatch.setattr(cuda_graphs.torch, "cuda", fake)
     with pytest.raises(UserError, match=r"when stream is capturing\); set eval.cuda_graphs to false"):
         cuda_graphs.Recording(model, pair)
+
+
+# --- what a recording reads ----------------------------------------------------------------------------------------
+
+
+class Reader:
+    """A forward pass with neighbourhood attention of five kernels; notes which tables each size read."""
+
+    def __init__(self, monkeypatch):
+        tiled._cached_tables.cache_clear()
+        self.read: dict[int, set[weakref.ref]] = {}
+        tables_like = tiled._tables_like
+
+        def noted(x, kernel):
+            tables = tables_like(x, kernel)
+            self.read.setdefault(x.shape[2], set()).update(map(weakref.ref, tables))
+            return tables
+
+        monkeypatch.setattr(tiled, "_tables_like", noted)
+
+    def __call__(self, image: Tensor) -> Tensor:
+        x = image.view(1, *image.shape[-2:], 1, 1).float()
+        return sum(tiled.tiled_neighborhood_attention(x, x, x, kernel, 1.0) for kernel in (3, 5, 7, 9, 11))
+
+    def alive(self, width: int) -> list[bool]:
+        gc.collect()
+        return [table() is not None for table in self.read.get(width, ())]
+
+
+class Recorded:
+    """As a graph does, runs the pass once and never again: from then on only memory is read."""
+
+    def __init__(self, forward: Callable, given: tuple[Tensor, ...]):
+        forward(*given)
+
+    def __call__(self, *given: Tensor) -> int:
+        return given[0].shape[-1]
+
+
+@torch.inference_mode()
+def test_a_recording_owns_the_tables_that_it_reads(monkeypatch):
+    """Every size reads five tables and the cache keeps sixteen: those of A are forgotten by the cache, and read."""
+    reader = Reader(monkeypatch)
+    graphed = GraphedForward(reader, limit=4, record=Recorded)
+    A, B, C, D, E = 16, 17, 18, 19, 20
+    for width in (A, A, B, B, C, C, D, D):
+        graphed(torch.zeros(1, 1, 12, width))
+    recorded = {width: set(refs) for width, refs in reader.read.items()}
+    for width in (A, E, A):  # E takes the place of B
+        graphed(torch.zeros(1, 1, 12, width))
+    assert [key[0][0][-1] for key in graphed.recordings] == [C, D, E, A]
+    for width in (A, C, D):
+        reader.read[width] = recorded[width]
+        alive = reader.alive(width)
+        assert len(alive) == 5 * 5 and all(alive), width
+    tiled._cached_tables.cache_clear()  # of B nothing but the cache may hold something
+    assert not any(reader.alive(B))
+    assert all(reader.alive(A))
+    graphed.recordings.clear()
+    assert not any(reader.alive(A))
+
+
+def test_tables_are_ordinary_and_shared_while_they_are_kept():
+    made = []
+
+    @cached_tables
+    def ones(n: int) -> Tensor:
+        made.append(n)
+        return torch.ones(n)
+
+    with torch.inference_mode(), keeping() as kept:
+        first = [ones(n) for n in range(40)]  # more than the cache holds
+        again = [ones(n) for n in range(40)]
+    assert all(a is b for a, b in zip(first, again, strict=True)) and made == list(range(40))
+    assert not first[0].is_inference() and len(kept) == 40
+    with keeping() as outer, keeping() as inner:
+        ones(3)
+    assert len(inner) == len(outer) == 1
+    assert ones(39) is first[39]  # the cache, outside
 
 
 # --- on a GPU ------------------------------------------------------------------------------------------------------
