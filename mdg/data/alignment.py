@@ -14,9 +14,13 @@ from typing import Literal
 import cv2
 import numpy as np
 
+from mdg.data.wording import KEYS, Wording
 from mdg.errors import DataError
 
 Alignment = Literal["refuse", "rgb", "thermal", "label"]
+Size = tuple[int, int]
+OFF_BY_FEW = 2  # pixels: a rounded scale or a lost border, not another camera
+ASPECT_TOLERANCE = 0.01  # relative; cameras round their sides to multiples of 8 or 16
 
 
 def align(
@@ -25,6 +29,7 @@ def align(
     label_HW: np.ndarray | None,
     rule: Alignment,
     names: Mapping[str, object],
+    wording: Wording = KEYS,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The two images at one size. The label is never resized.
 
@@ -34,22 +39,57 @@ def align(
         rule: ``refuse`` wants equal sizes; ``rgb``, ``thermal`` and ``label`` name the part whose size the images take
             (``label`` without a label: the size of RGB).
         names: File of every part ("rgb", "thermal", "label"), for the message.
+        wording: How messages name the options.
 
     Raises:
         DataError: Sizes differ under ``refuse``, or the label does not have the size that the rule gives.
     """
     parts = {"rgb": rgb_HW3, "thermal": thermal_HW} | ({} if label_HW is None else {"label": label_HW})
-    target = parts.get("rgb" if rule == "refuse" else rule, rgb_HW3).shape[:2]
-    wrong = [part for part in parts if parts[part].shape[:2] != target]
+    sizes = {part: image.shape[:2] for part, image in parts.items()}
+    target = sizes.get("rgb" if rule == "refuse" else rule, sizes["rgb"])
+    wrong = [part for part in parts if sizes[part] != target]
     if (wrong and rule == "refuse") or "label" in wrong:
-        sizes = [f"{names[part]} is {image.shape[0]}x{image.shape[1]}" for part, image in parts.items()]
         # RGB and thermal may come from one file, which is then named once.
+        shown = dict.fromkeys(f"{names[part]} is {height}x{width}" for part, (height, width) in sizes.items())
         raise DataError(
-            f"sizes (height x width) differ: {', '.join(dict.fromkeys(sizes))}; expected an aligned pair with a "
-            "label of equal size. data.align: rgb, thermal or label resizes the images to the size of that part (the "
-            "label is never resized); that is right only where both cameras show the same view"
+            f"sizes (height x width) differ: {', '.join(shown)}; expected an aligned pair"
+            f"{'' if label_HW is None else ' with a label of equal size'}. {_advice(sizes, wording)}"
         )
     return _resize(rgb_HW3, target), _resize(thermal_HW, target)
+
+
+def _advice(sizes: Mapping[str, Size], wording: Wording) -> str:
+    """What to do about sizes that differ; resizing only where it stretches nothing."""
+    different = sorted(set(sizes.values()))
+    heights, widths = zip(*different, strict=True)
+    aspects = [width / height for height, width in different]
+    if max(aspects) / min(aspects) - 1 > ASPECT_TOLERANCE >= abs(max(aspects) * min(aspects) - 1):
+        return (
+            "One of them is turned by 90 degrees: turn the file, or write the turn into it (the EXIF orientation of an "
+            "image is followed). Resizing would distort it"
+        )
+    if max(max(heights) - min(heights), max(widths) - min(widths)) <= OFF_BY_FEW:
+        return (
+            f"They differ by {_pixels(max(heights) - min(heights))} in height and {_pixels(max(widths) - min(widths))} "
+            "in width, as after a cut or a rounded scale: export the odd one again in the size of the others, or cut "
+            "the larger ones at the side where it lost them. Resizing would shift every edge"
+        )
+    if max(aspects) / min(aspects) - 1 > ASPECT_TOLERANCE:
+        return (
+            "Their proportions differ, so resizing would stretch one of them: bring them to one view first (cut, or "
+            "register them)"
+        )
+    part = "label" if "label" in sizes else "thermal"
+    rules = [rule for rule in ("rgb", "thermal") if sizes[rule] == sizes[part]] or [part]
+    choice = wording.option("align", rules[0] if "label" in sizes else "rgb")
+    return (
+        f"Their proportions agree: {choice} resizes the images to the size of that part (the label is never resized); "
+        "that is right only where both cameras show the same view"
+    )
+
+
+def _pixels(count: int) -> str:
+    return f"{count} pixel{'' if count == 1 else 's'}"
 
 
 def _resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:

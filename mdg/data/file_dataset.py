@@ -6,7 +6,9 @@ different sizes and label formats are handled in one place for all of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import logging
+import os
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,24 +17,23 @@ import numpy as np
 from mdg.data.alignment import Alignment, align
 from mdg.data.base import DatasetOptions, Frame, RGBTDataset
 from mdg.data.files import check_complete
-from mdg.data.images import read_rgb
-from mdg.data.labels import LabelReader
+from mdg.data.images import GreyRGB, read_rgb
+from mdg.data.labels import IdLabels, LabelReader
+from mdg.data.pairs import PairOptions
 from mdg.data.thermal import AS_STORED, ThermalScaling, read_thermal
 from mdg.errors import DataError
+from mdg.fields import UserPath
 
+logger = logging.getLogger("mdg.data")
 PARTS = ("rgb", "thermal", "label")
 FrameFiles = dict[str, Path | None]  # a file per part; None where it is missing
 
 
-class FileOptions(DatasetOptions):
+class FileOptions(PairOptions, DatasetOptions):
     """How files become images."""
 
-    root: Path
+    root: UserPath
     """Folder of the data set."""
-    thermal_scaling: ThermalScaling = AS_STORED
-    """How thermal images of more than 8 bits become 8, and which end is warm."""
-    align: Alignment = "refuse"
-    """Where RGB and thermal differ in size: `refuse`, or resize both to the size of `rgb`, `thermal` or `label`."""
 
 
 class FileDataset(RGBTDataset):
@@ -42,12 +43,14 @@ class FileDataset(RGBTDataset):
         root: Folder of the data set.
         thermal_scaling: How raw thermal values become uint8.
         align: What to do where the sizes of the modalities differ.
+        grey_rgb: What to do with RGB images of one channel.
         role: ``train``, ``val`` or ``test``.
         **common: The options of every data set, see :class:`RGBTDataset`.
 
     Attributes:
         files: Per frame the file of each part; None where it is missing.
         missing: Names without a file, by the folder (or other place) it was expected in.
+        clues: Why, by that place and the name, where it can be seen.
         listed_in: What names the frames of the split, for messages.
     """
 
@@ -60,34 +63,57 @@ class FileDataset(RGBTDataset):
         role: str,
         thermal_scaling: ThermalScaling | Mapping[str, Any] = AS_STORED,
         align: Alignment = "refuse",
+        grey_rgb: GreyRGB = "refuse",
         **common: Any,
     ):
         super().__init__(role, **common)
-        self.root = Path(root).expanduser()
+        self.root = Path(os.path.expanduser(root))
         self.thermal_scaling = ThermalScaling.model_validate(thermal_scaling)
         self.align: Alignment = align
+        self.grey_rgb: GreyRGB = grey_rgb
         self.files: list[FrameFiles] = []
         self.missing: dict[Path, list[str]] = {}
+        self.clues: dict[tuple[Path, str], str] = {}
         self.listed_in = self.root
 
-    def _list(self, names: Iterable[str], folders: Mapping[str, Path], found: Mapping[str, Mapping[str, Path]]) -> None:
+    def _list(
+        self,
+        names: Iterable[str],
+        folders: Mapping[str, Path],
+        found: Mapping[str, Mapping[str, Path]],
+        explain: Callable[[str, list[str]], dict[str, str]],
+    ) -> None:
         """Sets the frames of the split.
 
         Args:
             names: Frames of the split on disk; this role's share of them is taken.
             folders: Where the files of each part were looked for.
             found: Per part, the files by name.
+            explain: Clues why names lack a file, given the part and these names.
         """
         self.names = self._share(list(names))
         self.files = [{part: found[part].get(name) for part in PARTS} for name in self.names]
         for part in PARTS:
             lacking = [name for name, files in zip(self.names, self.files, strict=True) if files[part] is None]
+            if lacking:
+                self.clues |= {(folders[part], name): clue for name, clue in explain(part, lacking).items()}
             known = self.missing.get(folders[part], [])  # RGB and thermal may come from one folder
             self.missing[folders[part]] = list(dict.fromkeys([*known, *lacking]))
 
     def require_complete(self) -> None:
-        """Raises DataError naming the frames without all their files."""
-        check_complete(self.listed_in, self.missing)
+        """Raises DataError naming the frames without all their files, or binary masks of which nothing could be
+        learnt; where there are more classes, that is a warning."""
+        check_complete(self.listed_in, self.missing, self.clues)
+        doubt = self.find_doubt()
+        if doubt is not None and len(self.classes) == 2:
+            raise DataError(doubt)
+        if doubt is not None:
+            logger.warning("%s", doubt)
+
+    def find_doubt(self) -> str | None:
+        """Why the labels can hardly mean what the configuration says; None where nothing speaks against it."""
+        labels = [files["label"] for files in self.files if files["label"] is not None]
+        return self.read_label.find_doubt(labels) if isinstance(self.read_label, IdLabels) else None
 
     def sources(self, index: int) -> list[Path]:
         """The files of frame ``index``, each once."""
@@ -103,7 +129,7 @@ class FileDataset(RGBTDataset):
 
     def read_images(self, files: Mapping[str, Path]) -> tuple[np.ndarray, np.ndarray]:
         """[H, W, 3] and [H, W] uint8, each in its own size."""
-        return read_rgb(files["rgb"]), read_thermal(files["thermal"], self.thermal_scaling)
+        return read_rgb(files["rgb"], self.grey_rgb), read_thermal(files["thermal"], self.thermal_scaling)
 
     def _present(self, index: int) -> dict[str, Path]:
         files = self.files[index]
@@ -113,6 +139,7 @@ class FileDataset(RGBTDataset):
         return {part: file for part, file in files.items() if file is not None}
 
     def preparation(self) -> str:
-        """Thermal scaling and alignment, where they are chosen."""
+        """Thermal scaling, alignment and what becomes of grey RGB images, where they are chosen."""
         aligned = f"images resized to the size of {self.align} where sizes differ" if self.align != "refuse" else None
-        return "; ".join(filter(None, [self.thermal_scaling.describe(), aligned])) or "as stored"
+        grey = "RGB images of one channel repeated three times" if self.grey_rgb == "repeat" else None
+        return "; ".join(filter(None, [self.thermal_scaling.describe(), aligned, grey])) or "as stored"

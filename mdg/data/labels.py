@@ -5,21 +5,27 @@ Shape suffixes: H, W are height and width in pixels, K the number of classes, 3 
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
 
-from mdg.data.images import count_channels, drop_opaque_alpha, read_image, read_uint8, unreadable
+from mdg.data.image_header import Header, open_by_pillow
+from mdg.data.images import count_channels, damaged, decode, drop_opaque_alpha, open_image, upright
 from mdg.errors import DataError
 
 IGNORED = 255
 MAX_CLASSES = 255  # 255 itself is the ignored id
 IDS = 65536  # largest table of ids: 16-bit files
 UNKNOWN = -1
-GREY, PALETTE = 0, 3  # colour types in the header of a PNG: one channel, or indices into a palette
+SHOWN = 10  # ids in a message
+LOSSY = (
+    "labels must be stored without loss: compression as photographs have it changes ids along every edge. Export them "
+    "again as PNG; converting this file does not bring the ids back"
+)
+TRANSPARENT = "save it without transparency, which leaves open what the hidden pixels are"
 
 LabelReader = Callable[[Path], np.ndarray]
 
@@ -40,6 +46,7 @@ class IdLabels:
         # Masks of 0 and 255 exist: an explicit class for 255 wins over its being ignored by default.
         known = {k: k for k in range(num_classes)} | skipped if mapping is None else skipped | dict(mapping)
         self._expected = describe_ids(known)
+        self._ignored_by_default = mapping is None and IGNORED in ignored
         self._plain = mapping is None and all(i == IGNORED for i in ignored)
         self._table = np.full(IDS, UNKNOWN, np.int16)
         self._table[list(known)] = list(known.values())
@@ -52,11 +59,37 @@ class IdLabels:
         label_HW = self._table[ids_HW]
         if label_HW.size and label_HW.min() == UNKNOWN:
             wrong = np.unique(ids_HW[label_HW == UNKNOWN])
+            blended = ". So many ids come from resizing, or from JPEG on the way" if len(wrong) > SHOWN else ""
             raise DataError(
                 f"{file}: got label ids {shorten(wrong)}, expected {self._expected}; use the label files of class ids, "
-                "not rendered colours or a visualisation, or say what these ids are (data.label_map of `type: Folder`)"
+                "not rendered colours or a visualisation, or say what these ids are (data.label_map of `type: "
+                f"Folder`){blended}"
             )
         return label_HW.astype(np.uint8)
+
+    def find_doubt(self, files: Sequence[Path]) -> str | None:
+        """Says so where nothing but class 0 could be learnt because 255 is ignored by default, as masks of 0 and 255
+        would be; None otherwise. Files are read until one shows another class; unreadable ones are passed over."""
+        if not self._ignored_by_default:
+            return None
+        masks = []
+        for file in random.Random(0).sample(files, len(files)):  # frames of one kind may lie together
+            try:
+                counts = np.bincount(self(file).ravel(), minlength=IGNORED + 1)
+            except DataError:
+                continue  # it is named where the frame is read
+            if counts[1:IGNORED].any():
+                return None
+            if counts[IGNORED]:
+                masks.append(file)
+        if not masks:
+            return None
+        kept = ", ".join(f"{k}: {k}" for k in range(self.num_classes)) if self.num_classes <= SHOWN else "0: 0, ..."
+        return (
+            f"{min(masks)}: {len(masks)} of {len(files)} label files hold 255, which is ignored, and none holds a "
+            "class other than 0, so nothing else could be learnt or scored. If 255 is a class, as in masks of 0 and "
+            f"255, set data.label_map: {{0: 0, 255: 1}}; if it is not, say so with data.label_map: {{{kept}, 255: ignore}}"
+        )
 
 
 class ColourLabels:
@@ -80,9 +113,11 @@ class ColourLabels:
 
     def __call__(self, file: Path) -> np.ndarray:
         """[H, W] uint8 class ids, 255 ignored; raises DataError naming colours that are no class."""
-        image = drop_opaque_alpha(read_uint8(file))
+        image = drop_opaque_alpha(decode(*_open_lossless(file), file))
+        if image.dtype != np.uint8:
+            raise DataError(f"{file}: got {image.dtype} values, expected colours of 8 bits per channel")
         if image.ndim != 3 or image.shape[2] != 3:
-            advice = "for ids set data.label_format: ids" if image.ndim == 2 else "save it without transparency"
+            advice = "for ids set data.label_format: ids" if image.ndim == 2 else TRANSPARENT
             raise DataError(f"{file}: got {count_channels(image)} channel(s), expected 3 of colour; {advice}")
         packed_HW = _pack(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
         place_HW = np.searchsorted(self._keys, packed_HW).clip(max=len(self._keys) - 1)
@@ -98,20 +133,23 @@ class ColourLabels:
 
 
 def read_ids(file: Path) -> np.ndarray:
-    """[H, W] uint8 or uint16 ids as stored; of a PNG with a palette the indices, which OpenCV would render.
+    """[H, W] uint8 or uint16 ids as stored; of a file with a palette the indices, which OpenCV would render.
 
     Raises:
-        DataError: An unreadable file, colours, or more than 16 bits.
+        DataError: An unreadable file, one that was compressed with loss, colours, transparency, or more than 16 bits.
     """
-    depth, colour_type = _png_format(file)
-    if colour_type == PALETTE:
-        return _read_indices(file)
-    ids = drop_opaque_alpha(read_image(file))
-    if colour_type == GREY and depth < 8:
-        ids //= 255 // (2**depth - 1)  # OpenCV stretches grey of 1, 2 or 4 bits to 0..255
-    planes = cv2.split(ids)
-    if len(planes) == 3 and np.array_equal(planes[0], planes[1]) and np.array_equal(planes[0], planes[2]):
-        ids = planes[0]
+    data, header = _open_lossless(file)
+    if header.palette or header.bits < 8:
+        return _read_indices(data, header, file)
+    image = drop_opaque_alpha(decode(data, header, file))
+    planes = cv2.split(image)
+    equal = len(planes) >= 3 and np.array_equal(planes[0], planes[1]) and np.array_equal(planes[0], planes[2])
+    if len(planes) == 4:
+        what = "" if equal else "colours, and "
+        raise DataError(
+            f"{file}: got {what}a fourth channel, expected a label with 1 channel of class ids; {TRANSPARENT}"
+        )
+    ids = planes[0] if equal else image
     if ids.ndim != 2:
         raise DataError(
             f"{file}: got colours, expected a label with 1 channel (or 3 equal ones) of class ids; `type: Folder` "
@@ -122,22 +160,27 @@ def read_ids(file: Path) -> np.ndarray:
     return ids
 
 
-def _png_format(file: Path) -> tuple[int, int | None]:
-    """Bits per sample and colour type in the header of a PNG; (8, None) of any other file."""
-    try:
-        with open(file, "rb") as stream:
-            header = stream.read(26)
-    except OSError:
-        return 8, None  # the reader that follows names the reason
-    return (header[24], header[25]) if header[:4] == b"\x89PNG" and len(header) == 26 else (8, None)
+def _open_lossless(file: Path) -> tuple[bytes, Header]:
+    data, header = open_image(file)
+    if header.lossy:
+        raise DataError(f"{file}: got a {header.kind} file, compressed with loss; {LOSSY}")
+    return data, header
 
 
-def _read_indices(file: Path) -> np.ndarray:
+def _read_indices(data: bytes, header: Header, file: Path) -> np.ndarray:
+    """Indices into a palette, and grey of less than 8 bits as stored: OpenCV stretches that to 0..255, or refuses."""
+    image = open_by_pillow(data, (header.kind,))
     try:
-        with Image.open(file) as image:
-            return np.array(image)
-    except (OSError, SyntaxError, ValueError):  # what Pillow raises for truncated and damaged files
-        raise unreadable(file) from None
+        indices = None if image is None else np.array(image)
+    except (OSError, SyntaxError, ValueError, EOFError):  # what Pillow raises for damaged files
+        indices = None
+    if indices is None or indices.ndim != 2:
+        raise damaged(file, data, header)
+    if indices.dtype == bool:
+        indices = indices.astype(np.uint8)
+    elif not header.palette:
+        indices //= 255 // (2**header.bits - 1)
+    return upright(indices, header.orientation)
 
 
 def _pack(colours: np.ndarray) -> np.ndarray:
@@ -162,6 +205,6 @@ def describe_ids(known: Mapping[int, int]) -> str:
     return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}..{run[-1]}" for run in runs)
 
 
-def shorten(values: np.ndarray, shown: int = 10) -> str:
+def shorten(values: np.ndarray, shown: int = SHOWN) -> str:
     """The first values, with dots where there are more."""
     return ", ".join(map(str, values[:shown].tolist())) + (" ..." if len(values) > shown else "")

@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import FiniteFloat, model_validator
 
 from mdg.data.images import count_channels, drop_opaque_alpha, read_image
+from mdg.data.wording import KEYS, Wording
 from mdg.errors import DataError
 from mdg.registry import Options
 
@@ -60,10 +61,10 @@ class ThermalScaling(Options):
 AS_STORED = ThermalScaling()
 
 
-def read_raw_thermal(file: Path) -> np.ndarray:
+def read_raw_thermal(file: Path, wording: Wording = KEYS) -> np.ndarray:
     """One channel as [H, W] in the dtype of the file (uint8, uint16, float32).
 
-    Three equal channels count as one; so does an alpha channel that hides nothing.
+    Three equal channels count as one; so does an alpha channel that hides nothing. ``wording`` is that of messages.
 
     Raises:
         DataError: An unreadable file, a coloured image, a number that is not finite.
@@ -71,14 +72,14 @@ def read_raw_thermal(file: Path) -> np.ndarray:
     image = drop_opaque_alpha(read_image(file))
     if image.dtype.kind == "f" and not np.isfinite(image).all():
         raise DataError(f"{file}: holds values that are not finite; expected a temperature or a count at every pixel")
-    return _single_channel(image, file) if image.ndim == 3 else image
+    return _single_channel(image, file, wording) if image.ndim == 3 else image
 
 
-def _single_channel(image: np.ndarray, file: Path) -> np.ndarray:
+def _single_channel(image: np.ndarray, file: Path, wording: Wording) -> np.ndarray:
     if image.shape[2] != 3:
         raise DataError(
-            f"{file}: got {count_channels(image)} channels, expected a thermal image with 1 (or 3 equal ones); "
-            "MFNet's 4-channel PNGs are read by `type: MFNet`"
+            f"{file}: got {count_channels(image)} channels, expected a thermal image with 1 (or 3 equal ones); the "
+            f"fourth, transparency, hides a part of it: save it without. Or {wording.four_channels}"
         )
     blue_HW, green_HW, red_HW = cv2.split(image)  # OpenCV compares them 50 times faster than NumPy along the last axis
     lowest_HW = cv2.min(cv2.min(blue_HW, green_HW), red_HW)
@@ -92,13 +93,13 @@ def _single_channel(image: np.ndarray, file: Path) -> np.ndarray:
     return green_HW
 
 
-def scale_thermal(raw_HW: np.ndarray, scaling: ThermalScaling, file: Path) -> np.ndarray:
+def scale_thermal(raw_HW: np.ndarray, scaling: ThermalScaling, file: Path, wording: Wording = KEYS) -> np.ndarray:
     """[H, W] uint8, brighter is warmer.
 
     Args:
         raw_HW: Any numeric dtype.
         scaling: How values become 0..255.
-        file: For the message.
+        file, wording: For the message.
 
     Raises:
         DataError: More than 8 bits, and no scaling that says how they become 8.
@@ -107,8 +108,8 @@ def scale_thermal(raw_HW: np.ndarray, scaling: ThermalScaling, file: Path) -> np
         if raw_HW.dtype != np.uint8:
             raise DataError(
                 f"{file}: got {raw_HW.dtype} values {raw_HW.min():g}..{raw_HW.max():g}, expected 8 bits, or the way to "
-                "them. Set data.thermal_scaling: {mode: fixed, range: [LOW, HIGH]} to keep temperatures comparable "
-                "between frames, or mode: percentile or minmax to stretch every frame"
+                f"them. Set {wording.option('thermal_scaling', '{mode: fixed, range: [LOW, HIGH]}')} to keep "
+                "temperatures comparable between frames, or mode: percentile or minmax to stretch every frame"
             )
         scaled_HW = raw_HW
     else:
@@ -127,6 +128,6 @@ def _limits(raw_HW: np.ndarray, scaling: ThermalScaling) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def read_thermal(file: Path, scaling: ThermalScaling = AS_STORED) -> np.ndarray:
+def read_thermal(file: Path, scaling: ThermalScaling = AS_STORED, wording: Wording = KEYS) -> np.ndarray:
     """Reads a thermal image as [H, W] uint8; see :func:`read_raw_thermal` and :func:`scale_thermal`."""
-    return scale_thermal(read_raw_thermal(file), scaling, file)
+    return scale_thermal(read_raw_thermal(file, wording), scaling, file, wording)

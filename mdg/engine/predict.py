@@ -6,31 +6,45 @@ Legend: H W image size, K classes.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 
-from mdg.config import load_config
-from mdg.data.alignment import Alignment, align
-from mdg.data.files import list_folder
+from mdg.config import RunConfig, load_config
+from mdg.config.yaml_tree import parse_yaml
+from mdg.data.files import ALL_SUFFIXES, is_hidden, list_folder, list_others, warn_of_others
 from mdg.data.geometry import resize_image
-from mdg.data.images import read_rgb, read_rgb_thermal
-from mdg.data.patterns import SUFFIXES
-from mdg.data.thermal import AS_STORED, ThermalScaling, read_raw_thermal, scale_thermal
+from mdg.data.images import open_image
+from mdg.data.names import clues, pick
+from mdg.data.pairs import PairOptions, read_pair
+from mdg.data.wording import FLAGS
 from mdg.engine.checkpoint import load_checkpoint
 from mdg.engine.distributed import distributed
 from mdg.engine.evaluate import config_inside, find_checkpoint, load_model
 from mdg.engine.evaluator import make_autocast
 from mdg.engine.inference import Inference
 from mdg.engine.train import apply_runtime
-from mdg.errors import DataError
+from mdg.errors import ConfigError, DataError, MachineError, NonFiniteError, UserError
 from mdg.utils import visualization as vis
+from mdg.utils.files import explained
 from mdg.utils.logging import console, setup_logging
 
 logger = logging.getLogger("mdg.infer")
 OUTPUTS = ("mask", "overlay")
+SHOWN = 20  # pairs in a message
+Pairs = dict[str, tuple[Path, Path | None]]
+
+
+class UnusablePairs(DataError):
+    """Some pairs could not be segmented; all others were."""
+
+    exit_code = 1
 
 
 def predict(
@@ -41,6 +55,10 @@ def predict(
     *,
     out_dir: str | Path = "predictions",
     opts: Sequence[str] = (),
+    resume: bool = False,
+    thermal_scaling: Any = None,
+    align: str | None = None,
+    grey_rgb: str | None = None,
 ) -> list[Path]:
     """Segments image pairs and writes, per pair, ``NAME_mask.png`` (class ids) and ``NAME_overlay.png``.
 
@@ -49,39 +67,63 @@ def predict(
         thermal: The thermal image, or a folder with files of the same names.
         checkpoint, config, opts: As for :func:`mdg.evaluate`.
         out_dir: Folder for the outputs; existing files in it are never overwritten.
+        resume: Leave out the pairs whose outputs exist.
+        thermal_scaling, align, grey_rgb: Options of :class:`PairOptions` (``thermal_scaling`` also as YAML, or as the
+            name of a mode); None prepares images as those of the training set were.
 
     Returns:
         The masks written.
 
     Raises:
-        UserError: Missing or unpaired files, sizes that differ, outputs that exist, an unusable checkpoint.
+        UserError: Missing or unpaired files, outputs that exist, an unusable checkpoint.
+        UnusablePairs: Files of some pairs cannot be used; raised when all the others have been segmented.
     """
-    out_dir = Path(out_dir)
-    pairs = find_pairs(Path(rgb), Path(thermal) if thermal is not None else None)
-    _refuse_to_overwrite(out_dir, pairs)
+    rgb, thermal, out_dir = Path(rgb), None if thermal is None else Path(thermal), Path(out_dir)
+    chosen = parse_choices(thermal_scaling=thermal_scaling, align=align, grey_rgb=grey_rgb)
+    pairs = find_pairs(rgb, thermal)
+    _require_fourth_channel(pairs)
+    _require_folder(out_dir, [rgb, thermal])
+    pairs = _without_outputs(out_dir, pairs, resume)
+    if not pairs:
+        console.print(f"nothing left to do: every pair has its mask in {out_dir}")
+        return []
     checkpoint = find_checkpoint(checkpoint, opts)
     state = load_checkpoint(checkpoint)
     run_config = load_config(config, opts) if config is not None else config_inside(state, checkpoint, opts)
+    options = pair_options(run_config, chosen)
     palette_K3 = np.array(state["palette"], np.uint8)
+    masks: list[Path] = []
+    failed: dict[str, str] = {}
     with distributed(run_config.device, run_config.threads) as world:
         setup_logging(world.main)
         apply_runtime(run_config)
         model = load_model(state, run_config, state["classes"], checkpoint, world.device).eval()
         inference = Inference(model, run_config.eval, make_autocast(run_config, world.device), world.device)
-        masks = []
-        # The thermal images of a new scene are prepared as those of the training set were.
-        scaling = getattr(run_config.data, "thermal_scaling", AS_STORED)
-        for name, rgb_HW3, thermal_HW in read_pairs(pairs, scaling, getattr(run_config.data, "align", "refuse")):
-            mask_HW = segment(inference, rgb_HW3, thermal_HW, run_config.pipeline.eval_size)
-            masks.append(out_dir / f"{name}_mask.png")
-            vis.save_picture(masks[-1], mask_HW)
-            painted = vis.overlay(rgb_HW3, mask_HW, palette_K3)
-            key = vis.legend(state["classes"], palette_K3, painted.shape[1])
-            vis.save_picture(out_dir / f"{name}_overlay.png", vis.stack([painted, key]))
+        for name, files in pairs.items():
+            try:
+                rgb_HW3, thermal_HW = read_pair(*files, options, FLAGS)
+                mask_HW = segment(inference, rgb_HW3, thermal_HW, run_config.pipeline.eval_size)
+                painted = vis.overlay(rgb_HW3, mask_HW, palette_K3)
+                key = vis.legend(state["classes"], palette_K3, painted.shape[1])
+                vis.save_picture(out_dir / f"{name}_overlay.png", vis.stack([painted, key]))
+                vis.save_picture(out_dir / f"{name}_mask.png", mask_HW)
+            except (MachineError, NonFiniteError):  # of no pair in particular
+                raise
+            except UserError as error:
+                if len(pairs) == 1:
+                    raise
+                failed[name] = str(error)
+                logger.warning("left out: %s", error)
+            else:
+                masks.append(out_dir / f"{name}_mask.png")
     console.print(
         f"{len(masks)} masks and overlays in {out_dir}; ids: "
         + ", ".join(f"{k} {name}" for k, name in enumerate(state["classes"]))
     )
+    if failed:
+        lines = [f"  {message}" for message in list(failed.values())[:SHOWN]]
+        lines += [f"  ... and {len(failed) - SHOWN} more"] if len(failed) > SHOWN else []
+        raise UnusablePairs(f"{len(failed)} of {len(pairs)} pairs were left out:\n" + "\n".join(lines))
     return masks
 
 
@@ -102,46 +144,115 @@ def segment(
     return inference(rgb_13HW, thermal_11HW, thermal_HW.shape)[0].to(torch.uint8).cpu().numpy()
 
 
-def find_pairs(rgb: Path, thermal: Path | None) -> dict[str, tuple[Path, Path | None]]:
+def parse_choices(**values: Any) -> dict[str, Any]:
+    """Those options of a pair that are given, checked; raises ConfigError naming the flag."""
+    choices: dict[str, Any] = {}
+    for key, value in values.items():
+        if value is None:
+            continue
+        flag = f"--{key.replace('_', '-')}"
+        if key == "thermal_scaling" and isinstance(value, str):
+            value = parse_yaml(f"value: {value}", flag).values.get("value")
+            value = {"mode": value} if isinstance(value, str) else value
+        try:
+            choices[key] = getattr(PairOptions.model_validate({key: value}), key)
+        except ValidationError as error:
+            problems = [
+                ".".join(map(str, item["loc"][1:])) + f" got {item['input']!r}: {item['msg']}"
+                for item in error.errors()
+            ]
+            raise ConfigError(f"{flag}: {'; '.join(problem.strip() for problem in problems)}") from None
+    return choices
+
+
+def pair_options(config: RunConfig, chosen: Mapping[str, Any]) -> PairOptions:
+    """The options chosen; for the others, what the training set was prepared with, where it was made of files."""
+    trained = {key: getattr(config.data, key) for key in PairOptions.model_fields if hasattr(config.data, key)}
+    return PairOptions.model_validate({**trained, **chosen})
+
+
+def find_pairs(rgb: Path, thermal: Path | None) -> Pairs:
     """Files by name: ``(rgb, thermal)``, or ``(4-channel image, None)`` where ``thermal`` is None.
 
     Raises:
-        DataError: A path that does not exist, a file beside a folder, or names without a partner.
+        DataError: A path that does not exist, a file beside a folder, names without a partner, or two files of a name.
     """
     for path in (rgb, thermal):
         if path is not None and not path.exists():
             raise DataError(f"{path}: no such file or folder")
     if thermal is not None and rgb.is_dir() != thermal.is_dir():
         raise DataError(f"expected two files or two folders, got {rgb} and {thermal}")
-    if rgb.is_file():
+    if not rgb.is_dir():
         return {rgb.stem: (rgb, thermal)}
-    images = list_folder(rgb, SUFFIXES)
-    if not images:
-        raise DataError(f"{rgb}: no images in this folder")
+    images = _list_images(rgb)
     if thermal is None:
         return {name: (file, None) for name, file in sorted(images.items())}
-    partners = list_folder(thermal, SUFFIXES)
-    lonely = sorted(images.keys() ^ partners.keys())
+    others = _list_images(thermal)
+    partners = pick(images, others)
+    lonely = sorted(set(images) - set(partners)) + sorted(set(others) - set(pick(others, images)))
     if lonely:
+        why = clues(lonely[:1], [*images, *others], list_others(rgb, ALL_SUFFIXES) | list_others(thermal, ALL_SUFFIXES))
         raise DataError(
             f"{len(lonely)} images of {rgb} and {thermal} have no partner of the same name: {', '.join(lonely[:5])}"
+            + "".join(f"; {clue}" for clue in why.values())
         )
     return {name: (images[name], partners[name]) for name in sorted(images)}
 
 
-def read_pairs(
-    pairs: dict[str, tuple[Path, Path | None]],
-    scaling: ThermalScaling = AS_STORED,
-    alignment: Alignment = "refuse",
-) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """Name, RGB ``[H, W, 3]`` and thermal ``[H, W]``, uint8; raises DataError naming a file that cannot be used."""
-    for name, (rgb, thermal) in pairs.items():
-        rgb_HW3, raw_HW = read_rgb_thermal(rgb) if thermal is None else (read_rgb(rgb), read_raw_thermal(thermal))
-        thermal_HW = scale_thermal(raw_HW, scaling, thermal or rgb)
-        yield name, *align(rgb_HW3, thermal_HW, None, alignment, {"rgb": rgb, "thermal": thermal})
+def _list_images(folder: Path) -> dict[str, Path]:
+    images, others = list_folder(folder, ALL_SUFFIXES), list_others(folder, ALL_SUFFIXES)
+    kinds = ", ".join(ALL_SUFFIXES)
+    if not images:
+        found = sorted({file.suffix or file.name for file in others.values()})
+        there = f"; there are {', '.join(found[:5])}" if found else ""
+        raise DataError(f"{folder}: no images in this folder, whose names end in {kinds}{there}")
+    warn_of_others(others, images, folder)
+    taken = {file.name for file in images.values()}
+    twice = sorted(
+        name
+        for name in os.listdir(folder)
+        if not is_hidden(name) and name.lower().endswith(ALL_SUFFIXES) and name not in taken
+    )
+    if twice:
+        kept = images.get(os.path.splitext(twice[0])[0])
+        if kept is not None:
+            raise DataError(f"{folder}: {kept.name} and {twice[0]} have one name, and so would their masks; rename one")
+    return images
 
 
-def _refuse_to_overwrite(out_dir: Path, names: dict[str, tuple[Path, Path | None]]) -> None:
-    existing = [f"{name}_{kind}.png" for name in names for kind in OUTPUTS if (out_dir / f"{name}_{kind}.png").exists()]
-    if existing:
-        raise DataError(f"{out_dir}: {existing[0]} exists and is not overwritten; name another folder with --out")
+def _require_fourth_channel(pairs: Pairs) -> None:
+    """Before the network is loaded; one header is read where all is well."""
+    files = [rgb for rgb, thermal in pairs.values() if thermal is None]
+    channels = None
+    for file in files:
+        try:
+            channels = open_image(file)[1].channels
+        except DataError:
+            continue  # it is named where the pair is read
+        if channels == 4:
+            return
+    if channels is not None:
+        raise DataError(
+            f"{files[-1]}: got {channels} channel(s), expected 4 (RGB and thermal in one image): {FLAGS.no_fourth}"
+        )
+
+
+def _require_folder(out_dir: Path, inputs: Sequence[Path | None]) -> None:
+    """Outputs can be written there, and will not be taken for inputs by the next command."""
+    for path in inputs:
+        if path is not None and path.is_dir() and out_dir.resolve() == path.resolve():
+            raise DataError(f"--out {out_dir}: the images lie there, and masks would be taken for images; name another")
+    existing = next(parent for parent in (out_dir, *out_dir.absolute().parents) if parent.exists())
+    with explained(existing if existing != out_dir else out_dir), tempfile.TemporaryFile(dir=existing):
+        pass
+
+
+def _without_outputs(out_dir: Path, pairs: Pairs, resume: bool) -> Pairs:
+    files = {name: [out_dir / f"{name}_{kind}.png" for kind in OUTPUTS] for name in pairs}
+    existing = [file for outputs in files.values() for file in outputs if file.exists()]
+    if existing and not resume:
+        raise DataError(
+            f"{out_dir}: {existing[0].name} exists and is not overwritten; --resume leaves out the pairs that are done, "
+            "--out names another folder"
+        )
+    return {name: pair for name, pair in pairs.items() if not all(file.exists() for file in files[name])}

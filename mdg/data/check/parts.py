@@ -52,7 +52,7 @@ def _read_singly(dataset: FileDataset, files: Mapping[str, Path | None]) -> tupl
         found["rgb"], found["thermal"] = both or (None, None)
     else:
         if rgb is not None:
-            found["rgb"] = _attempt(lambda: read_rgb(rgb), "rgb", rgb, mistakes)
+            found["rgb"] = _attempt(lambda: read_rgb(rgb, dataset.grey_rgb), "rgb", rgb, mistakes)
         if thermal is not None:
             scaling = dataset.thermal_scaling
             found["thermal"] = _attempt(lambda: read_thermal(thermal, scaling), "thermal", thermal, mistakes)

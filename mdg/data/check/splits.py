@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+from mdg.data.alignment import ASPECT_TOLERANCE
 from mdg.data.base import RGBTDataset
 from mdg.data.check.findings import Finding
 from mdg.data.check.inspect import FrameReport
@@ -18,8 +20,6 @@ from mdg.data.check.stored import Stored
 from mdg.data.check.values import ValueCounts
 from mdg.data.file_dataset import PARTS, FileDataset
 from mdg.errors import DataError
-
-ASPECT_TOLERANCE = 0.01  # relative; cameras round their sides to multiples of 8 or 16
 
 
 @dataclass(frozen=True)
@@ -126,6 +126,10 @@ class SplitReport:
                 for name, pixels in zip(self.dataset.classes, self.class_pixels_K, strict=True)
                 if not pixels
             ]
+        if self.ignored_pixels and not self.class_pixels_K[1:].any() and isinstance(self.dataset, FileDataset):
+            doubt = self.dataset.find_doubt()
+            kind = "label" if len(self.dataset.classes) == 2 else "background"  # training refuses, or warns
+            self.findings += [Finding(kind, self.role, doubt)] if doubt else []
         if isinstance(self.dataset, FileDataset) and self.dataset.align != "refuse":
             self.findings += _differing_sizes(self.role, self._size_groups)
         if len(self.thermal_dtypes) > 1:
@@ -149,7 +153,7 @@ class SplitReport:
 def _missing_files(dataset: RGBTDataset) -> list[Finding]:
     if isinstance(dataset, FileDataset):
         return [
-            Finding("missing", dataset.split, f"{folder}: no file for {name}", (name,))
+            Finding("missing", dataset.split, f"{folder}: no file for {name}{_clue(dataset, folder, name)}", (name,))
             for folder, names in dataset.missing.items()
             for name in names
         ]
@@ -158,6 +162,11 @@ def _missing_files(dataset: RGBTDataset) -> list[Finding]:
     except DataError as error:
         return [Finding("missing", dataset.split, str(error))]
     return []
+
+
+def _clue(dataset: FileDataset, folder: Path, name: str) -> str:
+    clue = dataset.clues.get((folder, name))
+    return f"; {clue}" if clue else ""
 
 
 def _differing_sizes(role: str, groups: dict[tuple[Stored, ...], list[str]]) -> list[Finding]:

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
-from mdg.data.images import count_channels, read_image
+from mdg.data.images import open_image, read_image
 from mdg.data.thermal import read_raw_thermal
 from mdg.errors import DataError
 
@@ -26,18 +25,14 @@ class Stored(NamedTuple):
 
 
 def stored_format(file: Path) -> Stored | None:
-    """Size and channels by the header of the file, and by its pixels where the header tells nothing; None where it
-    cannot be read at all (reading it properly says why)."""
+    """Size (as it is seen, after any turn) and channels by the header of the file; None where it cannot be read at all
+    (reading it properly says why)."""
     try:
-        with Image.open(file) as image:  # reads the header only
-            return Stored(image.height, image.width, len(image.getbands()))
-    except (OSError, ValueError, Image.DecompressionBombError):
-        pass
-    try:
-        decoded = read_image(file)
+        _, header = open_image(file)
     except DataError:
         return None
-    return Stored(*decoded.shape[:2], count_channels(decoded))
+    sides = header.height, header.width
+    return Stored(*(sides if header.orientation < 5 else sides[::-1]), header.channels)
 
 
 def raw_thermal(files: Mapping[str, Path | None]) -> np.ndarray | None:
