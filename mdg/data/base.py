@@ -6,8 +6,10 @@ Shape suffixes: H, W are the height and width of an image in pixels, K the numbe
 from __future__ import annotations
 
 import hashlib
+import os
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -16,7 +18,10 @@ import numpy as np
 from pydantic import Field, model_validator
 from torch.utils.data import Dataset
 
+from mdg.data.files import file_sha256, stamp
+from mdg.data.names import name_bytes
 from mdg.errors import DataError
+from mdg.fields import Count, Seed, UserPath
 from mdg.metrics.scoring import ScoringRule, all_classes
 from mdg.registry import DATASETS, Options
 
@@ -35,14 +40,14 @@ class DatasetOptions(Options):
     holdout: float | None = Field(None, gt=0, lt=1)
     """Share of the train split that is held out of training and plays the val split, for data without one; needs
     `val_split: null`."""
-    holdout_seed: int = Field(0, ge=0)
+    holdout_seed: Seed = 0
     """Another seed holds out other frames."""
-    limit: int | None = Field(None, ge=1)
+    limit: Count | None = None
     """Use only the first N frames of every split, for quick and for overfitting checks; results say the count."""
     cache: Literal["none", "packed", "ram"] = "none"
     """`none` decodes files again in every epoch; `packed` decodes them once into a memory-mapped file per split (5
     bytes per pixel), shared by all processes and later runs; `ram` once per run into memory."""
-    cache_dir: Path | None = None
+    cache_dir: UserPath | None = None
     """Folder of the packed splits; null takes `.mdg_cache` in the root of the data set."""
 
     @model_validator(mode="after")
@@ -124,7 +129,7 @@ class RGBTDataset(Dataset, ABC):
         self.split_name: str = split_name
         self.holdout = holdout if role == "train" or self._held_out else None
         self.holdout_seed = holdout_seed
-        self.cache, self.cache_dir = cache, Path(cache_dir).expanduser() if cache_dir is not None else None
+        self.cache, self.cache_dir = cache, Path(os.path.expanduser(cache_dir)) if cache_dir else None
         self._kept: Sequence[Frame] | None = None
         self.names: list[str] = []
 
@@ -143,10 +148,13 @@ class RGBTDataset(Dataset, ABC):
                     f"data.holdout: the split '{self.split_name}' of {self.dataset_name} has a single frame, so none "
                     "can be held out of it; add frames, or set data.holdout: null with eval.selection: last"
                 )
-            ranked = sorted(scenes, key=lambda scene: hashlib.sha256(f"{self.holdout_seed}/{scene}".encode()).digest())
+            ranked = sorted(scenes, key=self._rank)
             held_out = set(ranked[: min(max(1, round(self.holdout * len(scenes))), len(scenes) - 1)])
             kept = [name for name in names if (self.scene(name) in held_out) == self._held_out]
         return kept[: self.limit]
+
+    def _rank(self, scene: str) -> bytes:
+        return hashlib.sha256(name_bytes(f"{self.holdout_seed}/{scene}")).digest()
 
     def scene(self, name: str) -> str:
         """What a frame shows: frames of one scene are held out together. By default every frame is its own."""
@@ -193,7 +201,12 @@ class RGBTDataset(Dataset, ABC):
         return len(self.names)
 
     def __getitem__(self, index: int) -> Frame:
-        return self.read(index) if self._kept is None else self._kept[index]
+        if self._kept is None:
+            return self.read(index)
+        try:
+            return self._kept[index]
+        except DamagedFrame:  # which was said by who found it; the files still have it
+            return self.read(index)
 
     def keep(self, frames: Sequence[Frame]) -> None:
         """Serves ``frames``, which are those of this split, from now on."""
@@ -202,7 +215,43 @@ class RGBTDataset(Dataset, ABC):
 
     def fingerprint(self) -> str:
         """SHA-256 over the sorted identities: equal for splits of the same frames, in whatever order."""
-        return hashlib.sha256("\n".join(sorted(self.identities())).encode()).hexdigest()
+        return hash_of_names(self.identities())
+
+    def content_state(self) -> dict[str, str]:
+        """What a later run compares to see whether the data are still the same, without reading a file.
+
+        Returns:
+            SHA-256 in hexadecimal: ``names`` is the fingerprint; ``sizes`` is over identity and bytes of every source
+            file; ``times`` also over the time of its last change, which differs between copies. Of generated frames
+            all three are over the identities, which hold the options.
+
+        Raises:
+            DataError: A file that is gone.
+        """
+        stamps = [[stamp(file) for file in self.sources(index)] for index in range(len(self))]
+        sizes = [[size for size, _ in stamps_of_one] for stamps_of_one in stamps]
+        return {
+            "names": self.fingerprint(),
+            "sizes": self._hash_with(sizes),
+            "times": self._hash_with(stamps),
+        }
+
+    def content_hash(self) -> str:
+        """SHA-256 over identities and the bytes of every source file, in hexadecimal: what tells two copies apart.
+
+        Every file is read. Of generated frames it is the fingerprint.
+
+        Raises:
+            DataError: A file that cannot be read.
+        """
+        with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+            digests = pool.map(lambda index: [file_sha256(file) for file in self.sources(index)], range(len(self)))
+            return self._hash_with(list(digests))
+
+    def _hash_with(self, facts: Sequence[Sequence[Any]]) -> str:
+        """SHA-256 over identities with what is known of their files; over the identities alone where there are none."""
+        rows = zip(self.identities(), facts, strict=True)
+        return hash_of_names([f"{identity}\0{list(known)}" if known else identity for identity, known in rows])
 
     def facts(self) -> dict[str, Any]:
         """What a score must say about its data: data set, role, split, number of files, hash, classes."""
@@ -216,6 +265,15 @@ class RGBTDataset(Dataset, ABC):
             "ignore_index": self.ignore_index,
             "preparation": self.preparation(),
         }
+
+
+class DamagedFrame(DataError):
+    """A frame that was kept and is no longer as it was; its files still have it."""
+
+
+def hash_of_names(names: Iterable[str]) -> str:
+    """SHA-256 over names in any order, in hexadecimal; names that are not UTF-8 count with the bytes they have."""
+    return hashlib.sha256(name_bytes("\n".join(sorted(names)))).hexdigest()
 
 
 def palette(colours: Sequence[tuple[int, int, int]]) -> np.ndarray:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import fnmatch
+import functools
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,12 +13,19 @@ import numpy as np
 
 from mdg.data.base import palette
 from mdg.data.file_dataset import PARTS, FileDataset
+from mdg.data.files import warn_of_others
 from mdg.data.folder_options import FolderOptions, resolve_map
 from mdg.data.labels import IGNORED, ColourLabels, IdLabels, LabelReader
-from mdg.data.patterns import NAME, SPLIT, match_pattern, read_list
+from mdg.data.names import clues, pick, unite
+from mdg.data.patterns import NAME, SPLIT, Matches, read_list, require_apart, scan_pattern
 from mdg.errors import DataError
 from mdg.metrics.scoring import ScoringRule, all_classes
 from mdg.registry import DATASETS
+
+APART = (
+    f"write patterns of which only one fits, with exact endings ('{NAME}_rgb.png') or a folder for each part, or name "
+    "the frames in data.split_file"
+)
 
 
 @DATASETS.register(FolderOptions)
@@ -33,7 +42,7 @@ class Folder(FileDataset):
         **common: See :class:`FileDataset`.
 
     Raises:
-        DataError: Missing folders or lists, no frame at all, or colours that occur twice.
+        DataError: Missing folders or lists, no frame at all, a file that fits two patterns, or colours twice.
     """
 
     def __init__(
@@ -68,23 +77,42 @@ class Folder(FileDataset):
     def _find_files(self, patterns: Mapping[str, str], split_file: str | None) -> None:
         if not self.root.is_dir():
             raise DataError(f"{self.root}: no such folder; data.root names the one below which the data set lies")
-        names, found = None, None
+        names, found, others = None, None, {}
+
+        @functools.cache
+        def matches() -> dict[str, Matches]:
+            return {part: scan_pattern(self.root, patterns[part], self.split_name) for part in PARTS}
+
         if split_file is not None:
-            self.listed_in = self.root / split_file.replace(SPLIT, self.split_name)
-            names, found = read_list(self.listed_in, self.root)
+            self.listed_in = self.root / os.path.expanduser(split_file.replace(SPLIT, self.split_name))
+            names, found = read_list(self.listed_in, self.root, lambda: {p: m.files for p, m in matches().items()})
         # Parts may share a folder, so a missing file is told by its pattern, or by its column in the list.
         places = {part: self.listed_in.with_name(f"{self.listed_in.name} (column {part})") for part in PARTS}
+        sources, advice = {part: str(place) for part, place in places.items()}, "write one file for each part"
         if found is None:
-            found = {part: match_pattern(self.root, patterns[part], self.split_name) for part in PARTS}
+            found = {part: match.files for part, match in matches().items()}
+            others = {part: match.others for part, match in matches().items()}
             places = {part: self.root / patterns[part].replace(SPLIT, self.split_name) for part in PARTS}
+            sources, advice = {part: f"data.{part}: '{patterns[part]}'" for part in PARTS}, APART
         if names is None:
-            names = sorted(set().union(*found.values()))
+            names = unite(found.values())
+            taken = {file for files in found.values() for file in files.values()}
+            for part in PARTS:  # in a folder that parts share, the files of one are others for the next
+                lost = {name: file for name, file in others[part].items() if file not in taken}
+                warn_of_others(lost, names, places[part])
         if not names:
-            raise DataError(
-                f"{self.root}: no file fits {', '.join(repr(p) for p in patterns.values())} for the split "
-                f"'{self.split_name}'"
-            )
-        self._list(names, places, found)
+            raise DataError(self._nothing_fits(patterns, others))
+        files = {part: pick(names, found[part]) for part in PARTS}
+        require_apart(files, sources, advice)
+        there, unread = found, others
+        self._list(names, places, files, lambda part, lacking: clues(lacking, there[part], unread.get(part, {})))
+
+    def _nothing_fits(self, patterns: Mapping[str, str], others: Mapping[str, Mapping[str, Path]]) -> str:
+        near = next((file for files in others.values() for file in files.values()), None)
+        return (
+            f"{self.root}: no file fits {', '.join(repr(p) for p in patterns.values())} for the split "
+            f"'{self.split_name}'" + (f"; {near} would, but for its suffix '{near.suffix}'" if near else "")
+        )
 
     def identities(self) -> list[str]:
         """Path of the RGB image, from the root where it lies below it: splits may number their frames alike."""

@@ -6,7 +6,7 @@ IROS 2017. Score: mean IoU over all nine classes, `unlabeled` included.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,11 +15,13 @@ import numpy as np
 
 from mdg.data.base import Frame, day_or_night, palette
 from mdg.data.file_dataset import FileDataset, FileOptions
-from mdg.data.files import IMAGE_SUFFIXES, find_folders, list_folder, read_split
+from mdg.data.files import SUFFIXES_OF, clues_in, find_folders, list_folder, read_split
 from mdg.data.images import read_rgb_thermal
 from mdg.data.labels import IdLabels
+from mdg.data.names import pick, same
 from mdg.data.thermal import scale_thermal
 from mdg.errors import DataError
+from mdg.fields import UserPath
 from mdg.metrics.scoring import ScoringRule
 from mdg.registry import DATASETS
 
@@ -47,7 +49,7 @@ LAYOUTS = {
 class MFNetOptions(FileOptions):
     """Where MFNet lies. A split is a file of names: `train` is `train.txt`."""
 
-    root: Path
+    root: UserPath
     """Folder with `train.txt`, `val.txt`, `test.txt` and the folders of images."""
     layout: Literal["auto", "packed", "folders"] = "auto"
     """`packed`: 4-channel PNGs in `images/`; `folders`: `rgb/` and `thermal/`; `auto`: `packed` where it is."""
@@ -77,14 +79,8 @@ class MFNet(FileDataset):
         folders = _open_root(self.root, layout)
         self.listed_in = self.root / f"{self.split_name}.txt"
         names = read_split(self.root, self.split_name)
-        listings = {
-            part: list_folder(folder, (".png",) if part == "label" else IMAGE_SUFFIXES)
-            for part, folder in folders.items()
-        }
-        found = {
-            part: {name: file for name in names if (file := _find(files, name))} for part, files in listings.items()
-        }
-        self._list(names, folders, found)
+        found = {part: _find(names, list_folder(folder, SUFFIXES_OF[part])) for part, folder in folders.items()}
+        self._list(names, folders, found, lambda part, lacking: clues_in(folders[part], lacking, SUFFIXES_OF[part]))
         self.read_label = IdLabels(len(CLASSES))
 
     def read(self, index: int) -> Frame:
@@ -138,10 +134,14 @@ def _open_root(root: Path, layout: str) -> dict[str, Path]:
     )
 
 
-def _find(files: dict[str, Path], name: str) -> Path | None:
-    return files.get(name) or (files.get(name.removesuffix(FLIP)) if name.endswith(FLIP) else None)
+def _find(names: Sequence[str], files: Mapping[str, Path]) -> dict[str, Path]:
+    """Files by name; a mirror image without a file of its own is read from its original."""
+    own = pick(names, files)
+    originals = {name: name.removesuffix(FLIP) for name in names if name not in own and name.endswith(FLIP)}
+    mirrored = pick(originals.values(), files)
+    return own | {name: mirrored[original] for name, original in originals.items() if original in mirrored}
 
 
 def _mirror(image: np.ndarray, file: Path | None, name: str) -> np.ndarray:
     # A file of its own (`00001D_flip.png`) is mirrored already.
-    return cv2.flip(image, 1) if file is not None and file.stem != name else image
+    return cv2.flip(image, 1) if file is not None and same(file.stem) != same(name) else image

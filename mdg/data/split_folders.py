@@ -9,14 +9,16 @@ from typing import Any
 from pydantic import Field
 
 from mdg.data.file_dataset import PARTS, FileDataset, FileOptions
-from mdg.data.files import IMAGE_SUFFIXES, find_folders, list_folder
+from mdg.data.files import SUFFIXES_OF, clues_in, find_folders, list_folder, list_others, warn_of_others
+from mdg.data.names import pick, unite
 from mdg.errors import DataError, nearest
+from mdg.fields import UserPath
 
 
 class SplitFolderOptions(FileOptions):
     """Where the data set lies. It has no val split: a tenth of train is held out, by a seed."""
 
-    root: Path
+    root: UserPath
     """Folder with `train/` and `test/`."""
     val_split: str | None = None
     """Folder of a val split of your own; needs `holdout: null`."""
@@ -48,12 +50,15 @@ class SplitFolderDataset(FileDataset):
                 f"{self.listed_in}: found {found or 'no folders'}, expected {expected}. The scripts in scripts/ "
                 "(prepare_*.py) turn other layouts into this one"
             )
-        found = {part: list_folder(places[part], (".png",) if part == "label" else IMAGE_SUFFIXES) for part in PARTS}
-        names = sorted(name for name in set().union(*found.values()) if not name.startswith("."))  # ._* are macOS's
+        found = {part: list_folder(places[part], SUFFIXES_OF[part]) for part in PARTS}
+        names = unite(found.values())
+        for part in PARTS:
+            warn_of_others(list_others(places[part], SUFFIXES_OF[part]), names, places[part])
         if not names:
             expected = ", ".join(f"{place.name}/" for place in places.values())
             raise DataError(f"{self.listed_in}: the split is empty; expected images in {expected}")
-        self._list(names, places, found)
+        files = {part: pick(names, found[part]) for part in PARTS}
+        self._list(names, places, files, lambda part, lacking: clues_in(places[part], lacking, SUFFIXES_OF[part]))
 
     def _open_split(self) -> Path:
         if not self.root.is_dir():

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import errno
 import json
+import logging
 import multiprocessing
 import os
 import pickle
 import shutil
+import zlib
 from pathlib import Path
 
 import cv2
@@ -14,7 +17,7 @@ import pytest
 from mdg.data import TrainLoader, build_dataset, cache
 from mdg.data.mfnet import MFNet
 from mdg.data.synthetic import Synthetic
-from mdg.errors import DataError
+from mdg.errors import DataError, MachineError
 
 
 def build(root: Path, cache_dir: Path, role: str = "train", **options):
@@ -194,9 +197,83 @@ def test_damaged_file_is_named(packed, tmp_path):
 
 def test_no_room(packed, tmp_path, monkeypatch):
     monkeypatch.setattr(cache.shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(100, 99, 1))
-    with pytest.raises(DataError, match="data.cache_dir"):
+    with pytest.raises(MachineError, match="data.cache_dir") as caught:
+        build(packed, tmp_path / "cache")
+    assert caught.value.exit_code == 3 and packed_folders(tmp_path / "cache") == []
+
+
+def test_a_disk_that_fills_up_leaves_nothing(packed, tmp_path, monkeypatch):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(cache.os, "fsync", full)
+    with pytest.raises(MachineError, match=r"No space left on device.*data\.cache_dir"):
         build(packed, tmp_path / "cache")
     assert packed_folders(tmp_path / "cache") == []
+
+
+# --- damage ------------------------------------------------------------------------------------------------------
+
+
+def flip(file: Path, at: int) -> None:
+    content = bytearray(file.read_bytes())
+    content[at] ^= 1
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "damage, reason",
+    [
+        (lambda folder: (folder / "index.json").write_bytes(b""), "cannot be read"),
+        (lambda folder: (folder / "index.json").write_bytes(b"[1, 2]"), "cannot be read"),
+        (lambda folder: (folder / "index.json").write_bytes(b"\xff\x00"), "cannot be read"),
+        (lambda folder: (folder / "index.json").unlink(), "cannot be read"),
+        (
+            lambda folder: flip(folder / "index.json", (folder / "index.json").read_bytes().index(b"00001N")),
+            "index.json",
+        ),
+        (lambda folder: os.truncate(folder / "frames.u8", 1000), "1000 bytes, expected"),
+        (lambda folder: os.truncate(folder / "frames.u8", 0), "0 bytes, expected"),
+        (lambda folder: (folder / "frames.u8").unlink(), "cannot be read"),
+    ],
+)
+def test_a_damaged_pack_is_made_again_with_one_line(packed, tmp_path, caplog, damage, reason):
+    plain = build(packed, tmp_path / "cache")
+    (folder,) = packed_folders(tmp_path / "cache")
+    damage(folder)
+    with caplog.at_level(logging.WARNING, "mdg.data"):
+        again = build(packed, tmp_path / "cache")
+    (line,) = caplog.messages
+    assert str(folder) in line and reason in line and "packed again" in line
+    assert_equal_frames(again, build_dataset({"type": "MFNet", "root": packed}, "train"))
+    assert len(plain) == 6 and packed_folders(tmp_path / "cache") == [folder]
+
+
+def test_no_bit_of_a_pack_can_flip_unnoticed(packed, tmp_path, caplog):
+    """Frames with a flipped bit come from their files, and the next run packs again."""
+    plain = build_dataset({"type": "MFNet", "root": packed}, "train")
+    build(packed, tmp_path / "cache")
+    (folder,) = packed_folders(tmp_path / "cache")
+    size = (folder / "frames.u8").stat().st_size
+    for at in (0, size // 2, size - 1):
+        flip(folder / "frames.u8", at)
+    dataset = build(packed, tmp_path / "cache")
+    with caplog.at_level(logging.WARNING, "mdg.data"):
+        assert_equal_frames(dataset, plain)
+        assert_equal_frames(pickle.loads(pickle.dumps(dataset)), plain)
+    assert [message for message in caplog.messages if "00000D is damaged" in message] and len(caplog.messages) == 1
+    caplog.clear()
+    with caplog.at_level(logging.WARNING, "mdg.data"):
+        assert_equal_frames(build(packed, tmp_path / "cache"), plain)
+    assert len(caplog.messages) == 1 and "packed again" in caplog.messages[0]
+    assert not (folder / "damaged").exists()
+
+
+def test_home_of_the_cache_is_expanded(packed, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    build(packed, Path("~/cache"))
+    assert len(packed_folders(tmp_path / "cache")) == 1
 
 
 def test_folder_that_cannot_be_made(packed, tmp_path):
@@ -220,5 +297,7 @@ def test_index_is_plain(packed, tmp_path):
     build(packed, tmp_path / "cache")
     (folder,) = packed_folders(tmp_path / "cache")
     content = json.loads((folder / "index.json").read_text())
-    assert content["format"] == cache.FORMAT and content["frames"][1] == ["00001N", 48 * 64 * 5, 48, 64]
+    assert content["format"] == cache.FORMAT and content["frames"][1][:4] == ["00001N", 48 * 64 * 5, 48, 64]
+    start, end = 48 * 64 * 5, 2 * 48 * 64 * 5
+    assert content["frames"][1][4] == zlib.crc32((folder / "frames.u8").read_bytes()[start:end])
     assert (folder / "frames.u8").stat().st_size == 6 * 48 * 64 * 5

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import importlib.util
 import io
 import os
+import shutil
+import sys
 import tarfile
+import unicodedata
 import zipfile
 from pathlib import Path, PurePosixPath
 
@@ -24,7 +28,7 @@ from mdg.data.prepare.report import SplitCount, published_lines
 from mdg.data.prepare.source import safe_path
 from mdg.data.prepare.transfer import transfer
 from mdg.data.pst900 import PST900
-from mdg.errors import DataError
+from mdg.errors import DataError, MachineError, UserError
 from mdg.utils.cli import run_tool
 
 KINDS = ("folder", "zip", "tar", "tar.gz")
@@ -323,9 +327,11 @@ def test_an_interrupted_run_goes_on(kind, stop, tmp_path, goal, monkeypatch, cap
         done.append(target)
         replace(partial, target)
 
-    with monkeypatch.context() as patch, pytest.raises((KeyboardInterrupt, DataError)):
+    with monkeypatch.context() as patch, pytest.raises((KeyboardInterrupt, MachineError)) as stopped:
         patch.setattr(os, "replace", replace_five)
         run(MFNetLayouts(), source, goal)
+    if stopped.type is MachineError:
+        assert stopped.value.exit_code == 3 and "finished files are kept" in str(stopped.value)
     finished, state = tree_of(goal), {path: s for path, s in state_of(goal).items() if path.is_file()}
     assert len(finished) == 5 and finished.items() <= {**PACKED, **MADE}.items()
     assert run(MFNetLayouts(), source, goal) == {**PACKED, **MADE}
@@ -336,8 +342,9 @@ def test_an_interrupted_run_goes_on(kind, stop, tmp_path, goal, monkeypatch, cap
 def test_a_file_left_half_written_is_made_again(tmp_path, goal):
     source = write(tmp_path, "folder", PACKED)
     (goal / "images").mkdir(parents=True)
-    (goal / "images" / "00001D.png.partial").write_bytes(b"half")
-    (goal / "images" / "00002N.png.partial").symlink_to(source / "images" / "00003D.png")
+    (goal / "images" / ".mdg-1-abc.partial").write_bytes(b"half")
+    (goal / "images" / ".mdg-2-abc.partial").symlink_to(source / "images" / "00003D.png")
+    (goal / ".mdg-3-abc.partial").write_bytes(b"half a list")
     assert run(MFNetLayouts(), source, goal) == {**PACKED, **MADE}
 
 
@@ -414,9 +421,172 @@ def test_encrypted_and_mislabelled_archives(tmp_path, goal):
         at += 4
     source.write_bytes(data)
     assert "encrypted" in error_of(lambda: run(MFNetLayouts(), source, goal))
-    page = tmp_path / "page.zip"
-    page.write_bytes(b"<html>too many downloads</html>")
-    assert "not a zip file" in error_of(lambda: run(MFNetLayouts(), page, goal))
+    assert "7z x" in error_of(lambda: run(MFNetLayouts(), source, goal))
+
+
+@pytest.mark.parametrize(
+    "name, content, shown",
+    [
+        ("page.zip", b"<html>too many downloads</html>", "is a web page"),
+        ("page.tar.gz", b"\xef\xbb\xbf\r\n <!DOCTYPE HTML><html>", "is a web page"),
+        ("answer.zip", b'{"error": "quota"}', "the answer of a server"),
+        ("copy.zip", b"", "is empty (0 bytes)"),
+        ("copy.zip", b"Rar!\x1a\x07\x00", "a RAR archive"),
+        ("copy.tgz", b"7z\xbc\xaf\x27\x1c\x00", "a 7-Zip archive"),
+        ("copy.zip", b"BZh91AY", "packed by bzip2"),
+        ("copy.tar", b"\xfd7zXZ\x00", "packed by xz"),
+        ("copy.tar", b"\x28\xb5\x2f\xfd", "packed by zstd"),
+        ("copy.zip", b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS"),
+        ("copy.zip", b"%PDF-1.4", "a PDF"),
+        ("copy.zip", b"no archive at all", "cannot be read (File is not a zip file)"),
+        ("copy.tar", b"no archive at all", "cannot be read"),
+        ("copy.rar", b"x", "unpack it"),
+    ],
+)
+def test_what_is_no_archive_is_told_by_its_first_bytes(name, content, shown, tmp_path, goal):
+    (tmp_path / name).write_bytes(content)
+    message = error_of(lambda: prepare(MFNetLayouts(), [tmp_path / name], goal))
+    assert str(tmp_path / name) in message and shown in message and not goal.exists()
+
+
+@pytest.mark.parametrize("kind, name", [("zip", "copy.tar.gz"), ("tar.gz", "copy.zip"), ("tar", "download")])
+def test_an_archive_under_the_name_of_another_is_read(kind, name, tmp_path, goal):
+    source = write(tmp_path, kind, PACKED, name="in").rename(tmp_path / name)
+    assert run(MFNetLayouts(), source, goal) == {**PACKED, **MADE}
+
+
+def test_a_method_that_python_cannot_unpack(tmp_path, goal):
+    source = write_zip(tmp_path / "copy.zip", PACKED, zipfile.ZIP_STORED)
+    data = source.read_bytes()
+    at = data.index(b"PK\x01\x02") + 10
+    source.write_bytes(data[:at] + b"\x09\x00" + data[at + 2 :])
+    message = error_of(lambda: run(MFNetLayouts(), source, goal))
+    assert "method 9" in message and "unpack it (7z x)" in message
+
+
+# --- bombs -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_lists(monkeypatch):
+    monkeypatch.setenv("MDG_LIMIT_LIST_BYTES", "1000")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_list_beyond_the_limit_is_not_read(kind, small_lists, tmp_path, goal):
+    source = write(tmp_path, kind, {**PACKED, "train.txt": bytes(3_000_000)})
+    message = error_of(lambda: run(MFNetLayouts(), source, goal))
+    assert "train.txt: got 3,000,000 bytes of a list of frames" in message and "--limit list_bytes=" in message
+
+
+def test_a_list_that_is_longer_than_the_zip_says(small_lists, tmp_path, goal):
+    """The sizes in the index of a zip are what its author wrote there."""
+    source = write_zip(tmp_path / "copy.zip", {**PACKED, "train.txt": bytes(3_000_000)})
+    source.write_bytes(source.read_bytes().replace((3_000_000).to_bytes(4, "little"), (5).to_bytes(4, "little")))
+    message = error_of(lambda: run(MFNetLayouts(), source, goal))
+    assert "train.txt in it cannot be read (Bad CRC-32" in message
+
+
+def test_a_header_of_gigabytes_is_not_read(tmp_path, goal):
+    """tarfile reads an extended header in one piece; 2 GB of zeros are 2 MB of gzip."""
+    member = tarfile.TarInfo("pax")
+    member.type, member.size = tarfile.XHDTYPE, 1 << 40
+    source = tmp_path / "copy.tar.gz"
+    with gzip.open(source, "wb") as file:
+        file.write(member.tobuf(tarfile.GNU_FORMAT) + bytes(10_000))
+    assert "header of" in error_of(lambda: run(MFNetLayouts(), source, goal))
+
+
+def test_images_that_are_no_images_by_their_size(monkeypatch, tmp_path, goal):
+    monkeypatch.setenv("MDG_LIMIT_IMAGE_BYTES", "100000")
+    source = write(tmp_path, "zip", {**PACKED, "images/00001D.png": bytes(200_000)})
+    message = error_of(lambda: run(MFNetLayouts(), source, goal))
+    assert "images/00001D.png: got 200,000 bytes" in message and tree_of(goal) == {}
+
+
+def test_too_many_files_for_a_data_set(monkeypatch, tmp_path, goal):
+    monkeypatch.setenv("MDG_LIMIT_FOLDER_FILES", "5")
+    for kind in KINDS:
+        message = error_of(lambda kind=kind: run(MFNetLayouts(), write(tmp_path, kind, PACKED), goal))
+        assert "got 6 files below a folder or in an archive" in message
+
+
+def test_no_room_is_seen_before_anything_is_written(monkeypatch, tmp_path, goal):
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: shutil._ntuple_diskusage(100, 99, 1))
+    source = write(tmp_path, "folder", PACKED)
+    with pytest.raises(MachineError, match="are free.*repeat the command") as caught:
+        run(MFNetLayouts(), source, goal)
+    assert caught.value.exit_code == 3 and not goal.exists()
+
+
+# --- names of other systems --------------------------------------------------------------------------------------
+
+
+class RawName(zipfile.ZipInfo):
+    """A member whose name is written as bytes that no flag calls UTF-8."""
+
+    def _encodeFilenameFlags(self) -> tuple[bytes, int]:  # noqa: N802  (the name is the standard library's)
+        return self.filename.encode("cp437"), 0
+
+
+def zip_of_raw_names(file: Path, files: dict[bytes, bytes]) -> Path:
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(RawName(name.decode("cp437")), content)
+    return file
+
+
+@pytest.mark.parametrize("name", ["größe", "背景_01"])
+def test_utf8_in_a_zip_that_does_not_say_so(name, tmp_path, goal):
+    files = {**pngs("images", name), **pngs("labels", name), **lists(train=name, val=name, test=name)}
+    source = zip_of_raw_names(tmp_path / "copy.zip", {place.encode(): content for place, content in files.items()})
+    assert run(MFNetLayouts(), source, goal) == files
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no file names that are not UTF-8")
+@pytest.mark.parametrize("kind", ["folder", "tar"])
+def test_names_that_are_not_utf8_keep_their_bytes(kind, tmp_path, goal, capsys):
+    name = os.fsdecode("中".encode("gbk"))
+    files = {**pngs("images", "a"), **pngs("labels", "a")}
+    files = {place.replace("a.png", f"{name}.png"): content for place, content in files.items()}
+    text = "中\n".encode("gbk")
+    files |= {"train.txt": text, "val.txt": text, "test.txt": text}
+    assert run(MFNetLayouts(), write(tmp_path, kind, files), goal) == files
+    assert "incomplete" not in capsys.readouterr().out
+    dataset = MFNet(goal, role="train")
+    dataset.require_complete()
+    assert dataset.names == [name]
+
+
+def test_decomposed_names_are_those_of_the_list(tmp_path, goal, capsys):
+    plain, decomposed = "für", unicodedata.normalize("NFD", "für")
+    assert plain != decomposed
+    files = {}
+    for part in ("rgb", "thermal", "labels"):
+        files |= pngs(part, f"{decomposed} b", part)
+    source = write(tmp_path, "zip", {**files, **lists(train=plain, test="b")})
+    run(PST900Layouts(), source, goal)
+    assert f"train/rgb/{decomposed}.png" in tree_of(goal) and "neither list" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("encode", [lambda text: text.encode("utf-16"), lambda text: b"\xef\xbb\xbf" + text.encode()])
+def test_lists_of_other_encodings(encode, tmp_path, goal, capsys):
+    files = {**PACKED, **{name: encode(content.decode()) for name, content in SPLITS.items()}}
+    assert run(MFNetLayouts(), write(tmp_path, "zip", files), goal) == {**files, **MADE}
+    assert "incomplete" not in capsys.readouterr().out
+    assert MFNet(goal, role="test").names == ["00003D", "00004N"]
+
+
+def test_a_list_that_is_a_web_page(tmp_path, goal):
+    source = write(tmp_path, "zip", {**PACKED, "test.txt": b"<!DOCTYPE html><html>404</html>"})
+    message = error_of(lambda: run(MFNetLayouts(), source, goal))
+    assert f"{source}: test.txt: is a web page" in message
+
+
+def test_a_name_that_is_too_long_is_one_line(tmp_path, goal):
+    source = write(tmp_path, "zip", {**PACKED, f"images/{'x' * 300}.png": b"x"})
+    with pytest.raises(UserError, match="name too long.*finished files are kept"):
+        run(MFNetLayouts(), source, goal)
 
 
 # --- names that lead outside -------------------------------------------------------------------------------------
@@ -600,8 +770,6 @@ def test_mfnet_without_split_files_is_unknown(tmp_path, goal):
 
 def test_sources_that_cannot_be_opened(tmp_path, goal):
     assert "no such file" in error_of(lambda: prepare(MFNetLayouts(), [tmp_path / "nowhere.zip"], goal))
-    (tmp_path / "copy.rar").write_bytes(b"x")
-    assert "unpack it" in error_of(lambda: prepare(MFNetLayouts(), [tmp_path / "copy.rar"], goal))
 
 
 def test_labels_count_where_the_loader_reads_them(tmp_path, goal, capsys):

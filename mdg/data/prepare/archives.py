@@ -1,8 +1,9 @@
-"""Zip and tar archives as sources."""
+"""Zip and tar archives as sources. What a file is follows from its first bytes, not from its name."""
 
 from __future__ import annotations
 
 import gzip
+import io
 import stat
 import tarfile
 import zipfile
@@ -10,11 +11,25 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from mdg.data.prepare.source import Entry, FolderSource, Source, reading
+from mdg.data.prepare.source import AGAIN, Entry, FolderSource, Source, reading
 from mdg.errors import DataError
 
 BLOCK = tarfile.BLOCKSIZE
 KEPT_TEXT = 1 << 20  # bytes; split files are far smaller
+MOST_HEADER = 64 << 20  # bytes; tarfile reads the header of a member, of whatever size it says, in one piece
+HEAD = 512  # bytes by which a file is known
+UTF8_NAME, ENCRYPTED = 1 << 11, 1  # flags of a member of a zip
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+# What people have instead: first bytes, what that is, and what to do.
+OTHERS = (
+    (b"Rar!", "a RAR archive", "unpack it (unrar x, or 7z x) and give the folder"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive", "unpack it (7z x) and give the folder"),
+    (b"BZh", "packed by bzip2", "unpack it (tar xjf, or bunzip2) and give the folder"),
+    (b"\xfd7zXZ", "packed by xz", "unpack it (tar xJf, or unxz) and give the folder"),
+    (b"\x28\xb5\x2f\xfd", "packed by zstd", "unpack it (tar --zstd -xf) and give the folder"),
+    (b"version https://git-lfs", "a pointer of Git LFS", "fetch the file itself with `git lfs pull`"),
+    (b"%PDF", "a PDF document", "download the archive itself"),
+)
 
 
 class ZipSource(Source):
@@ -23,11 +38,24 @@ class ZipSource(Source):
     def _list(self) -> None:
         with zipfile.ZipFile(self.origin) as archive:
             for info in archive.infolist():
-                name = info.filename.replace("\\", "/")  # as some Windows programs write it
+                name = _zip_name(info).replace("\\", "/")  # as some Windows programs write it
                 if stat.S_ISLNK(info.external_attr >> 16):
                     self.refused.append(name)
                 elif not name.endswith("/"):
+                    self._check(info, name)
                     self._add(name, info.file_size, info)
+
+    def _check(self, info: zipfile.ZipInfo, name: str) -> None:
+        if info.flag_bits & ENCRYPTED:
+            raise DataError(
+                f"{self.origin}: is encrypted ({name}); unpack it with its password (7z x, or unzip) and give the "
+                "folder"
+            )
+        if info.compress_type not in METHODS:
+            raise DataError(
+                f"{self.origin}: {name} is packed by method {info.compress_type}, which Python cannot unpack (Windows "
+                "takes Deflate64, number 9, for large files); unpack it (7z x) and give the folder"
+            )
 
     def stream(self, wanted: Collection[Entry]) -> Iterator[tuple[Entry, BinaryIO]]:
         with reading(self.origin):
@@ -40,6 +68,16 @@ class ZipSource(Source):
                     yield entry, file
 
 
+def _zip_name(info: zipfile.ZipInfo) -> str:
+    """The name of a member: UTF-8 where it is said or fits, else as ``zipfile`` reads it, in code page 437."""
+    if info.flag_bits & UTF8_NAME or info.filename.isascii():
+        return info.filename
+    try:
+        return info.filename.encode("cp437").decode("utf-8")  # as `zip` on Linux writes it, without saying so
+    except UnicodeError:
+        return info.filename
+
+
 class TarSource(Source):
     """A tar archive, plain or gzipped, read from front to back; the key of an entry is the offset of its header.
 
@@ -50,6 +88,7 @@ class TarSource(Source):
         self._texts: dict[Entry, bytes] = {}
         with self._bytes() as file, tarfile.TarFile(fileobj=file) as archive:
             for member in archive:
+                archive.members = []  # which it would keep for questions that nobody asks
                 if member.issym() or member.islnk():
                     self.refused.append(member.name)
                 elif member.isreg():
@@ -61,7 +100,8 @@ class TarSource(Source):
     def _bytes(self) -> BinaryIO:
         with open(self.origin, "rb") as file:
             gzipped = file.read(2) == b"\x1f\x8b"
-        return gzip.open(self.origin, "rb") if gzipped else open(self.origin, "rb")
+        raw = gzip.open(self.origin, "rb") if gzipped else open(self.origin, "rb")  # noqa: SIM115  (the caller closes)
+        return _Bounded(raw)
 
     @staticmethod
     def _check_end(file: BinaryIO, offset: int) -> None:
@@ -82,6 +122,7 @@ class TarSource(Source):
             while by_offset:
                 with reading(self.origin):
                     member = archive.next()
+                    archive.members = []
                     entry = by_offset.pop(member.offset, None) if member else None
                     content = archive.extractfile(member) if entry else None
                 if member is None:
@@ -89,9 +130,26 @@ class TarSource(Source):
                 if entry is not None and content is not None:
                     yield entry, content
 
-    def read(self, entry: Entry) -> bytes:
+    def read_list(self, entry: Entry) -> bytes:
         kept = self._texts.get(entry)
-        return super().read(entry) if kept is None else kept
+        return super().read_list(entry) if kept is None else kept
+
+
+class _Bounded(io.RawIOBase):
+    """A file of which no single read is large: a few kilobytes of gzip can say that gigabytes of header follow."""
+
+    def __init__(self, file: BinaryIO):
+        self._file = file
+        self.seek, self.tell = file.seek, file.tell  # type: ignore[method-assign]
+
+    def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= MOST_HEADER:
+            raise tarfile.ReadError(f"a header of {size} bytes, expected at most {MOST_HEADER}")
+        return self._file.read(size)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 SUFFIXES: dict[str, type[Source]] = {".tar.gz": TarSource, ".tgz": TarSource, ".tar": TarSource, ".zip": ZipSource}
@@ -110,12 +168,39 @@ def open_source(origin: Path) -> Source:
     """
     if origin.is_dir():
         return FolderSource(origin, origin.resolve().name)
-    suffix = archive_suffix(origin.name)
-    if not origin.exists():
+    if not origin.is_file():
         raise DataError(f"{origin}: no such file or folder; expected the data set as a folder or an archive")
-    if suffix is None:
+    suffix = archive_suffix(origin.name)
+    kind = _kind(origin) or (SUFFIXES[suffix] if suffix else None)
+    if kind is None:
         raise DataError(
             f"{origin}: neither a folder nor an archive of a known kind ({', '.join(SUFFIXES)}); unpack it and give "
             "the folder"
         )
-    return SUFFIXES[suffix](origin, origin.name[: -len(suffix)])
+    return kind(origin, origin.name[: -len(suffix)] if suffix else origin.stem)
+
+
+def _kind(origin: Path) -> type[Source] | None:
+    """The kind of an archive by its first bytes; None where they say nothing.
+
+    Raises:
+        DataError: It is something else.
+    """
+    with reading(origin), open(origin, "rb") as file:
+        head = file.read(HEAD)
+    if not head:
+        raise DataError(f"{origin}: is empty (0 bytes); download it again, {AGAIN}")
+    if head.startswith((b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")):
+        return ZipSource
+    if head.startswith(b"\x1f\x8b") or head[257:262] == b"ustar":
+        return TarSource
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if text.startswith((b"<!doctype html", b"<html", b"<head", b"<?xml", b"{")):
+        raise DataError(
+            f"{origin}: is a web page or the answer of a server, not an archive: the download was refused, or needs a "
+            f"confirmation in the browser; open the link there, download the archive itself, {AGAIN}"
+        )
+    for mark, what, advice in OTHERS:
+        if head.startswith(mark):
+            raise DataError(f"{origin}: is {what}, expected a folder or one of {', '.join(SUFFIXES)}; {advice}")
+    return None

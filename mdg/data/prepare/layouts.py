@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from pathlib import PurePosixPath
 from typing import ClassVar
 
+from mdg.data.files import without_suffix
+from mdg.data.lists import decode_lines
+from mdg.data.names import same
 from mdg.data.prepare.plan import Plan
 from mdg.data.prepare.report import SplitCount
+from mdg.data.prepare.source import Entry
 from mdg.data.prepare.tree import COPIED, Tree
 
 
@@ -34,13 +37,12 @@ class Layouts(ABC):
         """Counts per split; ``names_in`` gives the names of the files of a folder below the destination."""
 
 
-def listed_names(content: bytes) -> list[str]:
-    """Names in a split file, one a line, each once; blank lines do not count, an image suffix is cut off."""
-    lines = (line.strip() for line in content.decode("utf-8-sig", errors="replace").splitlines())
-    return list(dict.fromkeys(name_of(line) for line in lines if line))
+def listed_names(entry: Entry) -> list[str]:
+    """Names in a split file, one a line, each once; an image suffix and folders before the name are cut off."""
+    lines = decode_lines(entry.source.read_list(entry), f"{entry.source.origin}: {entry.path}")
+    return list(dict.fromkeys(name_of(line) for line in lines.values()))
 
 
 def name_of(file: str) -> str:
-    """Name of the frame a file belongs to: without an image suffix (a name may have a dot of its own)."""
-    path = PurePosixPath(file)
-    return file[: -len(path.suffix)] if path.suffix.lower() in COPIED else file
+    """Name of the frame a file belongs to, in one spelling, whatever system wrote it."""
+    return same(without_suffix(file.replace("\\", "/").rpartition("/")[2], COPIED))

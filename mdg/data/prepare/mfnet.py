@@ -8,10 +8,10 @@ from pathlib import PurePosixPath
 
 from mdg.data.base import day_or_night
 from mdg.data.mfnet import FLIP
+from mdg.data.names import name_bytes
 from mdg.data.prepare.layouts import Layouts, listed_names
 from mdg.data.prepare.plan import Item, Plan
 from mdg.data.prepare.report import SplitCount, count_split
-from mdg.data.prepare.source import Entry
 from mdg.data.prepare.tree import Parts, Tree
 from mdg.errors import DataError
 
@@ -56,7 +56,7 @@ def _plan(tree: Tree, base: PurePosixPath, layout: str, parts: Parts) -> Plan:
     split_files = {name: entry for name, entry in tree.split_files(base).items() if SPLIT_FILE.fullmatch(name)}
     for name in sorted(split_files, key=_split_order):
         plan.items.append(Item(PurePosixPath(name), split_files[name]))
-        plan.lists[name.removesuffix(".txt")] = _names(split_files[name])
+        plan.lists[name.removesuffix(".txt")] = listed_names(split_files[name])
     mirrored = sum(name.endswith(FLIP) for name in plan.lists["train"])
     if mirrored:
         plan.notes.append(f"{mirrored} names of train.txt end in {FLIP}; each counts as a frame")
@@ -73,13 +73,9 @@ def _add_day_and_night(plan: Plan) -> None:
         split = f"test_{condition}"
         names = [name for name in plan.lists["test"] if day_or_night(name) == condition]
         if split not in plan.lists and names:
-            plan.items.append(Item(PurePosixPath(f"{split}.txt"), content="".join(f"{n}\n" for n in names).encode()))
+            plan.items.append(Item(PurePosixPath(f"{split}.txt"), content=name_bytes("".join(f"{n}\n" for n in names))))
             plan.lists[split] = names
             plan.notes.append(f"{split}.txt is made from the names in test.txt")
-
-
-def _names(entry: Entry) -> list[str]:
-    return listed_names(entry.source.read(entry))
 
 
 def _split_order(name: str) -> tuple[int, str]:

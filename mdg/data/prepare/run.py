@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,13 +11,17 @@ from pathlib import Path
 from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from mdg.data.files import require_room
 from mdg.data.prepare.archives import open_source
 from mdg.data.prepare.layouts import Layouts, name_of
 from mdg.data.prepare.plan import Item, Plan, check_folders, check_places, choose_plan, outstanding
 from mdg.data.prepare.report import count_lines, left_lines, published_lines
-from mdg.data.prepare.source import Source
+from mdg.data.prepare.source import AGAIN, FolderSource, Source
 from mdg.data.prepare.transfer import Outcome, transfer
 from mdg.data.prepare.tree import COPIED
+from mdg.errors import DataError
+from mdg.utils.files import remove_partials
+from mdg.utils.limits import require_within
 from mdg.utils.logging import console
 
 LABELS = ("labels", "label")  # folders in which the loaders read PNGs only, for other formats lose ids
@@ -35,9 +40,13 @@ def prepare(
         dry_run: Write nothing.
 
     Raises:
-        DataError: An unreadable source, an unknown layout, or files at the destination that differ.
+        DataError: An unreadable source, an unknown layout, or files at the destination that differ. MachineError: no
+            room.
     """
-    origins, destination = [Path(origin).expanduser() for origin in origins], Path(destination).expanduser()
+    origins, destination = (
+        [Path(os.path.expanduser(origin)) for origin in origins],
+        Path(os.path.expanduser(destination)),
+    )
     check_places(origins, destination)
     sources = [_open(origin) for origin in origins]
     plan = choose_plan(layouts.find, sources, layouts.name, layouts.expected)
@@ -48,10 +57,22 @@ def prepare(
         there = len(plan.items) - len(missing)
         _say(f"dry run: {len(missing)} files ({_size(missing)}) to transfer, {there} there already")
     else:
+        _require_room(missing, destination, link)
+        for folder in {destination / item.target.parent for item in plan.items}:
+            remove_partials(folder)
         with _progress(missing) as advance:
             outcome = transfer(missing, destination, link, advance, _say)
         _say(_done(plan, missing, outcome))
     _report(layouts, plan, sources, destination)
+
+
+def _require_room(items: Sequence[Item], destination: Path, link: bool) -> None:
+    """Before minutes are spent, not after; and files of archives that are far too large to be images are none."""
+    copied = [item for item in items if not (link and item.entry and isinstance(item.entry.source, FolderSource))]
+    for item in copied:
+        if item.entry is not None:
+            require_within("image_bytes", item.size, f"{item.entry.source.origin}: {item.entry.path}", DataError)
+    require_room(destination, sum(item.size for item in copied), f"free some space or choose another place, {AGAIN}")
 
 
 def _open(origin: Path) -> Source:

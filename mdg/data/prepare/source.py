@@ -6,8 +6,10 @@ A source lists its regular files once and then hands out their bytes. Names that
 
 from __future__ import annotations
 
+import lzma
 import os
 import re
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -18,11 +20,17 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
-from mdg.errors import DataError
+from mdg.data.files import is_hidden, walk
+from mdg.errors import DataError, UserError
+from mdg.utils.limits import limit, require_within
 
 CLUTTER = ("__macosx", "thumbs.db", "desktop.ini")
-# RuntimeError is what zipfile raises for encrypted members and, as NotImplementedError, for unknown compression.
-READ_ERRORS = (OSError, EOFError, zlib.error, zipfile.BadZipFile, tarfile.TarError, RuntimeError)
+# Whatever zipfile and tarfile raise for damaged archives; RuntimeError for encrypted members and, as
+# NotImplementedError, for unknown compression; the last four for headers of nonsense.
+READ_ERRORS = (
+    OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError, RuntimeError,
+    ValueError, OverflowError, MemoryError, struct.error,
+)  # fmt: skip
 AGAIN = "then repeat the command: finished files are kept"
 
 
@@ -77,11 +85,19 @@ class Source(ABC):
     def stream(self, wanted: Collection[Entry]) -> Iterator[tuple[Entry, BinaryIO]]:
         """Entries with a file to read each from, in the order in which they lie in the source."""
 
-    def read(self, entry: Entry) -> bytes:
-        """All bytes of a small file."""
+    def read_list(self, entry: Entry) -> bytes:
+        """The bytes of a list file; what an archive says about its size is not relied on.
+
+        Raises:
+            DataError: It cannot be read, or is larger than the limit of lists.
+        """
+        where = f"{self.origin}: {entry.path}"
+        require_within("list_bytes", entry.size, where, DataError)
         for _, file in self.stream([entry]):
             with reading(self.origin, str(entry.path)):
-                return file.read()
+                content = file.read(limit("list_bytes") + 1)
+            require_within("list_bytes", len(content), where, DataError)
+            return content
         raise DataError(f"{self.origin}: {entry.path} is gone; give the source again as it was")
 
     def _add(self, name: str, size: int, key: Any) -> Entry | None:
@@ -90,6 +106,7 @@ class Source(ABC):
             self.refused.append(name)
         if path is None or any(is_clutter(part) for part in path.parts):
             return None
+        require_within("folder_files", len(self._entries) + 1, self.origin, DataError)
         entry = self._entries[path] = Entry(path, size, self, key)  # in archives the last file of a name counts
         return entry
 
@@ -98,19 +115,10 @@ class FolderSource(Source):
     """The files below a folder; links to files and folders are followed. The key of an entry is its real path."""
 
     def _list(self) -> None:
-        seen = set()
-        for folder, folders, files in os.walk(self.origin, followlinks=True, onerror=_not_listed):
-            real = os.path.realpath(folder)
-            if real in seen:  # a link back into the tree
-                folders.clear()
-                continue
-            seen.add(real)
-            folders[:] = sorted(name for name in folders if not is_clutter(name))
-            for name in sorted(files):
-                file = Path(folder, name)
-                if file.is_file():
-                    name = file.relative_to(self.origin).as_posix()
-                    self._add(name, file.stat().st_size, Path(os.path.realpath(file)))
+        for file in walk(self.origin, skip=is_clutter, once=True):
+            if file.is_file():
+                name = file.relative_to(self.origin).as_posix()
+                self._add(name, file.stat().st_size, Path(os.path.realpath(file)))
 
     def stream(self, wanted: Collection[Entry]) -> Iterator[tuple[Entry, BinaryIO]]:
         for entry in wanted:
@@ -118,10 +126,6 @@ class FolderSource(Source):
                 file = open(entry.key, "rb")  # noqa: SIM115  (closed below, outside of the block that renames errors)
             with file:
                 yield entry, file
-
-
-def _not_listed(error: OSError) -> None:
-    raise DataError(f"{error.filename}: cannot be listed ({error.strerror}); check who may read it, {AGAIN}")
 
 
 def safe_path(name: str) -> PurePosixPath | None:
@@ -134,7 +138,7 @@ def safe_path(name: str) -> PurePosixPath | None:
 
 def is_clutter(name: str) -> bool:
     """Whether a file or folder is hidden or was left by a file manager."""
-    return name.startswith(".") or name.lower() in CLUTTER
+    return is_hidden(name) or name.lower() in CLUTTER
 
 
 @contextmanager
@@ -142,6 +146,8 @@ def reading(origin: Path, member: str = "") -> Iterator[None]:
     """Turns whatever goes wrong while a source is read into a DataError that names it."""
     try:
         yield
+    except UserError:
+        raise
     except READ_ERRORS as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
         what = f"{member} in it cannot be read" if member else "cannot be read"

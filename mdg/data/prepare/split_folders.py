@@ -9,7 +9,6 @@ from typing import ClassVar
 from mdg.data.prepare.layouts import Layouts, listed_names, name_of
 from mdg.data.prepare.plan import Plan, some
 from mdg.data.prepare.report import SplitCount, count_split
-from mdg.data.prepare.source import Entry
 from mdg.data.prepare.tree import Parts, Tree
 from mdg.errors import DataError
 
@@ -40,7 +39,7 @@ class SplitFolders(Layouts):
         flat = [(folder, lists) for folder in holders if (lists := tree.split_files(folder))]
         if len(flat) == 1:
             folder, lists = flat[0]
-            return self._by_list(tree, folder, {s: _frames(lists[f"{s}.txt"]) for s in SPLITS})
+            return self._by_list(tree, folder, {s: listed_names(lists[f"{s}.txt"]) for s in SPLITS})
         return None
 
     def _by_folder(self, tree: Tree, roots: Iterable[PurePosixPath]) -> Plan:
@@ -79,8 +78,3 @@ class SplitFolders(Layouts):
         necessary = {part: names_in(f"{split}/{part}") for part in self.necessary}
         optional = {part: names_in(f"{split}/{part}") for part in self.optional}
         return count_split(split, sorted(set(listed).union(*necessary.values())), necessary, optional)
-
-
-def _frames(entry: Entry) -> list[str]:
-    names = listed_names(entry.source.read(entry))
-    return list(dict.fromkeys(PurePosixPath(name.replace("\\", "/")).name for name in names))  # some name a folder too

@@ -1,4 +1,4 @@
-"""Writing the files of a plan: each as ``NAME.partial`` that is renamed when whole, so a run can stop at any time."""
+"""Writing the files of a plan: each appears under its name when it is whole, so a run can stop at any time."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import BinaryIO
 
 from mdg.data.prepare.plan import Item
 from mdg.data.prepare.source import AGAIN, Entry, FolderSource, Source, reading
-from mdg.errors import DataError
-from mdg.utils.files import replacing
+from mdg.errors import DataError, UserError
+from mdg.utils.files import explained, replacing
 
 CHUNK = 1 << 20  # bytes
 Advance = Callable[[int], object]
@@ -45,7 +45,8 @@ def transfer(
         say: Called with the message that links are not possible.
 
     Raises:
-        DataError: A file cannot be read or written; those finished before stay.
+        DataError: A file cannot be read. MachineError: no room. UserError: a file cannot be written. Those finished
+            before stay.
     """
     outcome = Outcome()
     by_source: dict[Source, dict[Entry, Path]] = {}
@@ -69,9 +70,20 @@ def transfer(
 
 def write_whole(target: Path, chunks: Iterable[bytes]) -> None:
     """Writes a file that appears under its name only when all of it is there."""
-    with replacing(target) as file:
+    with _keeping(), replacing(target) as file:
         for chunk in chunks:
             file.write(chunk)
+
+
+@contextmanager
+def _keeping() -> Iterator[None]:
+    """Says after what stopped the writing that nothing of what was done is lost."""
+    try:
+        yield
+    except DataError:  # of the source, which says so
+        raise
+    except UserError as error:
+        raise type(error)(f"{error}, {AGAIN}") from None
 
 
 def _copy(source: Source, targets: dict[Entry, Path], outcome: Outcome, advance: Advance) -> None:
@@ -98,7 +110,7 @@ def _link(targets: dict[Entry, Path], outcome: Outcome, advance: Advance) -> dic
     """Hard links instead of copies; returns the files for which there can be none."""
     refused = {}
     for entry, target in targets.items():
-        with writing(target):
+        with _keeping(), explained(target.parent):
             target.parent.mkdir(parents=True, exist_ok=True)
         try:
             os.link(entry.key, target)
@@ -108,14 +120,3 @@ def _link(targets: dict[Entry, Path], outcome: Outcome, advance: Advance) -> dic
             outcome.link_refused = error.strerror or str(error)
             refused[entry] = target
     return refused
-
-
-@contextmanager
-def writing(target: Path) -> Iterator[None]:
-    """Turns an OSError into a DataError that names the file."""
-    try:
-        yield
-    except OSError as error:
-        raise DataError(
-            f"{target}: cannot be written ({error.strerror or error}); see to free space and write permission, {AGAIN}"
-        ) from None
