@@ -1,70 +1,127 @@
-"""Checkpoints: tensors and plain values only, written so that a crash never leaves half a file."""
+"""Checkpoints: tensors and plain values only, whole or not at all, sealed against damage, and never with NaN."""
 
 from __future__ import annotations
 
-import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from mdg.errors import WeightsError
-from mdg.models.weights import read_tensors
+from mdg.engine.checkpoint_content import checked_content
+from mdg.errors import NonFiniteError, WeightsError
+from mdg.models.finite import first_non_finite
+from mdg.models.weight_files import read_tensors, verify_weights
+from mdg.models.weights import misfits
+from mdg.utils.files import replacing
+from mdg.utils.sealed import seal
 
 FORMAT = 1
+WEIGHTS = ("model", "ema", "optimizer")
 
 
-def save_checkpoint(file: Path, content: dict[str, Any]) -> None:
-    """Writes ``content`` beside ``file`` and renames it there, so that readers see the old file or the new one."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(file.name + ".partial")
-    with open(partial, "wb") as stream:
-        torch.save({"format": FORMAT, **content}, stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(partial, file)
+def save_checkpoint(file: Path, content: dict[str, Any], keep_as: Path | None = None) -> None:
+    """Replaces a checkpoint, at once: readers see the old file or the new one.
 
-
-def load_checkpoint(file: str | Path) -> dict[str, Any]:
-    """Reads a checkpoint of this project; code in it is never run.
+    Args:
+        file: Where to write.
+        content: What :mod:`mdg.engine.checkpoint_content` lists, without ``format``.
+        keep_as: Where what the file held before is kept.
 
     Raises:
-        WeightsError: Missing or unreadable file, or one that another program wrote.
+        NonFiniteError: A tensor of the model, its moving average or the optimizer holds NaN or infinity. Like every
+            error it comes before anything is changed.
+        MachineError: No room.
+    """
+    named = {name: tensor for part in WEIGHTS for name, tensor in _tensors(content.get(part), part)}
+    if (name := first_non_finite(named)) is not None:
+        raise NonFiniteError(f"{file}: not written, as {name} holds NaN or infinity; the file of before stays")
+    with replacing(file, keep_as) as stream, _with_crc():
+        torch.save({"format": FORMAT, **content}, stream)
+        seal(stream)
+
+
+def load_checkpoint(file: str | Path, training: bool = False) -> dict[str, Any]:
+    """Reads a checkpoint of this project, after verifying that no byte of it has changed; code in it is never run.
+
+    Args:
+        file: A ``best.pt`` or ``last.pt``.
+        training: Whether everything is needed that a resume needs.
+
+    Returns:
+        The fields of :class:`~mdg.engine.checkpoint_content.CheckpointState`, or of ``TrainingState``.
+
+    Raises:
+        WeightsError: Missing, damaged, written by another program or version, or with a field of the wrong kind.
     """
     file = Path(file)
-    content = read_tensors(file)
+    content = read_tensors(file, archive=True)
     if not isinstance(content, dict) or "format" not in content or "model" not in content:
         raise WeightsError(
             f"{file}: not a checkpoint of mdg (it has no `format` and `model`). Encoder weights go under "
             "model.pretrained instead."
         )
-    if content["format"] != FORMAT:
+    if type(content["format"]) is int and content["format"] != FORMAT:
         raise WeightsError(
             f"{file}: checkpoint format {content['format']}, this version reads {FORMAT}; use the mdg "
-            f"version that wrote it ({content.get('mdg_version', 'unknown')})"
+            f"version that wrote it ({str(content.get('mdg_version', 'unknown'))[:40]})"
         )
-    return content
+    return checked_content(content, file, training)
+
+
+def verify_checkpoint(file: str | Path) -> None:
+    """Reads a file without unpickling it, and notices every change of a byte (in a file from before checkpoints were
+    sealed: every change of a tensor).
+
+    Raises:
+        WeightsError: Missing or damaged.
+    """
+    verify_weights(Path(file), archive=True)
 
 
 def load_weights(model: nn.Module, tensors: dict[str, Any], source: str | Path) -> None:
-    """Loads a state dict whose names and shapes must be exactly those of the model.
+    """Loads a state dict whose names, shapes and kinds of number must be exactly those of the model.
 
     Raises:
-        WeightsError: Names the tensors that are missing, left over or of another shape.
+        WeightsError: Names the tensors that are missing, left over, or of another shape or kind.
+        NonFiniteError: A tensor holds NaN or infinity.
     """
     own = model.state_dict()
     problems = [f"{name} is missing" for name in own if name not in tensors]
     problems += [f"{name} is not in the model" for name in tensors if name not in own]
-    problems += [
-        f"{name} is {tuple(tensors[name].shape)}, needs {tuple(own[name].shape)}"
-        for name in own
-        if name in tensors and tensors[name].shape != own[name].shape
-    ]
+    problems += misfits(own, tensors)
     if problems:
         shown = "; ".join(problems[:4]) + (f"; and {len(problems) - 4} more" if len(problems) > 4 else "")
         raise WeightsError(
             f"{source}: {len(problems)} tensors do not fit the model of the configuration: {shown}. "
             "Evaluate a checkpoint with the configuration it was trained with (leave --config out)."
         )
+    if (name := first_non_finite(tensors)) is not None:
+        raise NonFiniteError(
+            f"{source}: {name} holds NaN or infinity, so nothing it predicts has a meaning: the training had diverged. "
+            "Take an earlier checkpoint (best.pt, previous.pt)"
+        )
     model.load_state_dict(tensors)
+
+
+def _tensors(value: Any, name: str) -> Iterator[tuple[str, Tensor]]:
+    """All tensors in a tree of dicts and lists, by dotted path."""
+    if isinstance(value, Tensor):
+        yield name, value
+    elif isinstance(value, (Mapping, list, tuple)):
+        items = value.items() if isinstance(value, Mapping) else enumerate(value)
+        for key, item in items:
+            yield from _tensors(item, f"{name}.{key}")
+
+
+@contextmanager
+def _with_crc() -> Iterator[None]:
+    """The seal rests on the CRCs of tensors, which a program may have switched off."""
+    before = torch.serialization.get_crc32_options()
+    torch.serialization.set_crc32_options(True)
+    try:
+        yield
+    finally:
+        torch.serialization.set_crc32_options(before)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mdg.errors import WeightsError
+from mdg.errors import NonFiniteError, WeightsError
+from mdg.models.finite import first_non_finite
+from mdg.models.weight_files import read_tensors
 
 logger = logging.getLogger("mdg.weights")
 
@@ -18,6 +22,20 @@ STEM = "patch_embed1.proj.weight"
 SOURCE = (
     "the ImageNet-1k encoder weights that the SegFormer authors publish (NVlabs/SegFormer, folder "
     "`pretrained_models`: mit_b0.pth .. mit_b5.pth)"
+)
+# Names of tensors by which other people's files are recognised. None of them can be converted yet.
+LAYOUTS = (
+    (r"segformer\.encoder\.|encoder\.patch_embeddings\.", "a SegFormer of Hugging Face transformers"),
+    (r"backbone\.layers\.|layers\.\d+\.\d+\.\d+\.attn\.attn\.", "a SegFormer of mmsegmentation"),
+    (r"encoder\.(patch_embed|block)\d", "a SegFormer of segmentation_models.pytorch"),
+    (r"(module\.)?backbone\.(patch_embed|block)\d", "a whole SegFormer of its authors, encoder and head"),
+    (r"module\.(patch_embed|block)\d", "an encoder that was saved inside of DataParallel (`module.`)"),
+    (r"(rgb|thermal)_backbone\.", "a whole network of mdg"),
+    (r"(module\.|backbone\.|encoder\.)?(conv1\.weight|layer1\.0\.)", "a ResNet of torchvision or timm"),
+    (
+        r"(module\.|backbone\.|encoder\.)?(cls_token|blocks\.\d|stages[._]\d|layers\.\d|patch_embed\.)",
+        "a network of timm",
+    ),
 )
 
 
@@ -31,24 +49,6 @@ class LoadReport:
 
     def __str__(self) -> str:
         return f"{len(self.matched)} tensors matched, {len(self.missing)} missing, {len(self.unexpected)} unexpected"
-
-
-def read_tensors(file: Path) -> dict[str, Any]:
-    """Reads a file of tensors and plain values without running code in it.
-
-    Raises:
-        WeightsError: Missing, truncated, or holding objects that only unpickling code could restore.
-    """
-    if not file.is_file():
-        raise WeightsError(f"{file}: no such file of weights. Check the path.")
-    try:
-        return torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises UnpicklingError, RuntimeError, EOFError, ... by torch version
-        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise WeightsError(
-            f"{file}: not a readable file of weights ({first_line[:160]}). It must hold tensors and plain "
-            "values only; a truncated download or a pickled model object is refused."
-        ) from None
 
 
 def load_encoder(backbone: nn.Module, file: str | Path, stream: str) -> LoadReport:
@@ -66,10 +66,12 @@ def load_encoder(backbone: nn.Module, file: str | Path, stream: str) -> LoadRepo
         The report, also logged.
 
     Raises:
-        WeightsError: Missing or unreadable file, tensors of other shapes, or a tensor of the encoder left uncovered.
+        WeightsError: Missing or unreadable file, tensors of other shapes or kinds, or a tensor of the encoder left
+            uncovered.
+        NonFiniteError: A tensor holds NaN or infinity.
     """
-    file = Path(file)
-    if not file.is_file():
+    file = Path(file).expanduser()
+    if not file.exists():
         raise WeightsError(
             f"{file}: no such file (model.pretrained.{stream}). It is one of {SOURCE}: put it there, or "
             f"train from scratch with --opts model.pretrained=null"
@@ -91,35 +93,68 @@ def load_encoder(backbone: nn.Module, file: str | Path, stream: str) -> LoadRepo
 
 
 def _plain_state_dict(content: Any, file: Path) -> dict[str, Tensor]:
+    if isinstance(content, dict) and {"format", "model", "config"} <= content.keys():
+        raise WeightsError(
+            f"{file}: a checkpoint of mdg, a whole network; expected weights of one encoder ({SOURCE}). A run cannot "
+            "start from the weights of another one yet; tools/train.py --resume continues a run"
+        )
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+        found = f"a mapping with {_some([str(key)[:40] for key in content])}" if isinstance(content, dict) else None
         raise WeightsError(
-            f"{file}: expected a state dict of tensors named as in SegFormer (patch_embed1.proj.weight, "
-            f"...), got {type(content).__name__}"
+            f"{file}: expected a state dict of tensors named as in SegFormer ({STEM}, ...), got "
+            f"{found or type(content).__name__}"
         )
-    return content
+    return {str(name): value for name, value in content.items()}
+
+
+def misfits(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> list[str]:
+    """What keeps the tensors that both sides name from being loaded: another shape, kind of number or layout."""
+    problems = []
+    for name, mine in own.items():
+        value = tensors.get(name, mine)
+        if value.shape != mine.shape:
+            problems.append(f"{name} is {tuple(value.shape)}, needs {tuple(mine.shape)}")
+        elif _kind(value) != _kind(mine):
+            problems.append(f"{name} holds {_kind(value)} numbers ({value.dtype}), needs {_kind(mine)} ones")
+    return problems
+
+
+def _kind(tensor: Tensor) -> str:
+    if tensor.is_quantized or tensor.layout != torch.strided:
+        return "quantized or sparse"
+    if tensor.is_complex():
+        return "complex"
+    return "floating" if tensor.is_floating_point() else "whole"
 
 
 def _check(report: LoadReport, own: dict[str, Tensor], tensors: dict[str, Tensor], file: Path, stream: str) -> None:
     if report.missing:
         raise WeightsError(
             f"{file}: does not cover the {stream} encoder ({report}); without a value: "
-            f"{_some(report.missing)}; not used: {_some(report.unexpected)}. Is it the file for this "
-            "variant, in the public SegFormer layout?"
+            f"{_some(report.missing)}; not used: {_some(report.unexpected)}. {_layout(tensors)}"
         )
-    wrong = [
-        f"{name} is {tuple(tensors[name].shape)}, needs {tuple(own[name].shape)}"
-        for name in report.matched
-        if tensors[name].shape != own[name].shape
-    ]
+    wrong = misfits(own, tensors)
     if wrong:
         raise WeightsError(
             f"{file}: {len(wrong)} tensors do not fit the {stream} encoder: {_some(wrong)}. Is it the "
             "file for this variant?"
         )
+    if (name := first_non_finite({name: tensors[name] for name in report.matched})) is not None:
+        raise NonFiniteError(f"{file}: {name} holds NaN or infinity; download or convert the file again")
     if report.unexpected:
         logger.warning("%s: tensors that the %s encoder does not have: %s", file, stream, _some(report.unexpected))
+
+
+def _layout(tensors: Mapping[str, Tensor]) -> str:
+    for pattern, what in LAYOUTS:
+        if any(re.match(pattern, name) for name in tensors):
+            return (
+                f"Its names are those of {what}; expected the public SegFormer layout ({STEM}, ...): {SOURCE}. Other "
+                "layouts cannot be converted yet"
+            )
+    return "Is it the file for this variant, in the public SegFormer layout?"
 
 
 def _some(names: list[str], limit: int = 4) -> str:

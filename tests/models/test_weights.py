@@ -4,11 +4,12 @@ import logging
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from mdg.errors import WeightsError
+from mdg.errors import NonFiniteError, WeightsError
 from mdg.models import build_model
 from mdg.models.backbones import MixTransformer
 from mdg.models.weights import load_encoder
@@ -123,6 +124,96 @@ def test_another_layout_is_an_error(tensors, save):
 
 
 @pytest.mark.parametrize(
+    ("rename", "words"),
+    [
+        (lambda name: f"segformer.encoder.{name}", "Hugging Face"),
+        (lambda name: f"encoder.patch_embeddings.0.{name}", "Hugging Face"),
+        (lambda name: f"backbone.layers.0.{name}", "mmsegmentation"),
+        (lambda name: f"encoder.{name}", "segmentation_models.pytorch"),
+        (lambda name: f"backbone.{name}", "whole SegFormer"),
+        (lambda name: f"module.{name}", "DataParallel"),
+        (lambda name: f"rgb_backbone.{name}", "whole network of mdg"),
+        (lambda name: f"layer1.0.{name}", "ResNet"),
+        (lambda name: f"stages.0.{name}", "timm"),
+        (lambda name: f"blocks.0.{name}", "timm"),
+    ],
+)
+def test_layouts_of_other_people_are_named(tensors, save, rename, words):
+    message = error_of(MixTransformer("b0"), save({rename(name): value for name, value in tensors.items()}))
+    assert words in message and STEM in message and "cannot be converted yet" in message and "\n" not in message
+
+
+def test_a_checkpoint_of_mdg_is_named(save):
+    message = error_of(MixTransformer("b0"), save({"format": 1, "model": {}, "config": "seed: 1"}))
+    assert "a checkpoint of mdg" in message and "cannot start from" in message and "--resume" in message
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "an empty file"),
+        (b"\n<!DOCTYPE html><html>", "a web page"),
+        (b"<HTML><body>", "a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:ab", "Git LFS"),
+        ((500).to_bytes(8, "little") + b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}', ".safetensors"),
+        (b"\x89HDF\r\n\x1a\n", "HDF5"),
+        (b"\x1f\x8b\x08" + bytes(50), "unpack it first"),
+        (b"PK\x03\x04" + bytes(200), "its end is missing"),
+        (b"\x80\x02}q\x00.", "cut off, damaged, or holds more"),
+        (bytes(range(256)), "cut off, damaged, or holds more"),
+    ],
+)
+def test_files_that_are_no_weights_are_said_to_be_what_they_are(tmp_path, content, words):
+    file = tmp_path / "mit_b0.pth"
+    file.write_bytes(content)
+    message = error_of(MixTransformer("b0"), file)
+    assert message.startswith(str(file)) and words in message and "\n" not in message
+    assert "torch." not in message and "weights_only" not in message  # none of PyTorch's own advice
+
+
+def test_an_archive_of_something_else_is_refused(tmp_path):
+    np.savez(tmp_path / "a.npz", a=np.zeros(3))
+    torch.jit.script(torch.nn.ReLU()).save(str(tmp_path / "script.pt"))
+    for name, words in (("a.npz", "an archive of other files (a.npy)"), ("script.pt", "TorchScript")):
+        assert words in error_of(MixTransformer("b0"), tmp_path / name)
+
+
+def test_the_kind_of_a_refused_object_is_named(tensors, save, tmp_path):
+    message = error_of(MixTransformer("b0"), save({**tensors, "extra": Bomb(tmp_path / "marker")}))
+    assert "an object of posix.mkdir" in message and "state_dict()" in message
+
+
+def test_the_file_format_of_before_2020_is_read(tensors, tmp_path):
+    torch.save(tensors, tmp_path / "mit_b0.pth", _use_new_zipfile_serialization=False)
+    assert not load_encoder(MixTransformer("b0"), tmp_path / "mit_b0.pth", "rgb").missing
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(tensors, save, value):
+    tensors["block2.0.attn.q.bias"][3] = value
+    with pytest.raises(NonFiniteError, match=r"mit_b0\.pth: block2\.0\.attn\.q\.bias holds NaN or infinity"):
+        load_encoder(MixTransformer("b0"), save(tensors), "rgb")
+
+
+def test_whole_numbers_are_no_weights(tensors, save):
+    tensors["block2.0.attn.q.bias"] = torch.ones(64, dtype=torch.int64)
+    assert "q.bias holds whole numbers" in error_of(MixTransformer("b0"), save(tensors))
+
+
+def test_a_flipped_bit_in_a_published_file_is_noticed(tensors, save):
+    file = save(tensors)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    assert "damaged: its member" in error_of(MixTransformer("b0"), file)
+
+
+def test_a_path_may_begin_with_the_home_folder(tensors, save, monkeypatch):
+    monkeypatch.setenv("HOME", str(save(tensors).parent))
+    assert not load_encoder(MixTransformer("b0"), "~/mit_b0.pth", "rgb").missing
+
+
+@pytest.mark.parametrize(
     ("own", "words"), [("b1", ["(32, 3, 7, 7), needs (64, 3, 7, 7)", "variant"]), ("b2", ["block1.2"])]
 )
 def test_file_of_another_variant_is_an_error(tensors, save, own, words):
@@ -143,7 +234,9 @@ def test_a_pickled_object_is_refused_without_running_it(tensors, save, tmp_path)
     assert not marker.exists()
 
 
-@pytest.mark.parametrize("content", [[1, 2], {"epoch": 3}, {"state_dict": {"a": 1}}, torch.zeros(3)], ids=str)
+@pytest.mark.parametrize(
+    "content", [[1, 2], {"epoch": 3}, {1: 2, "x": 3}, {"state_dict": {"a": 1}}, torch.zeros(3)], ids=str
+)
 def test_content_that_is_no_state_dict(save, content):
     assert "expected a state dict of tensors" in error_of(MixTransformer("b0"), save(content))
 
