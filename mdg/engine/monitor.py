@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from torch import nn
 
 from mdg.config import RunConfig
 from mdg.data import RGBTDataset
+from mdg.engine.board import Board
 from mdg.engine.distributed import World
 from mdg.engine.evaluation import Evaluation, percent
 from mdg.engine.inference import Inference
@@ -25,6 +25,11 @@ from mdg.engine.state import Progress
 from mdg.utils import visualization as vis
 from mdg.utils.logging import console
 from mdg.utils.run_directory import RunDirectory
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
 
 logger = logging.getLogger("mdg.train")
 SMOOTHING = 0.95
@@ -41,14 +46,14 @@ class Monitor:
             self.total_steps = min(self.total_steps, config.train.max_steps)
         self.rate: float | None = None
         self._clock = time.perf_counter()
-        self._writer = self._bar = None
+        self._board: Board | None = None
+        self._bar = None
 
     def __enter__(self) -> Monitor:
         if self.world.main:
             if self.config.log.tensorboard:
-                from torch.utils.tensorboard import SummaryWriter  # slow to import; evaluation does not need it
-
-                self._writer = SummaryWriter(str(self.run.path / "tensorboard"))
+                self._board = Board(self.run.path / "tensorboard")
+                self._board.open()
             if console.is_terminal:
                 self._bar = Bar(
                     TextColumn("{task.description}"),
@@ -67,8 +72,8 @@ class Monitor:
     def __exit__(self, *_: Any) -> None:
         if self._bar is not None:
             self._bar.stop()
-        if self._writer is not None:
-            self._writer.close()
+        if self._board is not None:
+            self._board.close()
 
     def step_done(self, lr: float, images: int) -> None:
         """Notes the speed of one optimizer step of this process and moves the bar."""
@@ -78,11 +83,18 @@ class Monitor:
         if self._bar is not None:
             self._bar.update(self._task, advance=1, info=f"lr {lr:.2e}  {self.rate:.1f} images/s  {memory()}")
 
-    def log_losses(self, progress: Progress, means: dict[str, float], lr: float) -> None:
-        """One line of losses in every place."""
+    def log_losses(self, progress: Progress, means: dict[str, float], lr: float, skipped: int = 0) -> None:
+        """One line of losses in every place; ``skipped`` steps of the run so far taught nothing."""
         if not self.world.main:
             return
-        record = {"kind": "train", "step": progress.step, "epoch": progress.epoch, "lr": lr, **means}
+        record = {
+            "kind": "train",
+            "step": progress.step,
+            "epoch": progress.epoch,
+            "lr": lr,
+            **means,
+            "skipped_steps": skipped,
+        }
         self.run.log_metrics(record)
         eta = time_left((self.total_steps - progress.step) * self._seconds_per_step())
         terms = "  ".join(f"{name} {value:.4f}" for name, value in means.items())
@@ -99,11 +111,11 @@ class Monitor:
         )
         if self._bar is not None:
             self._bar.update(self._task, completed=progress.step, description=f"loss {means['loss']:.4f}")
-        if self._writer is not None:
+        if self._board is not None:
             for name, value in means.items():
-                self._writer.add_scalar(f"train/{name}", value, progress.step)
-            self._writer.add_scalar("train/lr", lr, progress.step)
-            self._writer.add_scalar("speed/images_per_s", self.rate or 0, progress.step)
+                self._board.scalar(f"train/{name}", value, progress.step)
+            self._board.scalar("train/lr", lr, progress.step)
+            self._board.scalar("speed/images_per_s", self.rate or 0, progress.step)
 
     def _seconds_per_step(self) -> float:
         images = self.config.train.batch_size * self.config.train.accumulate * self.world.size
@@ -149,31 +161,33 @@ class Monitor:
             evaluation.images,
             evaluation.seconds,
         )
-        if self._writer is not None:
+        if self._board is not None:
             by_rule = {f"mIoU_{name}".replace(" ", "_"): value for name, value in rules.items()}
             for name, value in {**scores, **groups, **by_rule}.items():
                 if np.isfinite(value):
-                    self._writer.add_scalar(f"{split}/{name}", value, progress.step)
+                    self._board.scalar(f"{split}/{name}", value, progress.step)
 
     def log_pictures(
         self, model: nn.Module, dataset: RGBTDataset, autocast: torch.autocast, progress: Progress
     ) -> None:
         """A grid of RGB, thermal, divergence, prediction and label of a few frames; leaves the model evaluating."""
-        if self._writer is None or not self.config.log.pictures:
+        if self._board is None or not self._board.works or not self.config.log.pictures:
             return
         places = spread(len(dataset), self.config.log.pictures)
         inference = Inference(model, self.config.eval, autocast, self.world.device)
         panels = predict_panels(inference, dataset, places, self.config.pipeline.eval_size)
         key = vis.legend(dataset.classes, dataset.palette_K3, panels[0][1].shape[1])
         grid = vis.stack([*[picture for _, picture in panels], key])
-        self._writer.add_image("frames", grid, progress.step, dataformats="HWC")
+        self._board.picture("frames", grid, progress.step)
         self._clock = time.perf_counter()
 
 
 def memory() -> str:
-    """Peak memory of this process: of the GPU where there is one, else resident."""
+    """Peak memory of this process: of the GPU where there is one, else resident; empty where no one counts it."""
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         return f"{torch.cuda.max_memory_allocated() / 2**30:.1f} GiB GPU"
+    if resource is None:
+        return ""
     unit = 1 if sys.platform == "darwin" else 1024
     return f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30:.1f} GiB"
 

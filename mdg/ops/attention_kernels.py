@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 
-from mdg.ops.numba_math import FAST_SUMS, LANES, NEGLIGIBLE, exp2, f32, make_products, max_of, transpose_block
+from mdg.ops.numba_jit import jit
+from mdg.ops.numba_math import LANES, NEGLIGIBLE, exp2, f32, make_products, max_of, transpose_block
 
 ROWS = 6  # with 4 vectors they keep 24 of 32 registers busy, and each vector that is loaded serves six times
 QUERIES = 16 * ROWS
@@ -24,10 +24,9 @@ KEYS = 384  # a multiple of ROWS and of LANES, so that no product reaches into t
 LN_2 = f32(math.log(2))
 
 _products = make_products(ROWS, 4)
-_jit = numba.njit(nogil=True, cache=True, fastmath=FAST_SUMS, error_model="numpy")
 
 
-@_jit
+@jit
 def _copy(x, strides, b, head, start, stop, d, factor, to_F):
     """Tokens ``start .. stop - 1`` of one head times a factor; rows of zeros follow."""
     for n in range(start, stop):
@@ -37,7 +36,7 @@ def _copy(x, strides, b, head, start, stop, d, factor, to_F):
     to_F[stop - start :] = f32(0)
 
 
-@_jit
+@jit
 def _transpose(from_KF, to_PFX):
     P, F, X = to_PFX.shape
     for p in range(P):
@@ -46,7 +45,7 @@ def _transpose(from_KF, to_PFX):
                 transpose_block(from_KF, (p * X + x) * F + feature, F, to_PFX, (p * F + feature) * X + x, X)
 
 
-@_jit
+@jit
 def _scores(S_QX, q_QF, keys_PFX, p, d, width):
     """Products of all queries of the block with the first ``width`` keys of chunk p, and what fills the last vector."""
     (Q, X), F = S_QX.shape, q_QF.shape[1]
@@ -61,7 +60,7 @@ def _scores(S_QX, q_QF, keys_PFX, p, d, width):
             )  # fmt: skip
 
 
-@_jit
+@jit
 def _sum_over_keys(out_QF, add, P_QX, x_KF, p, width):
     """``out_q (+)= sum_x p_qx x_x`` over the first ``width`` keys of chunk p."""
     (Q, X), F = P_QX.shape, out_QF.shape[1]
@@ -74,7 +73,7 @@ def _sum_over_keys(out_QF, add, P_QX, x_KF, p, width):
         )  # fmt: skip
 
 
-@_jit
+@jit
 def _sum_over_queries(out_KF, P_QX, x_QF, p, width):
     """``out_x += sum_q p_qx x_q`` for the first ``width`` keys of chunk p, and others to the next multiple of ROWS."""
     (Q, X), F = P_QX.shape, x_QF.shape[1]
@@ -87,7 +86,7 @@ def _sum_over_queries(out_KF, P_QX, x_QF, p, width):
         )  # fmt: skip
 
 
-@_jit
+@jit
 def _softmax(S_QX, width, out_QF, max_Q, sum_Q):
     """Scores (in powers of two) become weights relative to the largest score so far; sums so far follow it."""
     Q, X = S_QX.shape
@@ -110,7 +109,7 @@ def _softmax(S_QX, width, out_QF, max_Q, sum_Q):
                 out_QF[q, feature] *= factor
 
 
-@_jit
+@jit
 def _softmax_backward(S_QX, dS_QX, width, lse_Q, delta_Q):
     """Scores become weights; their gradients ``dp`` become those of the scores, ``p (dp - sum_j p_j dp_j)``."""
     for q in range(S_QX.shape[0]):
@@ -124,12 +123,12 @@ def _softmax_backward(S_QX, dS_QX, width, lse_Q, delta_Q):
         dS_QX[q, width:] = f32(0)
 
 
-@_jit
+@jit
 def _locate(item, segments, heads):
     return item // segments // heads, item // segments % heads, item % segments
 
 
-@_jit
+@jit
 def forward(q, q_at, k, k_at, v, v_at, M, out_BNhd, lse_BhN, scale2, segment, start, stop):
     """Items ``start .. stop - 1``. Inputs are flat, with strides; scale2 is ``scale / ln 2``; lse, the logarithm of the
     sum of exponentials, has base 2. A segment has ``segment`` queries."""
@@ -166,7 +165,7 @@ def forward(q, q_at, k, k_at, v, v_at, M, out_BNhd, lse_BhN, scale2, segment, st
                 lse_BhN[b, head, n] = max_Q[n - first] + np.log2(sum_Q[n - first])
 
 
-@_jit
+@jit
 def backward(
     grad, grad_at, q, q_at, k, k_at, v, v_at, out, out_at, lse_BhN, dq_BNhd, dk_SBMhd, dv_SBMhd,
     scale, scale2, segment, start, stop,

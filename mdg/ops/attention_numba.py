@@ -24,7 +24,7 @@ def numba_attention(q_BNC: Tensor, k_BMC: Tensor, v_BMC: Tensor, heads: int) -> 
 
 
 def why_not(q_BNC: Tensor, k_BMC: Tensor, v_BMC: Tensor, heads: int) -> str | None:
-    """numba is missing, the tensors are not on a CPU, or they are not float32."""
+    """numba cannot be used, the tensors are not on a CPU, or they are not float32."""
     return why_not_float32(q_BNC)
 
 

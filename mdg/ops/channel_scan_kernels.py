@@ -13,7 +13,8 @@ from functools import lru_cache
 import numba
 import numpy as np
 
-from mdg.ops.numba_math import FAST, FAST_SUMS, LOG2_E, exp2, f32
+from mdg.ops.numba_jit import jit
+from mdg.ops.numba_math import FAST, LOG2_E, exp2, f32
 
 S3, S5, S7, S9, S11, S13 = (f32(1 / odd) for odd in (3, 5, 7, 9, 11, 13))  # series of the inverse tanh
 
@@ -34,7 +35,7 @@ def make_forward(D: int, N: int, R: int) -> Callable[..., None]:
     """The forward kernel for D features, N states and a step size of rank R, for sequences ``start .. stop - 1``."""
     P = R + 2 * N
 
-    @numba.njit(nogil=True, cache=True, fastmath=FAST_SUMS, error_model="numpy")
+    @jit
     def forward(u_BLD, projected_BLP, W_SRD, bias_SD, A2_SND, skip_SD, y_BLD, start, stop):
         S, L = W_SRD.shape[0], u_BLD.shape[1]
         h_ND = np.empty((N, D), f32)
@@ -80,7 +81,7 @@ def make_backward(D: int, N: int, R: int) -> Callable[..., None]:
     """
     P = R + 2 * N
 
-    @numba.njit(nogil=True, cache=True, fastmath=FAST_SUMS, error_model="numpy")
+    @jit
     def backward(
         grad_y_BLD, u_BLD, projected_BLP, W_SRD, bias_SD, A2_SND, A_SND, skip_SD,
         grad_u_BLD, grad_projected_BLP, grad_W_SRD, grad_bias_SD, grad_A_SND, grad_skip_SD, start, stop,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mdg.ops.numba_inputs import LOG2_E, why_not_installed
+from mdg.ops.numba_inputs import LOG2_E, why_not_numba
 from mdg.ops.threads import equal_chunks, run_chunks
 
 STEPS_PER_CHUNK = 4096
@@ -31,12 +31,12 @@ def numba_channel_scan(
 
 
 def why_not(u_BLD: Tensor, projected_BLP: Tensor, *parameters: Tensor) -> str | None:
-    """numba is missing, the tensors are not on a CPU, or they are float64."""
+    """numba cannot be used, the tensors are not on a CPU, or they are float64."""
     if u_BLD.device.type != "cpu":
         return f"it runs on a CPU and the input is on {u_BLD.device.type}"
     if any(x.dtype == torch.float64 for x in (u_BLD, projected_BLP, *parameters)):
         return "it computes in float32 and an input is float64"
-    return why_not_installed()
+    return why_not_numba()
 
 
 # The layout of the kernels has the features last: W_SRD, A_SND.

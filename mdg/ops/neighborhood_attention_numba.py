@@ -24,7 +24,7 @@ def numba_neighborhood_attention(
 
 
 def why_not(q_BHWhd: Tensor, k_BHWhd: Tensor, v_BHWhd: Tensor, kernel_size: int, scale: float) -> str | None:
-    """numba is missing, the tensors are not on a CPU, or they are not float32."""
+    """numba cannot be used, the tensors are not on a CPU, or they are not float32."""
     return why_not_float32(q_BHWhd)
 
 

@@ -1,7 +1,10 @@
-"""How tensors reach the numba kernels. Importing this module does not import numba, which takes a second."""
+"""How tensors reach the numba kernels, and why they cannot. Importing this module does not import numba, which takes a
+second."""
 
 from __future__ import annotations
 
+import functools
+import importlib
 from typing import Any
 
 import torch
@@ -9,21 +12,42 @@ from torch import Tensor
 
 from mdg.ops.dispatch import is_installed
 
+KERNELS = ("attention_kernels", "channel_scan_kernels", "neighborhood_attention_kernels")
 LOG2_E = 1.4426950408889634  # the kernels take powers of two: exp(x) = exp2(LOG2_E x)
 
 
 def why_not_float32(x: Tensor) -> str | None:
-    """The tensor is not on a CPU or not float32, or numba is missing."""
+    """The tensor is not on a CPU or not float32, or numba cannot be used."""
     if x.device.type != "cpu":
         return f"it runs on a CPU and the input is on {x.device.type}"
     if x.dtype != torch.float32:
         return f"it computes in float32 and the input is {str(x.dtype).removeprefix('torch.')}"
-    return why_not_installed()
+    return why_not_numba()
 
 
-def why_not_installed() -> str | None:
-    """numba is missing."""
-    return None if is_installed("numba") else "numba is not installed"
+def why_not_numba() -> str | None:
+    """numba is missing, cannot be imported, or has no place for what it compiles."""
+    return _failure() if is_installed("numba") else "numba is not installed"
+
+
+# `assume_constant_result`: while torch.compile traces, this runs as it is instead of being traced.
+@torch.compiler.assume_constant_result
+def _failure() -> str | None:
+    return _try_numba()
+
+
+@functools.cache
+def _try_numba() -> str | None:
+    # Any error counts: numba built for another numpy or llvmlite may fail in ways other than ImportError.
+    try:
+        for kernels in KERNELS:
+            importlib.import_module(f"mdg.ops.{kernels}")
+        from mdg.ops.numba_jit import why_not_cached
+
+        return why_not_cached()
+    except Exception as error:
+        first = next(iter(str(error).strip().splitlines()), "")
+        return f"numba cannot be used here ({type(error).__name__}: {first})"
 
 
 def flat(*tensors: Tensor) -> list[Any]:
