@@ -3,6 +3,8 @@
 # make test-slow  the slow ones too
 # make lint       style
 # make bench      measures the network and writes docs/benchmarks.md (six minutes on two CPU cores)
+# make audit      asks for known faults of the locked packages
+# make lock       writes requirements.lock anew from requirements.txt
 # make gpu        with a CUDA GPU and MFNet: tests of the CUDA backends, measurements, eight minutes of training
 # Each prepares .venv first, once. PYTHON=python3.12 picks the interpreter (3.10 to 3.13).
 
@@ -10,21 +12,23 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+TOOLS := .venv-tools
 DEMO_DIR = exp/demo/$(shell date +%Y%m%d-%H%M%S)
 
-.PHONY: demo test test-slow lint bench gpu setup clean-venv
+.PHONY: demo test test-slow lint bench gpu setup audit lock clean-venv
 .DEFAULT_GOAL := setup
 
 setup: $(READY)
 
-$(READY): requirements.txt setup.py
+$(READY): requirements.lock requirements-natten.lock setup.py
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' || \
 	  { echo "make: $(PYTHON) must be Python 3.10 to 3.13; name another with PYTHON=python3.12" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	$(PIP) --require-hashes -r requirements.lock
+	$(PIP) --no-build-isolation --no-deps -e .
 	@# Optional: natten builds against the torch just installed. Without it the plain PyTorch backend serves.
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps natten==0.21.7 || \
+	$(PIP) --require-hashes --no-build-isolation --no-deps -r requirements-natten.lock || \
 	  echo "natten could not be installed; neighbourhood attention runs on its plain PyTorch backend"
 	@touch $@
 
@@ -48,5 +52,16 @@ bench: $(READY)
 gpu: $(READY)
 	$(BIN)/python scripts/check_gpu.py
 
+# Both run in an environment of their own, which is removed again.
+audit:
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
+	$(TOOLS)/bin/pip-audit --disable-pip --require-hashes -r requirements.lock; code=$$?; rm -rf $(TOOLS); exit $$code
+
+lock:
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check uv
+	$(TOOLS)/bin/python scripts/lock_requirements.py; code=$$?; rm -rf $(TOOLS); exit $$code
+
 clean-venv:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(TOOLS)

@@ -1,0 +1,48 @@
+"""The locked set is that of requirements.txt, each file by its digest, from wherever a machine gets its packages."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", re.MULTILINE)
+
+
+def name_of(package: str) -> str:
+    return re.sub(r"[-_.]+", "-", package).lower()
+
+
+def pins(file: str) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for package, version in PIN.findall((ROOT / file).read_text(encoding="utf-8")):
+        found.setdefault(name_of(package), set()).add(version)
+    return found
+
+
+def test_every_requirement_is_locked_in_its_version():
+    wanted, locked = pins("requirements.txt"), pins("requirements.lock")
+    assert len(wanted) > 15
+    assert {name: locked.get(name) for name in wanted} == wanted, "run `make lock`"
+
+
+def test_natten_is_locked_in_the_version_of_the_extra():
+    assert f"natten=={pins('requirements-natten.lock')['natten'].pop()}" in (ROOT / "setup.py").read_text()
+
+
+@pytest.mark.parametrize("file", ["requirements.lock", "requirements-natten.lock"])
+def test_every_package_has_digests_and_no_place(file):
+    text = (ROOT / file).read_text(encoding="utf-8")
+    entries = re.sub(r"^#.*\n", "", text, flags=re.MULTILINE).replace("\\\n", " ").splitlines()
+    digest = r"(\s+--hash=sha256:[0-9a-f]{64})+\s*"
+    for entry in entries:
+        assert re.fullmatch(rf"{PIN.pattern[1:]}\s*(;[^#]*?)?{digest}", entry), entry[:80]
+    assert not re.search(r"://|--(extra-)?index-url|--find-links|--trusted-host", text)
+
+
+def test_make_installs_what_is_locked():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert "--require-hashes -r requirements.lock" in makefile
+    assert "-r requirements.txt" not in makefile
