@@ -51,6 +51,7 @@ class FileDataset(RGBTDataset):
         files: Per frame the file of each part; None where it is missing.
         missing: Names without a file, by the folder (or other place) it was expected in.
         clues: Why, by that place and the name, where it can be seen.
+        unread: A sentence on images that lie there and take no part, because files of their kind are not read.
         listed_in: What names the frames of the split, for messages.
     """
 
@@ -74,6 +75,7 @@ class FileDataset(RGBTDataset):
         self.files: list[FrameFiles] = []
         self.missing: dict[Path, list[str]] = {}
         self.clues: dict[tuple[Path, str], str] = {}
+        self.unread: str | None = None
         self.listed_in = self.root
 
     def _list(
@@ -104,6 +106,8 @@ class FileDataset(RGBTDataset):
         """Raises DataError naming the frames without all their files, or binary masks of which nothing could be
         learnt; where there are more classes, that is a warning."""
         check_complete(self.listed_in, self.missing, self.clues)
+        if self.unread is not None:
+            logger.warning("%s", self.unread)
         doubt = self.find_doubt()
         if doubt is not None and len(self.classes) == 2:
             raise DataError(doubt)

@@ -44,7 +44,8 @@ def walk(folder: Path, skip: Callable[[str], bool] = is_hidden, once: bool = Fal
     waiting = [(str(folder), os.path.realpath(folder), frozenset[str]())]
     while waiting:
         place, real, above = waiting.pop()
-        if real in above or (once and real in listed):
+        circle = any(folder == real or folder.startswith(real.rstrip(os.sep) + os.sep) for folder in above)
+        if circle or (once and real in listed):
             continue
         listed.add(real)
         folders = []
@@ -140,24 +141,32 @@ def clues_in(folder: Path, names: Iterable[str], suffixes: Iterable[str]) -> dic
     return clues(names, list_folder(folder, suffixes), list_others(folder, suffixes))
 
 
-def warn_of_others(others: Mapping[str, Path], names: Iterable[str], where: object) -> None:
-    """One line where images of kinds that are not read would be frames that nobody misses.
+def unread(others: Mapping[str, Path], names: Iterable[str], where: object) -> str | None:
+    """A sentence where images of kinds that are not read would be frames that nobody misses.
 
     Args:
         others: Files by name that are not read.
         names: The frames of the split.
-        where: The split, for the message.
+        where: The split, for the sentence.
     """
     known = {alike(name) for name in names}
     kinds = (*ALL_SUFFIXES, *OTHER_IMAGES)
     lost = [file for name, file in others.items() if alike(name) not in known and file.suffix.lower() in kinds]
-    if lost:
-        counts = Counter(file.suffix for file in lost)
-        shown = ", ".join(f"{count} {suffix}" for suffix, count in sorted(counts.items()))
-        logger.warning(
-            "warning: %s: %d image file(s) of kinds that are not read here (%s) take no part, such as %s; convert them",
-            where, len(lost), shown, lost[0],
-        )  # fmt: skip
+    if not lost:
+        return None
+    counts = Counter(file.suffix for file in lost)
+    shown = ", ".join(f"{count} {suffix}" for suffix, count in sorted(counts.items()))
+    return (
+        f"{where}: {len(lost)} image file(s) of kinds that are not read here ({shown}) take no part, such as "
+        f"{lost[0]}; convert them"
+    )
+
+
+def warn_of_others(others: Mapping[str, Path], names: Iterable[str], where: object) -> None:
+    """Logs what :func:`unread` says, if anything."""
+    line = unread(others, names, where)
+    if line is not None:
+        logger.warning("%s", line)
 
 
 def find_folders(root: Path, choices: Mapping[str, tuple[str, ...]]) -> dict[str, Path] | None:

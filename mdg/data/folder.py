@@ -13,7 +13,7 @@ import numpy as np
 
 from mdg.data.base import palette
 from mdg.data.file_dataset import PARTS, FileDataset
-from mdg.data.files import warn_of_others
+from mdg.data.files import unread
 from mdg.data.folder_options import FolderOptions, resolve_map
 from mdg.data.labels import IGNORED, ColourLabels, IdLabels, LabelReader
 from mdg.data.names import clues, pick, unite
@@ -77,38 +77,46 @@ class Folder(FileDataset):
     def _find_files(self, patterns: Mapping[str, str], split_file: str | None) -> None:
         if not self.root.is_dir():
             raise DataError(f"{self.root}: no such folder; data.root names the one below which the data set lies")
-        names, found, others = None, None, {}
 
         @functools.cache
         def matches() -> dict[str, Matches]:
             return {part: scan_pattern(self.root, patterns[part], self.split_name) for part in PARTS}
 
+        names = None
         if split_file is not None:
             self.listed_in = self.root / os.path.expanduser(split_file.replace(SPLIT, self.split_name))
-            names, found = read_list(self.listed_in, self.root, lambda: {p: m.files for p, m in matches().items()})
-        # Parts may share a folder, so a missing file is told by its pattern, or by its column in the list.
-        places = {part: self.listed_in.with_name(f"{self.listed_in.name} (column {part})") for part in PARTS}
-        sources, advice = {part: str(place) for part, place in places.items()}, "write one file for each part"
-        if found is None:
-            found = {part: match.files for part, match in matches().items()}
-            others = {part: match.others for part, match in matches().items()}
-            places = {part: self.root / patterns[part].replace(SPLIT, self.split_name) for part in PARTS}
-            sources, advice = {part: f"data.{part}: '{patterns[part]}'" for part in PARTS}, APART
-        if names is None:
-            names = unite(found.values())
-            taken = {file for files in found.values() for file in files.values()}
-            for part in PARTS:  # in a folder that parts share, the files of one are others for the next
-                lost = {name: file for name, file in others[part].items() if file not in taken}
-                warn_of_others(lost, names, places[part])
-        if not names:
-            raise DataError(self._nothing_fits(patterns, others))
-        files = {part: pick(names, found[part]) for part in PARTS}
-        require_apart(files, sources, advice)
-        there, unread = found, others
-        self._list(names, places, files, lambda part, lacking: clues(lacking, there[part], unread.get(part, {})))
+            names, files = read_list(self.listed_in, self.root, lambda: {p: m.files for p, m in matches().items()})
+            if files is not None:
+                self._list_columns(names, files)
+                return
+        self._list_matches(names, matches(), patterns)
 
-    def _nothing_fits(self, patterns: Mapping[str, str], others: Mapping[str, Mapping[str, Path]]) -> str:
-        near = next((file for files in others.values() for file in files.values()), None)
+    def _list_columns(self, names: list[str], files: Mapping[str, Mapping[str, Path]]) -> None:
+        places = {part: self.listed_in.with_name(f"{self.listed_in.name} (column {part})") for part in PARTS}
+        require_apart(files, {part: str(place) for part, place in places.items()}, "write one file for each part")
+        self._list(names, places, files, lambda _, lacking: clues(lacking, (), {}))
+
+    def _list_matches(
+        self, listed: list[str] | None, matches: Mapping[str, Matches], patterns: Mapping[str, str]
+    ) -> None:
+        found = {part: match.files for part, match in matches.items()}
+        names = unite(found.values()) if listed is None else listed
+        if not names:
+            raise DataError(self._nothing_fits(patterns, matches))
+        if listed is None:
+            taken = {file for files in found.values() for file in files.values()}
+            others = {name: file for match in matches.values() for name, file in match.others.items()}
+            # In a folder that parts share, the files of one are others for the next.
+            lost = {name: file for name, file in others.items() if file not in taken}
+            self.unread = unread(lost, names, f"{self.root}, split '{self.split_name}'")
+        files = {part: pick(names, found[part]) for part in PARTS}
+        require_apart(files, {part: f"data.{part}: '{patterns[part]}'" for part in PARTS}, APART)
+        # Parts may share a folder, so a missing file is told by its pattern.
+        places = {part: self.root / patterns[part].replace(SPLIT, self.split_name) for part in PARTS}
+        self._list(names, places, files, lambda part, lacking: clues(lacking, found[part], matches[part].others))
+
+    def _nothing_fits(self, patterns: Mapping[str, str], matches: Mapping[str, Matches]) -> str:
+        near = next((file for match in matches.values() for file in match.others.values()), None)
         return (
             f"{self.root}: no file fits {', '.join(repr(p) for p in patterns.values())} for the split "
             f"'{self.split_name}'" + (f"; {near} would, but for its suffix '{near.suffix}'" if near else "")

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import Field
 
 from mdg.data.file_dataset import PARTS, FileDataset, FileOptions
-from mdg.data.files import SUFFIXES_OF, clues_in, find_folders, list_folder, list_others, warn_of_others
+from mdg.data.files import SUFFIXES_OF, clues_in, find_folders, list_folder, list_others, unread
 from mdg.data.names import pick, unite
 from mdg.errors import DataError, nearest
 from mdg.fields import UserPath
@@ -52,8 +52,8 @@ class SplitFolderDataset(FileDataset):
             )
         found = {part: list_folder(places[part], SUFFIXES_OF[part]) for part in PARTS}
         names = unite(found.values())
-        for part in PARTS:
-            warn_of_others(list_others(places[part], SUFFIXES_OF[part]), names, places[part])
+        others = [list_others(places[part], SUFFIXES_OF[part]) for part in PARTS]
+        self.unread = unread({name: file for files in others for name, file in files.items()}, names, self.listed_in)
         if not names:
             expected = ", ".join(f"{place.name}/" for place in places.values())
             raise DataError(f"{self.listed_in}: the split is empty; expected images in {expected}")

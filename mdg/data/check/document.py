@@ -45,6 +45,7 @@ def write_document(file: Path, report: DataReport) -> None:
 def _split(split: SplitReport) -> dict[str, Any]:
     return {
         "facts": split.dataset.facts(),
+        "contents_sha256": split.contents,
         "frames": {
             "listed": len(split.records),
             "complete": split.complete,

@@ -24,6 +24,7 @@ KINDS: Mapping[str, Kind] = {
     "empty": Kind("labels without a labelled pixel", True),
     "leak": Kind("frames that two splits share", True),
     "duplicate": Kind("frames that a split holds twice", False),
+    "unread": Kind("images of kinds that are not read", False),
     "absent": Kind("classes that never occur", False),
     "background": Kind("labels with class 0 only", False),
     "constant": Kind("images of one value", False),

@@ -28,6 +28,7 @@ def overview_rows(report: DataReport) -> Rows:
         ("RGB std", [_triple(split, 1) for split in splits]),
         ("thermal mean, std", [_pair(split) for split in splits]),
         ("hash of the names", [split.dataset.fingerprint()[:8] for split in splits]),
+        ("hash of the contents", [(split.contents or "")[:8] for split in splits]),
         ("problems", [_count(report, split, problems=True) for split in splits]),
         ("warnings", [_count(report, split, problems=False) for split in splits]),
     ]

@@ -6,6 +6,7 @@ Shape suffixes: K classes, L the 256 grey levels, 3 the channels R, G, B.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,6 +59,8 @@ class SplitReport:
         values: Stored thermal values.
         class_pixels_K, class_frames_K: int64, labelled pixels and frames in which each class occurs.
         ignored_pixels: Pixels that count nowhere.
+        contents: Hash of the bytes of all files, which tells copies apart; None where one cannot be read, or where
+            frames are generated. Known when the split is finished.
         findings: Everything that is wrong or strange in this split.
     """
 
@@ -74,6 +77,7 @@ class SplitReport:
         self.rgb_levels_3L, self.thermal_levels_L = np.zeros((3, LEVELS), np.int64), np.zeros(LEVELS, np.int64)
         self.class_pixels_K, self.class_frames_K = np.zeros(classes, np.int64), np.zeros(classes, np.int64)
         self.ignored_pixels = 0
+        self.contents: str | None = None
         self.findings: list[Finding] = _missing_files(dataset)
         self._size_groups: dict[tuple[Stored, ...], list[str]] = defaultdict(list)
 
@@ -119,7 +123,10 @@ class SplitReport:
         self.records.append(record)
 
     def finish(self) -> None:
-        """Adds the findings that concern the split as a whole."""
+        """Adds what concerns the split as a whole."""
+        if self.has_files:
+            with suppress(DataError):  # of a file that is in the findings already
+                self.contents = self.dataset.content_hash()
         if self.class_pixels_K.any() or self.ignored_pixels:
             self.findings += [
                 Finding("absent", self.role, f"{name}: no pixel in {self.role}, so its IoU there will be NaN")
@@ -152,7 +159,8 @@ class SplitReport:
 
 def _missing_files(dataset: RGBTDataset) -> list[Finding]:
     if isinstance(dataset, FileDataset):
-        return [
+        unread = [Finding("unread", dataset.split, dataset.unread)] if dataset.unread else []
+        return unread + [
             Finding("missing", dataset.split, f"{folder}: no file for {name}{_clue(dataset, folder, name)}", (name,))
             for folder, names in dataset.missing.items()
             for name in names
