@@ -121,9 +121,9 @@ def _tiff(data: bytes) -> Header:
     pieces = [pair for tags in tiff.PIECES for pair in zip(*(first.values.get(tag, ()) for tag in tags), strict=False)]
     compression, extra = first.first(tiff.COMPRESSION, 1), first.first(tiff.EXTRA_SAMPLES, 0)
     replaced = []
-    if tiff.ORIENTATION in first.values:  # OpenCV turns a TIFF, and no other format, on its own
+    if tiff.ORIENTATION in first.values:  # OpenCV and Pillow turn a TIFF, and no other format, on their own
         replaced.append(first.rewritten(tiff.ORIENTATION, 1))
-    if extra:  # it would multiply colours by what it takes for their opacity
+    if extra:  # OpenCV would multiply colours by what it takes for their opacity
         replaced.append(first.rewritten(tiff.EXTRA_SAMPLES, 0))
     return Header(
         "TIFF",

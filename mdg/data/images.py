@@ -39,8 +39,8 @@ def read_image(file: Path) -> np.ndarray:
 
 
 def open_image(file: Path) -> tuple[bytes, Header]:
-    """The bytes of an image file and its header, when it is one image, whole and within the limits; raises as
-    :func:`read_image`."""
+    """The bytes of an image file as decoders want them, and its header, when it is one image, whole and within the
+    limits; raises as :func:`read_image`."""
     data = _read_bytes(file)
     header = parse_header(data)
     if header is None:
@@ -55,16 +55,16 @@ def open_image(file: Path) -> tuple[bytes, Header]:
             f"{file}: got {header.images} pages or frames in one {header.kind} file, expected one image; save the one "
             "that is meant as a file of its own"
         )
-    return data, header
-
-
-def decode(data: bytes, header: Header, file: Path) -> np.ndarray:
-    """Decodes what :func:`open_image` gave, upright; raises DataError where the data are damaged."""
     if header.replaced:
         changed = bytearray(data)
         for place, content in header.replaced:
             changed[place : place + len(content)] = content
         data = bytes(changed)
+    return data, header
+
+
+def decode(data: bytes, header: Header, file: Path) -> np.ndarray:
+    """Decodes what :func:`open_image` gave, upright; raises DataError where the data are damaged."""
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
@@ -107,8 +107,8 @@ def damaged(file: Path, data: bytes, header: Header) -> DataError:
     """The error of a file whose header is right and whose pixels cannot be decoded."""
     return DataError(
         f"{file}: not a readable image ({len(data)} bytes): a {header.kind} file of {header.height}x{header.width} "
-        f"pixels, {header.channels} channel(s) of {header.bits} bits, damaged or packed in a way that is not read; copy "
-        "it again, or save it as PNG"
+        f"pixels, {header.channels} channel(s) of {header.bits} bits, damaged or packed in a way that is not read; "
+        "copy it again, or save it as PNG"
     )
 
 

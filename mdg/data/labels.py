@@ -88,7 +88,8 @@ class IdLabels:
         return (
             f"{min(masks)}: {len(masks)} of {len(files)} label files hold 255, which is ignored, and none holds a "
             "class other than 0, so nothing else could be learnt or scored. If 255 is a class, as in masks of 0 and "
-            f"255, set data.label_map: {{0: 0, 255: 1}}; if it is not, say so with data.label_map: {{{kept}, 255: ignore}}"
+            f"255, set data.label_map: {{0: 0, 255: 1}}; if it is not, say so with "
+            f"data.label_map: {{{kept}, 255: ignore}}"
         )
 
 

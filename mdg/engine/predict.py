@@ -157,11 +157,9 @@ def parse_choices(**values: Any) -> dict[str, Any]:
         try:
             choices[key] = getattr(PairOptions.model_validate({key: value}), key)
         except ValidationError as error:
-            problems = [
-                ".".join(map(str, item["loc"][1:])) + f" got {item['input']!r}: {item['msg']}"
-                for item in error.errors()
-            ]
-            raise ConfigError(f"{flag}: {'; '.join(problem.strip() for problem in problems)}") from None
+            found = [(".".join(map(str, item["loc"][1:])), item["input"], item["msg"]) for item in error.errors()]
+            problems = [f"{inner + ': ' if inner else ''}got {got!r}; {problem}" for inner, got, problem in found]
+            raise ConfigError(f"{flag}: {'; '.join(problems)}") from None
     return choices
 
 
@@ -252,7 +250,7 @@ def _without_outputs(out_dir: Path, pairs: Pairs, resume: bool) -> Pairs:
     existing = [file for outputs in files.values() for file in outputs if file.exists()]
     if existing and not resume:
         raise DataError(
-            f"{out_dir}: {existing[0].name} exists and is not overwritten; --resume leaves out the pairs that are done, "
-            "--out names another folder"
+            f"{out_dir}: {existing[0].name} exists and is not overwritten; --resume leaves out the pairs that are "
+            "done, --out names another folder"
         )
     return {name: pair for name, pair in pairs.items() if not all(file.exists() for file in files[name])}

@@ -12,6 +12,7 @@ from layouts import write_custom, write_image
 
 from mdg.data import build_dataset
 from mdg.data.alignment import align
+from mdg.data.wording import FLAGS
 from mdg.errors import DataError
 
 NAMES = {"rgb": Path("rgb/7.jpg"), "thermal": Path("ir/7.tiff"), "label": Path("labels/7.png")}
@@ -63,20 +64,37 @@ def test_label_of_another_size_is_an_error_under_a_rule_of_images(rule):
     assert "label is never resized" in error_of((12, 16), (6, 8), label, rule=rule)
 
 
-@pytest.mark.parametrize(
-    "sizes",
-    [
-        ((12, 16), (6, 8), (12, 16)),
-        ((6, 8), (6, 8), (12, 16)),
-        ((6, 8), (8, 6), (6, 8)),
-        ((6, 8), (6, 9), None),
-    ],
-)
-def test_refusal_names_every_file_and_size(sizes):
-    message = error_of(*sizes, rule="refuse")
-    for name, size in zip(NAMES.values(), sizes, strict=True):
+REFUSALS = [
+    # RGB, thermal, label, the advice and what must not be advised
+    ((12, 16), (6, 8), (12, 16), "data.align: rgb resizes the images to the size of that part"),
+    ((12, 16), (6, 8), (6, 8), "data.align: thermal resizes the images to the size of that part"),
+    ((60, 80), (60, 80), (120, 160), "data.align: label resizes the images to the size of that part"),
+    ((12, 16), (6, 8), None, "data.align: rgb resizes the images to the size of that part"),
+    ((6, 8), (8, 6), (6, 8), "turned by 90 degrees"),
+    ((60, 80), (40, 30), None, "turned by 90 degrees"),
+    ((60, 80), (60, 80), (80, 60), "turned by 90 degrees"),
+    ((64, 96), (64, 96), (64, 95), "differ by 0 pixels in height and 1 pixel in width"),
+    ((64, 96), (62, 95), None, "differ by 2 pixels in height and 1 pixel in width"),
+    ((60, 80), (60, 90), (60, 80), "Their proportions differ"),
+    ((60, 80), (30, 50), (60, 80), "Their proportions differ"),
+    ((60, 80), (30, 40), (60, 90), "Their proportions differ"),
+]
+
+
+@pytest.mark.parametrize("rgb, thermal, label, advice", REFUSALS)
+def test_refusal_names_every_file_and_size_and_fits_the_difference(rgb, thermal, label, advice):
+    message = error_of(rgb, thermal, label, rule="refuse")
+    for name, size in zip(NAMES.values(), (rgb, thermal, label), strict=True):
         assert size is None or f"{name} is {size[0]}x{size[1]}" in message
-    assert "data.align: rgb, thermal or label" in message and "both cameras show the same view" in message
+    assert advice in message
+    assert ("data.align" in message) == ("data.align" in advice), "resizing is advised where it would stretch"
+    assert ("both cameras show the same view" in message) == ("data.align" in advice)
+
+
+def test_a_message_without_a_data_set_names_the_flag():
+    rgb_HW3, thermal_HW, _ = parts((12, 16), (6, 8), None)
+    with pytest.raises(DataError, match="--align rgb resizes the images"):
+        align(rgb_HW3, thermal_HW, None, "refuse", NAMES, FLAGS)
 
 
 def test_a_file_of_two_modalities_is_named_once():

@@ -11,6 +11,8 @@ from layouts import write_image
 from PIL import Image
 
 from mdg.data.images import drop_opaque_alpha, read_image, read_rgb, read_rgb_thermal
+from mdg.data.thermal import read_raw_thermal
+from mdg.data.wording import FLAGS
 from mdg.errors import DataError
 
 
@@ -104,8 +106,26 @@ def test_alpha_that_hides_something_is_refused(tmp_path):
 
 
 def test_grey_given_as_rgb(tmp_path):
-    message = error_of(lambda: read_rgb(write_raw(tmp_path / "x.png", noise(9, 11))))
+    image = noise(9, 11)
+    file = write_raw(tmp_path / "x.png", image)
+    message = error_of(lambda: read_rgb(file))
     assert "got 1 channel(s), expected a colour image with 3" in message and "transparency" not in message
+    assert "data.grey_rgb: repeat gives the network three equal channels" in message
+    assert "--grey-rgb repeat gives" in error_of(lambda: read_rgb(file, wording=FLAGS))
+    np.testing.assert_array_equal(read_rgb(file, "repeat"), np.dstack([image] * 3))
+
+
+def test_repeating_grey_changes_no_colours(tmp_path):
+    image = noise(9, 11, 3)
+    np.testing.assert_array_equal(read_rgb(write_raw(tmp_path / "x.png", image), "repeat"), image[..., ::-1])
+
+
+def test_messages_name_flags_where_there_is_no_data_set(tmp_path):
+    packed, colour = write_raw(tmp_path / "p.png", noise(9, 11, 4)), write_raw(tmp_path / "c.png", noise(9, 11, 3))
+    assert "leave --thermal out" in error_of(lambda: read_rgb(packed, wording=FLAGS))
+    assert "leave --thermal out" in error_of(lambda: read_raw_thermal(packed, FLAGS))
+    message = error_of(lambda: read_rgb_thermal(colour, FLAGS))
+    assert "Name the thermal image" in message and "--thermal" in message and "dropped" not in message
 
 
 def test_sixteen_bit_rgb_says_what_to_do(tmp_path):
