@@ -5,28 +5,46 @@ Legend: K classes; rows of a confusion matrix are labels, columns predictions.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
-from textwrap import fill
-from typing import TYPE_CHECKING
+from textwrap import fill, wrap
+from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 
-from mdg.utils.files import replacing
+from mdg.utils.files import write_bytes
+from mdg.utils.lettering import drawable, ink
+from mdg.utils.visualization import save_picture, stack
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.text import Text
 
 CELL = 0.42  # inches; the text of a cell needs it
 DPI = 130
+LONGEST = 40  # letters of the name of a class
+LETTER = 0.12  # inches, at most
+EM_LABEL, EM_TITLE = 0.37, 0.65  # scale of OpenCV's font at the size of labels (10 points) and of the title (in pixels)
+OVERSAMPLED = 4
 SMALLEST = 0.05  # per cent; what would be printed as 0.0 is left out
 
 
 def confusion_picture(file: Path, counts_KK: np.ndarray, classes: Sequence[str], title: str) -> None:
-    """Writes the chart of :func:`draw_confusion` as PNG, making its folder."""
-    with replacing(file) as stream:
-        draw_confusion(counts_KK, classes, title).savefig(stream, format="png", bbox_inches="tight")
+    """Writes the chart of :func:`draw_confusion` as PNG, making its folder. All scripts that OpenCV knows can be read:
+    what the font of matplotlib lacks is drawn by OpenCV."""
+    title = drawable(title, 1000)
+    known = _known(title)
+    stream = io.BytesIO()
+    draw_confusion(counts_KK, classes, title if known else "").savefig(stream, format="png", bbox_inches="tight")
+    if known:
+        write_bytes(file, stream.getvalue())
+        return
+    chart = cv2.imdecode(np.frombuffer(stream.getvalue(), np.uint8), cv2.IMREAD_COLOR_RGB)
+    lines = [_on_white(ink(line, EM_TITLE)) for line in wrap(title, chart.shape[1] // 12)]
+    save_picture(file, stack([*lines, chart]))
 
 
 def draw_confusion(counts_KK: np.ndarray, classes: Sequence[str], title: str) -> Figure:
@@ -46,7 +64,8 @@ def draw_confusion(counts_KK: np.ndarray, classes: Sequence[str], title: str) ->
     labelled_K = counts_KK.sum(axis=1)
     share_KK = 100 * counts_KK / np.maximum(labelled_K, 1)[:, None]
     side = max(3.0, CELL * len(classes))
-    figure = Figure(figsize=(side + 2.6, side + 2.2), dpi=DPI, layout="constrained")
+    room = max(0.0, max(LETTER * len(drawable(name, LONGEST)) for name in classes) - 1.8)  # for names that are long
+    figure = Figure(figsize=(side + room + 2.6, side + room + 2.2), dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
     image = axes.imshow(share_KK, cmap="Blues", vmin=0, vmax=100)
     label = "% of the labelled pixels of the row"
@@ -58,15 +77,70 @@ def draw_confusion(counts_KK: np.ndarray, classes: Sequence[str], title: str) ->
 
 
 def _name_axes(axes: Axes, classes: Sequence[str], labelled_K: np.ndarray, title: str) -> None:
-    names = [name if pixels else f"{name} (absent)" for name, pixels in zip(classes, labelled_K, strict=True)]
+    names = [drawable(name, LONGEST) for name in classes]
+    rows = [name if pixels else f"{name} (absent)" for name, pixels in zip(names, labelled_K, strict=True)]
     places = range(len(classes))
-    axes.set_xticks(places, classes, rotation=45, ha="left", rotation_mode="anchor")
-    axes.set_yticks(places, names)
+    axes.set_xticks(places, map(_blank, names), rotation=45, ha="left", rotation_mode="anchor")
+    axes.set_yticks(places, map(_blank, rows))
     axes.xaxis.tick_top()
     axes.xaxis.set_label_position("top")
     axes.set_xlabel("prediction")
     axes.set_ylabel("label")
-    axes.set_title(fill(title, max(40, 5 * len(classes))), fontsize=10)
+    axes.set_title(fill(drawable(title, 1000), max(40, 5 * len(classes))), fontsize=10)
+    for text in (*axes.get_xticklabels(), *axes.get_yticklabels(), axes.title):
+        text.set_parse_math(False)  # two dollar signs would be a formula
+    for place, (name, row) in enumerate(zip(names, rows, strict=True)):
+        above, beside = axes.get_xticklabels()[place], axes.get_yticklabels()[place]
+        _redraw(axes, name, above, (place, 1), ("data", "axes fraction"), (0, 0), (-3, 3))
+        _redraw(axes, row, beside, (0, place), ("axes fraction", "data"), (1, 0.5), (-3, 0))
+
+
+def _known(text: str) -> bool:
+    """Whether the font of matplotlib has all letters. It comes without Chinese, Japanese and Korean."""
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+
+    letters = get_font(findfont(FontProperties())).get_charmap()
+    return all(ord(letter) in letters or letter.isspace() for letter in text)
+
+
+def _blank(text: str) -> str:
+    """Text that takes as much room and that the font can write."""
+    return text if _known(text) else "".join(letter if _known(letter) else "W" for letter in text)
+
+
+def _redraw(
+    axes: Axes, name: str, label: Text, place: Any, coordinates: Any, alignment: Any, offset: tuple[float, float]
+) -> None:
+    """Puts a picture of the name where the font lacks letters of it; the label keeps the room and is not seen."""
+    from matplotlib.offsetbox import AnnotationBbox, OffsetImage
+
+    if _known(name):
+        return
+    label.set_alpha(0)
+    picture_HW = ink(name, EM_LABEL * OVERSAMPLED)
+    if label.get_rotation():
+        picture_HW = _turned(picture_HW, label.get_rotation())
+    black_HW4 = np.zeros((*picture_HW.shape, 4))
+    black_HW4[..., 3] = picture_HW
+    image = OffsetImage(black_HW4, zoom=1 / OVERSAMPLED)
+    axes.add_artist(
+        AnnotationBbox(
+            image, place, offset, coordinates, "offset points", box_alignment=alignment, frameon=False, pad=0
+        )
+    )
+
+
+def _turned(picture_HW: np.ndarray, degrees: float) -> np.ndarray:
+    """Counter-clockwise, in a picture that holds all of it."""
+    h, w = picture_HW.shape
+    turn = cv2.getRotationMatrix2D((0, 0), degrees, 1)
+    corners = turn[:, :2] @ np.array([[0, w, 0, w], [0, 0, h, h]])
+    turn[:, 2] = -corners.min(axis=1)
+    return cv2.warpAffine(picture_HW, turn, [int(side) for side in np.ceil(np.ptp(corners, axis=1))])
+
+
+def _on_white(ink_HW: np.ndarray) -> np.ndarray:
+    return np.repeat((255 * (1 - ink_HW)).astype(np.uint8)[..., None], 3, axis=2)
 
 
 def _hatch_absent(axes: Axes, labelled_K: np.ndarray) -> None:

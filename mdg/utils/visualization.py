@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from mdg.utils.files import write_bytes
+from mdg.utils.lettering import write
 
 IGNORED_COLOUR = (90, 90, 90)
 CAPTION_HEIGHT = 22
@@ -58,7 +59,7 @@ def _captioned(caption: str, picture: np.ndarray, height: int) -> np.ndarray:
     interpolation = cv2.INTER_NEAREST if height >= picture.shape[0] else cv2.INTER_AREA
     resized = cv2.resize(picture, (width, height), interpolation=interpolation)
     bar = np.full((CAPTION_HEIGHT, width, 3), 255, np.uint8)
-    cv2.putText(bar, caption, (4, 15), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1, cv2.LINE_AA)
+    write(bar, caption, (4, 15), 0.45)
     framed = np.concatenate([bar, resized], axis=0)
     framed[:, -1] = 255
     return framed
@@ -80,7 +81,7 @@ def legend(classes: Sequence[str], palette_K3: np.ndarray, width: int) -> np.nda
         x, y = (index % columns) * cell, (index // columns) * row
         cv2.rectangle(picture, (x + 4, y + 4), (x + 18, y + 17), [int(c) for c in palette_K3[index]], -1)
         cv2.rectangle(picture, (x + 4, y + 4), (x + 18, y + 17), (120, 120, 120), 1)
-        cv2.putText(picture, name, (x + 23, y + 16), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 1, cv2.LINE_AA)
+        write(picture, name, (x + 23, y + 16), 0.42)
     return picture
 
 

@@ -40,3 +40,42 @@ def test_pictures_grow_with_the_classes(classes, tmp_path):
     confusion_picture(tmp_path / "new" / "c.png", counts, [f"class {k}" for k in range(classes)], "t")
     picture = cv2.imread(str(tmp_path / "new" / "c.png"))
     assert min(picture.shape[:2]) > 50 * max(classes, 7) and picture.std() > 2
+
+
+CHINESE = ("背景", "行人 und größe", "plain")
+
+
+def dark(picture: np.ndarray) -> int:
+    return int((picture.max(axis=2) < 100).sum())
+
+
+@pytest.mark.filterwarnings("error")
+def test_names_in_scripts_that_matplotlib_does_not_know_are_drawn(tmp_path):
+    """Beside the rows and above the columns, and nothing is written twice or warned of."""
+    axes = draw_confusion(COUNTS, CHINESE, "title").axes[0]
+    assert [label.get_alpha() for label in axes.get_yticklabels()] == [0, 0, None]
+    pasted = [child for child in axes.get_children() if type(child).__name__ == "AnnotationBbox"]
+    assert len(pasted) == 4 and all(child.offsetbox.get_data()[..., 3].max() > 0.9 for child in pasted)
+    with_names, without = tmp_path / "a.png", tmp_path / "b.png"
+    confusion_picture(with_names, COUNTS, CHINESE, "title")
+    confusion_picture(without, COUNTS, ("  ", "       ", "plain"), "title")
+    assert dark(cv2.imread(str(with_names))) > dark(cv2.imread(str(without))) + 500
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_title_in_another_script_stands_above_the_chart(tmp_path):
+    confusion_picture(tmp_path / "a.png", COUNTS, CLASSES, "夜间 test: mIoU 12.34 (all classes); best mIoU on val")
+    confusion_picture(tmp_path / "b.png", COUNTS, CLASSES, "")
+    titled, bare = cv2.imread(str(tmp_path / "a.png")), cv2.imread(str(tmp_path / "b.png"))
+    extra = titled.shape[0] - bare.shape[0]
+    assert extra > 15 and np.array_equal(titled[extra:, : bare.shape[1]], bare) and dark(titled[:extra]) > 300
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    "name", ["$a_{b$ cost $", "x\udcd6", "a\0\tb\n", "[/left]", "", "very long " * 50, "\U0001f600"]
+)
+def test_any_name_can_be_drawn(tmp_path, name):
+    confusion_picture(tmp_path / "c.png", COUNTS, (name, "b", name), name)
+    height, width = cv2.imread(str(tmp_path / "c.png")).shape[:2]
+    assert height < 1500 and width < 2500
