@@ -308,3 +308,112 @@ def test_colours_named_twice(ignored):
 
 def test_palette_that_repeats_a_colour():
     assert "[0, 0, 0] twice" in error_of(lambda: ColourLabels(np.zeros((2, 3), np.uint8)))
+
+
+# --- containers --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "kind, options",
+    [
+        ("JPEG", {"quality": 100}),
+        ("WEBP", {"quality": 90}),
+        ("TIFF", {"compression": "jpeg"}),
+        ("JPEG2000", {"irreversible": True}),
+    ],
+)
+@pytest.mark.parametrize("colours", [False, True])
+def test_lossy_containers_are_refused_whatever_their_name(tmp_path, kind, options, colours):
+    stored = PALETTE_K3[ids(3)] if colours else ids(3)
+    reader = ColourLabels(PALETTE_K3) if colours else IdLabels(256 - 1, None, [255])
+    file = tmp_path / "x.png"
+    Image.fromarray(np.kron(stored, np.ones((8, 8, 1) if colours else (8, 8), np.uint8))).save(file, kind, **options)
+    message = error_of(lambda: reader(file))
+    assert f"{file}: got a {kind} file, compressed with loss; labels must be stored without loss" in message
+    assert "Export them again as PNG" in message
+
+
+@pytest.mark.parametrize("kind, options", [("WEBP", {"lossless": True}), ("JPEG2000", {}), ("TIFF", {}), ("BMP", {})])
+def test_other_lossless_containers_are_read(tmp_path, kind, options):
+    Image.fromarray(ids(5)).convert("RGB" if kind == "WEBP" else "L").save(tmp_path / "x", kind, **options)
+    np.testing.assert_array_equal(read_ids(tmp_path / "x"), ids(5))
+
+
+@pytest.mark.parametrize("kind", ["GIF", "BMP", "TIFF", "PNG"])
+@pytest.mark.parametrize("grey", [False, True])
+def test_palettes_of_all_formats_give_indices(tmp_path, kind, grey):
+    """Also where the colours are greys: rendered, they would pass for other ids."""
+    image = Image.frombytes("P", (8, 6), ids(5).tobytes())
+    image.putpalette([20 * k for k in range(10) for _ in range(3)] if grey else ODD_COLOURS)
+    image.save(tmp_path / "x", kind)
+    np.testing.assert_array_equal(read_ids(tmp_path / "x"), ids(5))
+
+
+@pytest.mark.parametrize("kind", ["BMP", "TIFF", "PNG"])
+def test_masks_of_one_bit_are_0_and_1(tmp_path, kind):
+    """OpenCV makes them 0 and 255, and 255 would be ignored."""
+    Image.fromarray(ids(2).astype(bool)).save(tmp_path / "x", kind)
+    np.testing.assert_array_equal(IdLabels(2, None, [255])(tmp_path / "x"), ids(2))
+
+
+def test_transparency_that_hides_something_is_named(tmp_path):
+    hidden = np.full((6, 8), 255, np.uint8)
+    opaque = hidden.copy()
+    hidden[0, 0] = 0
+    for planes in ([ids(3)] * 3, [ids(3), ids(2), ids(3)]):
+        message = error_of(lambda planes=planes: read_ids(write(tmp_path / "x.png", np.dstack([*planes, hidden]))))
+        assert "fourth channel" in message and "save it without transparency" in message
+        assert ("got colours" in message) == (planes[1] is not planes[0])
+    grey = Image.fromarray(np.dstack([ids(3), hidden]), "LA")
+    grey.save(tmp_path / "la.png")
+    assert "save it without transparency" in error_of(lambda: read_ids(tmp_path / "la.png"))
+    grey.save(tmp_path / "la.tif")  # OpenCV would drop the second channel
+    assert "got 2 channels" in error_of(lambda: read_ids(tmp_path / "la.tif"))
+    Image.fromarray(np.dstack([ids(3), opaque]), "LA").save(tmp_path / "opaque.png")
+    np.testing.assert_array_equal(read_ids(tmp_path / "opaque.png"), ids(3))
+
+
+def test_many_blended_ids_are_explained(tmp_path):
+    message = error_of(lambda: IdLabels(2, None, [255])(write(tmp_path / "x.png", ids(48))))
+    assert message.endswith("So many ids come from resizing, or from JPEG on the way")
+    assert "JPEG" not in error_of(lambda: IdLabels(2)(write(tmp_path / "x.png", ids(4))))
+
+
+# --- masks of 0 and 255 ------------------------------------------------------------------------------------------
+
+
+def write_masks(folder: Path, *images: np.ndarray) -> list[Path]:
+    return [write(folder / f"{index}.png", image) for index, image in enumerate(images)]
+
+
+def with_ids(*values: int) -> np.ndarray:
+    return np.resize(np.array(values, np.uint8), (6, 8))
+
+
+def test_masks_of_0_and_255_are_doubted(tmp_path):
+    files = write_masks(tmp_path, with_ids(0), with_ids(0, 255), with_ids(0, 255))
+    doubt = IdLabels(2, None, [255]).find_doubt(files)
+    assert doubt.startswith(f"{files[1]}: 2 of 3 label files hold 255, which is ignored")
+    assert "data.label_map: {0: 0, 255: 1}" in doubt and "data.label_map: {0: 0, 1: 1, 255: ignore}" in doubt
+
+
+@pytest.mark.parametrize(
+    "reader, images",
+    [
+        (IdLabels(2, None, [255]), [with_ids(0, 255), with_ids(0, 1, 255)]),  # 255 beside both classes
+        (IdLabels(2, None, [255]), [with_ids(0), with_ids(0)]),  # nothing is ignored
+        (IdLabels(2, {0: 0, 255: 1}, [255]), [with_ids(0, 255)]),  # 255 is a class
+        (IdLabels(2, {0: 0, 1: 1, 255: 255}), [with_ids(0, 255)]),  # said to be meant
+        (IdLabels(2), [with_ids(0, 255)]),  # an error of its own
+        (IdLabels(2, None, [255]), []),
+    ],
+)
+def test_what_is_meant_is_not_doubted(tmp_path, reader, images):
+    assert reader.find_doubt(write_masks(tmp_path, *images)) is None
+
+
+def test_unreadable_labels_are_left_to_whoever_reads_them(tmp_path):
+    files = write_masks(tmp_path, with_ids(0, 255), with_ids(0, 255))
+    files[0].write_bytes(b"")
+    assert "1 of 2 label files hold 255" in IdLabels(2, None, [255]).find_doubt([*files])
+    assert IdLabels(2, None, [255]).find_doubt([files[0], tmp_path / "missing.png"]) is None
