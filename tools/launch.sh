@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs one of the Python tools on one process or many: bash tools/launch.sh train.py [arguments]
 # train_ddp.sh and val_ddp.sh call it. Exit codes: 0 done, 2 a mistake of the user, 3 the machine (a process was lost, a
-# full disk), 75 stopped by a signal and resumable, 1 an unforeseen error; mdg/engine/launch.py says more.
+# full disk), 75 stopped by a signal and resumable, 1 an unforeseen error; mdg/launch.py says more.
 #   NPROC=4          processes on this machine; default: one per CUDA device, else one
 #   NNODES, NODE_RANK, MASTER_ADDR, MASTER_PORT   several machines
 #   MAX_RESTARTS=2   after a failure start all processes anew, at most so often; a training resumes; default: 0
@@ -40,5 +40,5 @@ fi
 # The processes share the cores of this machine.
 cores=$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo "$NPROC")
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((cores > NPROC ? cores / NPROC : 1))}
-exec "$PYTHON" -m mdg.engine.launch ${machines[@]+"${machines[@]}"} --nproc-per-node "$NPROC" \
+exec "$PYTHON" -m mdg.launch ${machines[@]+"${machines[@]}"} --nproc-per-node "$NPROC" \
   --max-restarts "${MAX_RESTARTS:-0}" --grace "${GRACE:-600}" "$tool" "$@"

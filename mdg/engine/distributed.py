@@ -14,9 +14,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from mdg.data.waiting import loader_error
-from mdg.engine.launched import end_with_launcher, launch_id, restart_count
 from mdg.engine.process_group import Control, join_group, leave_group, told_reason
 from mdg.errors import ConfigError
+from mdg.utils.launched import end_with_launcher, launch_id, restart_count
 
 __all__ = [
     "World",

@@ -11,8 +11,8 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
-from mdg.engine.launched import LISTENER, restart_count
 from mdg.errors import MachineError, UserError
+from mdg.utils.launched import LISTENER, restart_count
 
 SECONDS_TO_FINISH = 0.2
 SECONDS_PER_TRY = 2.0

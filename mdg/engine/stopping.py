@@ -9,22 +9,16 @@ import threading
 import time
 from types import FrameType
 
+from mdg.utils.signals import heeded
+
 logger = logging.getLogger("mdg.train")
 
-# Those a system has: Windows knows SIGTERM and SIGINT alone.
-NAMES = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGUSR2", "SIGHUP", "SIGXCPU")
-STOPPING = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))
 INSISTING = (signal.SIGTERM, signal.SIGINT)
 SECONDS_OF_ONE_SIGNAL = 2.0
 
 
-def heeded() -> list[signal.Signals]:
-    """The signals that ask for a stop and are not ignored, as ``nohup`` ignores SIGHUP."""
-    return [number for number in STOPPING if signal.getsignal(number) not in (signal.SIG_IGN, None)]
-
-
 class StopSignals:
-    """While active, the first signal of ``NAMES`` sets ``received``; another SIGTERM or SIGINT acts as usual.
+    """While active, the first of the :func:`heeded` signals sets ``received``; another SIGTERM or SIGINT acts as usual.
 
     The handler only takes a note. A line logged from it could fall into the middle of another one, whose locks and
     buffers are in use; so whoever asks by :meth:`asked` logs it.

@@ -1,4 +1,4 @@
-"""What a process knows of the launcher that started it: ours (``mdg.engine.launch``) or torchrun.
+"""What a process knows of the launcher that started it: ours (``mdg.launch``) or torchrun.
 
 Nothing here needs torch, so that the launcher itself starts at once.
 """

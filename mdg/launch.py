@@ -1,6 +1,6 @@
 """Starts a tool in several processes on this machine and ends as they end.
 
-    python -m mdg.engine.launch --nproc-per-node 4 tools/train.py configs/demo.yaml
+    python -m mdg.launch --nproc-per-node 4 tools/train.py configs/demo.yaml
 
 The arguments are those of ``torchrun`` that most launches need, and the tools run under torchrun as well. Other than
 torchrun this launcher hands every signal that asks for a stop to the processes and waits until they have saved, ends
@@ -35,10 +35,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from mdg.engine.launched import LAUNCH_ID, LAUNCHER, LISTENER, RESTARTS
-from mdg.engine.stopping import heeded
 from mdg.errors import MachineError, UserError
 from mdg.utils.cli import EXIT_STOPPED
+from mdg.utils.launched import LAUNCH_ID, LAUNCHER, LISTENER, RESTARTS
+from mdg.utils.signals import heeded
 
 SECONDS_BETWEEN_LOOKS = 0.05
 SECONDS_BETWEEN_SIGNALS = 5.0
