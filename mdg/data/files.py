@@ -273,7 +273,7 @@ def check_complete(
         if names
     ]
     if problems:
-        known = [f"{name}: {clue}" for (_, name), clue in (clues or {}).items()]
+        known = list(dict.fromkeys(f"{name}: {clue}" for (_, name), clue in (clues or {}).items()))
         seen = f". Seen there: {'; '.join(known[:2])}" + (f" (and {len(known) - 2} more)" if len(known) > 2 else "")
         raise DataError(
             f"{split_file} holds frames that are not complete; {'; '.join(problems)}{seen if known else ''}. Copy the "

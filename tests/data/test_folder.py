@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import logging
+import os
 import pickle
 import shutil
+import sys
+import unicodedata
 from pathlib import Path
 
 import cv2
@@ -23,6 +28,7 @@ VOC = [
     (64, 0, 0), (192, 0, 0), (64, 128, 0), (192, 128, 0), (64, 0, 128), (192, 0, 128), (64, 128, 128), (192, 128, 128),
     (0, 64, 0), (128, 64, 0), (0, 192, 0), (128, 192, 0), (0, 64, 128),
 ]  # fmt: skip
+PARTS = (("rgb", "rgb"), ("thermal", "thermal"), ("label", "labels"))
 PLAIN = {"type": "Folder", "root": "x", "classes": ["bg", "person"], "val_split": None, "holdout": 0.1}
 
 
@@ -197,6 +203,147 @@ def test_files_outside_the_root(tmp_path):
     dataset = build_plain(tmp_path / "root", split_file="{split}.txt")
     assert dataset.identities() == [row[0]] and dataset[0].label_HW.shape == (48, 64)
     assert len(dataset.fingerprint()) == 64
+
+
+def test_a_list_of_names_with_blanks(tmp_path):
+    root = write_plain(tmp_path)
+    for part in ("rgb", "thermal", "labels"):
+        (root / "test" / part / "0.png").rename(root / "test" / part / "A 0.png")
+    (root / "test.txt").write_text("A 0\n")
+    assert build_plain(root, split_file="{split}.txt").names == ["A 0"]
+
+
+@pytest.mark.parametrize("encode", [lambda text: text.encode("utf-16"), lambda text: text.encode("utf-8-sig")])
+def test_lists_of_other_encodings(tmp_path, encode):
+    root = write_plain(tmp_path, train=3)
+    (root / "train.txt").write_bytes(encode("2.png\r\n0\r\n"))
+    assert build_plain(root, "train", split_file="{split}.txt", holdout=None).names == ["2", "0"]
+
+
+def test_a_list_that_names_one_file_for_two_parts(tmp_path):
+    root = write_plain(tmp_path)
+    (root / "test.txt").write_text("test/rgb/0.png,test/rgb/0.png,test/labels/0.png\n")
+    message = error_of(lambda: build_plain(root, split_file="{split}.txt"))
+    assert f"fit both {root / 'test.txt'} (column rgb) and {root / 'test.txt'} (column thermal)" in message
+
+
+def test_a_list_in_the_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    (tmp_path / "test.txt").write_text("0\n")
+    assert build_plain(write_plain(tmp_path / "root"), split_file="~/{split}.txt").names == ["0"]
+
+
+# --- names -------------------------------------------------------------------------------------------------------
+
+
+def rename_all(folder: Path, name) -> None:
+    for file in list(folder.iterdir()):
+        file.rename(folder / name(file))
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_parts_whose_names_are_spelt_in_two_ways(tmp_path, listed):
+    root = write_plain(tmp_path)
+    forms = {"rgb": "NFD", "thermal": "NFC", "labels": "NFD"}
+    for part, form in forms.items():
+        rename_all(root / "test" / part, lambda file, form=form: unicodedata.normalize(form, f"größe_{file.name}"))
+    (root / "test.txt").write_text(unicodedata.normalize("NFC", "größe_0\n"), encoding="utf-8")
+    dataset = build_plain(root, split_file="{split}.txt" if listed else None)
+    (_, scene), frame = next(scenes_of("test", 1)), dataset[0]
+    np.testing.assert_array_equal(frame.label_HW, scene.label)
+    np.testing.assert_array_equal(frame.thermal_HW, scene.thermal)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no file names that are not UTF-8")
+def test_names_that_are_not_utf8(tmp_path):
+    root = write_plain(tmp_path, train=4)
+    for part in ("rgb", "thermal", "labels"):
+        rename_all(root / "train" / part, lambda file: os.fsdecode(b"\xd6\xd0_" + file.name.encode()))
+    roles = [build_plain(root, role) for role in ("train", "val")]
+    assert sum(map(len, roles)) == 4 and all(len(dataset.fingerprint()) == 64 for dataset in roles)
+    cached = build_plain(root, "train", cache="packed", cache_dir=str(tmp_path / "cache"))
+    assert cached[0].name == roles[0].names[0]
+    again = build_plain(root, "train", cache="packed", cache_dir=str(tmp_path / "cache"))
+    assert again._kept is not None and again[0].name == roles[0].names[0]
+    assert json.loads(json.dumps(roles[0].identities())) == roles[0].identities()
+
+
+def test_upper_case_suffixes(tmp_path):
+    root = write_plain(tmp_path)
+    for part in ("rgb", "thermal", "labels"):
+        rename_all(root / "test" / part, lambda file: f"{file.stem}.PNG")
+    patterns = {"rgb": "{split}/rgb/{name}.png", "thermal": "{split}/thermal/{name}.png"}
+    assert build_plain(root, **patterns).names == ["0"]
+
+
+def test_a_name_in_another_case_is_told(tmp_path):
+    root = write_plain(tmp_path)
+    (root / "test" / "labels" / "0.png").rename(root / "test" / "labels" / "Img.png")
+    for part in ("rgb", "thermal"):
+        (root / "test" / part / "0.png").rename(root / "test" / part / "img.png")
+    if not (root / "test" / "labels" / "img.png").exists():
+        message = error_of(lambda: build_plain(root))
+        assert "img: 'Img' is there, which differs in the case of letters: rename one of them" in message
+
+
+def test_an_image_of_a_kind_that_is_not_read_is_told(tmp_path):
+    root = write_plain(tmp_path)
+    (root / "test" / "rgb" / "0.png").rename(root / "test" / "rgb" / "0.heic")
+    assert "0.heic is there, but '.heic' is not read here" in error_of(lambda: build_plain(root))
+
+
+def test_frames_that_nobody_would_miss_are_counted(tmp_path, caplog):
+    root = write_plain(tmp_path)
+    for part in ("rgb", "thermal", "labels"):
+        (root / "test" / part / "77.heic").write_bytes(b"x")
+    with caplog.at_level(logging.WARNING, "mdg.data"):
+        assert build_plain(root).names == ["0"]
+    (line,) = caplog.messages
+    assert "split 'test'" in line and "(1 .heic)" in line and "77.heic" in line
+
+
+def test_webp_and_the_like_take_part(tmp_path):
+    root = write_plain(tmp_path)
+    file = root / "test" / "rgb" / "0.png"
+    assert cv2.imwrite(str(file.with_suffix(".webp")), cv2.imread(str(file)), [cv2.IMWRITE_WEBP_QUALITY, 101])
+    file.unlink()
+    np.testing.assert_array_equal(build_plain(root)[0].rgb_HW3, next(scenes_of("test", 1))[1].rgb)
+
+
+FLAT = {"thermal": "{split}/{name}_ir.png", "label": "{split}/{name}_mask.png"}
+
+
+def write_flat(root: Path) -> Path:
+    _, scene = next(scenes_of("test", 1))
+    for ending, image in (("", scene.rgb), ("_ir", scene.thermal), ("_mask", scene.label)):
+        write_image(root / "test" / f"a.jpg.rf.0b1{ending}.png", image)
+    return root
+
+
+def test_a_file_that_fits_two_patterns(tmp_path):
+    message = error_of(lambda: build_plain(write_flat(tmp_path), rgb="{split}/{name}.*", **FLAT))
+    assert "1 file(s) fit both data.rgb: '{split}/{name}.*' and data.thermal: '{split}/{name}_ir.png'" in message
+    assert "a.jpg.rf.0b1_ir.png; write patterns of which only one fits" in message
+
+
+def test_one_pattern_for_two_parts(tmp_path):
+    message = error_of(lambda: build_plain(write_plain(tmp_path), thermal="{split}/rgb/{name}.*"))
+    assert "fit both data.rgb: '{split}/rgb/{name}.*' and data.thermal: '{split}/rgb/{name}.*'" in message
+
+
+def test_a_list_tells_files_apart_that_fit_two_patterns(tmp_path):
+    root = write_flat(tmp_path)
+    (root / "test.txt").write_text("a.jpg.rf.0b1\n")
+    dataset = build_plain(root, rgb="{split}/{name}.*", split_file="{split}.txt", **FLAT)
+    np.testing.assert_array_equal(dataset[0].label_HW, next(scenes_of("test", 1))[1].label)
+
+
+def test_nothing_fits_but_for_the_suffix(tmp_path):
+    root = write_plain(tmp_path)
+    patterns = {part: f"{{split}}/{folder}/{{name}}.jpg" for part, folder in PARTS}
+    message = error_of(lambda: build_plain(root, **patterns))
+    assert f"{root / 'test/rgb/0.png'} would, but for its suffix '.png'" in message
 
 
 # --- facts -------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import unicodedata
 from pathlib import Path
 
 import cv2
@@ -82,6 +83,45 @@ def test_split_can_be_named(packed):
 def test_names_may_carry_suffix_blank_lines_and_windows_ends(packed):
     (packed / "val.txt").write_bytes(b"\xef\xbb\xbf00006D.png\r\n\r\n  00007N.png \r\n00008D\r\n")
     assert MFNet(packed, role="val").names == ["00006D", "00007N", "00008D"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "00006D\r\n00007N\r\n".encode("utf-16"),
+        b"images/00006D.png\n./images/00007N.png\n",
+        b"images\\00006D.png\r\nimages\\00007N.JPG\r\n",
+    ],
+)
+def test_lists_as_people_write_them(packed, content):
+    (packed / "val.txt").write_bytes(content)
+    dataset = MFNet(packed, role="val")
+    dataset.require_complete()
+    assert dataset.names == ["00006D", "00007N"]
+
+
+def test_a_list_that_is_no_text(packed):
+    (packed / "val.txt").write_bytes((packed / "images" / "00000D.png").read_bytes())
+    assert f"{packed / 'val.txt'}: holds a byte" in error_of(lambda: MFNet(packed, role="val"))
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_names_spelt_in_two_ways_are_one_and_not_mirrored(packed, scenes, form):
+    for folder in ("images", "labels"):
+        (packed / folder / "00006D.png").rename(packed / folder / unicodedata.normalize(form, "é6D.png"))
+    other = {"NFC": "NFD", "NFD": "NFC"}[form]
+    (packed / "val.txt").write_text(unicodedata.normalize(other, "é6D\né6D_flip\n"), encoding="utf-8")
+    dataset = MFNet(packed, role="val")
+    dataset.require_complete()
+    np.testing.assert_array_equal(dataset[0].label_HW, scenes["00006D"].label)
+    np.testing.assert_array_equal(dataset[1].label_HW, scenes["00006D"].label[:, ::-1])
+
+
+def test_a_name_in_another_case_is_told(packed):
+    (packed / "val.txt").write_text("00006d\n")
+    if not (packed / "images" / "00006d.png").exists():
+        message = error_of(MFNet(packed, role="val").require_complete)
+        assert "00006d: '00006D' is there, which differs in the case of letters" in message
 
 
 def test_condition_by_last_letter(packed):
@@ -209,7 +249,8 @@ def test_many_missing_files_are_cut_short(packed):
 
 def test_jpeg_labels_do_not_count(packed):
     (packed / "labels" / "00006D.png").rename(packed / "labels" / "00006D.jpg")
-    assert "00006D" in error_of(MFNet(packed, role="val").require_complete)
+    message = error_of(MFNet(packed, role="val").require_complete)
+    assert "00006D.jpg is there, but '.jpg' is not read here" in message
 
 
 @pytest.mark.parametrize("kind", ["truncated", "empty", "text"])

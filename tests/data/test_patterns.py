@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 import pytest
 
-from mdg.data.patterns import check_pattern, folder_of, match_pattern, read_list
+from mdg.data.patterns import PARTS, check_pattern, folder_of, match_pattern, read_list, require_apart, scan_pattern
 from mdg.errors import DataError
 
 
@@ -157,6 +158,65 @@ def test_two_files_of_one_name(tmp_path):
     assert f"{root / 'rgb/a.jpg'} and {root / 'rgb/a.png'} are both 'a'" in message
 
 
+def test_a_link_round_in_a_circle(tmp_path):
+    root = touch(tmp_path, "train/rgb/a.png")
+    (root / "train" / "rgb" / "loop").symlink_to(root / "train")
+    (root / "train" / "rgb" / "self").symlink_to("self")
+    assert names(root, "{split}/rgb/{name}.png") == ["a"]
+
+
+@pytest.mark.parametrize("pattern", ["rgb/{name}.jpg", "rgb/{name}.JPG", "rgb/{name}.*"])
+def test_case_of_the_suffix_never_matters(tmp_path, pattern):
+    assert names(touch(tmp_path, "rgb/a.JPG", "rgb/b.jpg", "rgb/c.Jpg"), pattern) == ["a", "b", "c"]
+
+
+def test_case_of_names_and_of_other_endings_matters(tmp_path):
+    root = touch(tmp_path, "rgb/A_ir.png", "rgb/B_IR.png")
+    assert names(root, "rgb/{name}_ir.png") == ["A"]
+
+
+def test_files_that_differ_in_the_case_of_the_suffix(tmp_path):
+    root = touch(tmp_path, "rgb/a.JPG", "rgb/a.jpg")
+    if len(list((root / "rgb").iterdir())) == 2:
+        assert "are both 'a'" in error_of(lambda: names(root, "rgb/{name}.jpg"))
+
+
+@pytest.mark.parametrize("stored, written", [("NFD", "NFC"), ("NFC", "NFD")])
+def test_folders_and_endings_of_another_spelling(tmp_path, stored, written):
+    root = touch(tmp_path, unicodedata.normalize(stored, "größe/für_é.png"))
+    pattern = unicodedata.normalize(written, "größe/{name}_é.png")
+    found = match_pattern(root, pattern, "train")
+    assert [unicodedata.normalize("NFC", name) for name in found] == [unicodedata.normalize("NFC", "für")]
+    assert all(file.is_file() for file in found.values())
+
+
+def test_two_files_whose_names_read_the_same(tmp_path):
+    root = touch(tmp_path, *(f"rgb/{unicodedata.normalize(form, 'é')}.png" for form in ("NFC", "NFD")))
+    if len(list((root / "rgb").iterdir())) == 2:
+        assert "are both" in error_of(lambda: names(root, "rgb/{name}.png"))
+
+
+def test_files_that_fit_but_for_their_suffix(tmp_path):
+    root = touch(tmp_path, "rgb/a.png", "rgb/b.heic", "rgb/b.txt.bak", "rgb/x_c.heic")
+    scanned = scan_pattern(root, "rgb/{name}.*", "train")
+    assert list(scanned.files) == ["a"] and set(scanned.others) == {"b", "b.txt", "x_c"}
+    assert set(scan_pattern(root, "rgb/x_{name}.png", "train").others) == {"c"}
+    assert scan_pattern(root, "rgb/{name}_ir", "train").others == {}
+
+
+def test_a_folder_in_another_case_is_named(tmp_path):
+    root = touch(tmp_path, "train/RGB/a.png")
+    if not (root / "train" / "rgb").exists():
+        assert "'RGB' is there: the case of letters matters" in error_of(lambda: names(root, "{split}/rgb/{name}.png"))
+
+
+def test_a_file_of_two_parts_names_both():
+    files = {"rgb": {"a_ir": Path("a_ir.png"), "a": Path("a.jpg")}, "thermal": {"a": Path("a_ir.png")}}
+    message = error_of(lambda: require_apart(files, {"rgb": "'{name}.*'", "thermal": "'{name}_ir.png'"}, "do that"))
+    assert message == "1 file(s) fit both '{name}.*' and '{name}_ir.png', such as a_ir.png; do that"
+    require_apart({"rgb": {"a": Path("a.jpg")}, "thermal": {"a": Path("a_ir.png")}}, {}, "")
+
+
 # --- lists -------------------------------------------------------------------------------------------------------
 
 
@@ -243,6 +303,78 @@ def test_duplicates(tmp_path, content, shown):
 @pytest.mark.parametrize("content", ["", "\n \n", "# nothing\n"])
 def test_empty_list(tmp_path, content):
     assert "the list is empty" in error_of(lambda: read(tmp_path, content))
+
+
+def matching(*listed: str, root: Path = Path()):
+    """What patterns found: files in rgb/."""
+    return lambda: {"rgb": {name: root / "rgb" / f"{name}.png" for name in listed}}
+
+
+@pytest.mark.parametrize(
+    "line, name",
+    [
+        ("A 000", "A 000"), ("a, b", "a, b"), ("00.png", "00"), ("00.JPG", "00"), ("./00", "00"), ("rgb/00.png", "00"),
+        ("rgb\\00.png", "00"), ("city\\01", "city/01"), ("A 000.jpg", "A 000"), ("v1.2", "v1.2"),
+    ],
+)  # fmt: skip
+def test_what_people_write_for_a_name(tmp_path, line, name):
+    known = matching("A 000", "a, b", "00", "city/01", "v1.2", root=tmp_path)
+    assert read_list(written(tmp_path, f"{line}\n"), tmp_path, known) == ([name], None)
+
+
+def test_one_name_with_blanks_makes_all_lines_names(tmp_path):
+    """A name that is missing is then missing, not a line of another form."""
+    known = matching("A 0", "A 1", root=tmp_path)
+    assert read_list(written(tmp_path, "A 0\nA 1\nA 7\nb c d e\n"), tmp_path, known)[0] == [
+        "A 0",
+        "A 1",
+        "A 7",
+        "b c d e",
+    ]
+
+
+def test_three_paths_are_paths_though_names_are_known(tmp_path):
+    touch(tmp_path, "rgb/a.png", "t/a.png", "l/a.png")
+    row = "rgb/a.png t/a.png l/a.png"
+    assert read_list(written(tmp_path, row), tmp_path, matching("a", root=tmp_path))[0] == ["rgb/a"]
+
+
+def test_a_suffix_is_cut_off_though_the_frame_is_missing(tmp_path):
+    assert read_list(written(tmp_path, "7.png\n"), tmp_path, matching("a", root=tmp_path))[0] == ["7"]
+
+
+def test_one_frame_written_in_two_ways_is_a_duplicate(tmp_path):
+    message = error_of(
+        lambda: read_list(written(tmp_path, "a\nb\na.png\n"), tmp_path, matching("a", "b", root=tmp_path))
+    )
+    assert "occur more than once: a (the first on lines 1, 3)" in message
+
+
+def test_paths_of_windows(tmp_path):
+    touch(tmp_path, "v/1.jpg", "t/1.tiff", "l/1.png")
+    listed, files = read(tmp_path, "v\\1.jpg\tt\\1.tiff\tl\\1.png\r\n")
+    assert listed == ["v/1"], "the frame has the name that a list with / gives it"
+    assert [files[part]["v/1"] for part in PARTS] == [tmp_path / place for place in ("v/1.jpg", "t/1.tiff", "l/1.png")]
+
+
+def test_paths_spelt_otherwise_on_disk(tmp_path):
+    stored = unicodedata.normalize("NFD", "für")
+    touch(tmp_path, f"v/{stored}.JPG", f"t/{stored}.png", f"l/{stored}.png")
+    listed, files = read(tmp_path, "v/für.jpg,t/für.png,l/für.png\n")
+    assert listed == ["v/für"] and all(files[part]["v/für"].is_file() for part in PARTS)
+
+
+def test_paths_below_the_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
+    touch(tmp_path, "home/v.jpg", "home/t.png", "home/l.png", "root/x")
+    _, files = read(tmp_path / "root", "~/v.jpg ~/t.png ~/l.png")
+    assert list(files["rgb"].values()) == [tmp_path / "home" / "v.jpg"]
+
+
+def test_a_line_of_two_says_what_is_missing(tmp_path):
+    message = error_of(lambda: read(tmp_path, "rgb/00.png labels/00.png\n"))
+    assert "one of thermal and label is missing here" in message
 
 
 def test_missing_list(tmp_path):
