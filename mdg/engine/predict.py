@@ -165,7 +165,8 @@ def parse_choices(**values: Any) -> dict[str, Any]:
 
 def pair_options(config: RunConfig, chosen: Mapping[str, Any]) -> PairOptions:
     """The options chosen; for the others, what the training set was prepared with, where it was made of files."""
-    trained = {key: getattr(config.data, key) for key in PairOptions.model_fields if hasattr(config.data, key)}
+    of_files = isinstance(config.data, PairOptions)
+    trained = {key: getattr(config.data, key) for key in PairOptions.model_fields} if of_files else {}
     return PairOptions.model_validate({**trained, **chosen})
 
 
@@ -241,7 +242,7 @@ def _require_folder(out_dir: Path, inputs: Sequence[Path | None]) -> None:
         if path is not None and path.is_dir() and out_dir.resolve() == path.resolve():
             raise DataError(f"--out {out_dir}: the images lie there, and masks would be taken for images; name another")
     existing = next(parent for parent in (out_dir, *out_dir.absolute().parents) if parent.exists())
-    with explained(existing if existing != out_dir else out_dir), tempfile.TemporaryFile(dir=existing):
+    with explained(out_dir), tempfile.TemporaryFile(dir=existing):
         pass
 
 
