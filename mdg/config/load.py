@@ -119,6 +119,8 @@ def _advice(kind: str, value: Any) -> str:
     """What YAML made of a word that was meant as text."""
     if type(value) in READ_AS and (kind == "string_type" or (kind == "literal_error" and isinstance(value, bool))):
         return f". YAML reads this as {READ_AS[type(value)]}; if it is meant as text, put it in quotes"
+    if isinstance(value, bool) and kind.startswith(("greater_than", "less_than")):
+        return ". YAML reads yes, no, on, off, true and false as a boolean; write a number"
     return ""
 
 
