@@ -13,6 +13,8 @@ import sys
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from mdg.errors import UserError
@@ -57,6 +59,43 @@ def with_gradients(function, inputs: list[Tensor]) -> list[Tensor]:
     y = function(*inputs)
     weight = torch.randn(y.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(y)
     return [y.detach(), *torch.autograd.grad(y, inputs, weight)]
+
+
+# --- on generated shapes -------------------------------------------------------------------------------------------
+
+
+@given(
+    sequences=st.integers(1, 5),
+    steps=st.integers(1, 24),
+    features=st.sampled_from([(3, 1, 1), (20, 5, 3)]),  # each D, N, R is a kernel of its own
+    directions=st.integers(1, 2),
+    backend=st.sampled_from(["numba", "torch"]),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=30)
+def test_any_shape_equals_the_loop(sequences, steps, features, directions, backend, seed):
+    if backend == "numba":
+        pytest.importorskip("numba")
+    inputs = make_inputs(sequences, steps, *features, directions, seed)
+    got = with_gradients(lambda *x: channel_scan(*x, backend=backend), inputs)
+    exact = [x.detach().double().requires_grad_() for x in inputs]
+    for name, value, expected in zip(("y", *NAMES), got, with_gradients(brute_force, exact), strict=True):
+        scale = 1 + expected.abs().max().item()
+        assert (value.double() - expected).abs().max().item() < 2e-5 * scale, name
+
+
+@given(st.integers(1, 6), st.integers(2, 24), st.integers(0, 99), st.sampled_from(["numba", "torch"]))
+@settings(max_examples=20)
+def test_two_directions_meet(sequences, steps, seed, backend):
+    """The second direction is the first one over the flipped sequence, with parameters of its own."""
+    if backend == "numba":
+        pytest.importorskip("numba")
+    u, projected, *parameters = (x.detach() for x in make_inputs(sequences, steps, 3, 1, 1, 2, seed))
+    both = channel_scan(u, projected, *parameters, backend=backend)
+    first, second = projected.chunk(2, dim=-1)
+    there = channel_scan(u, first.contiguous(), *(x[:1] for x in parameters), backend=backend)
+    back = channel_scan(u.flip(1), second.flip(1).contiguous(), *(x[1:] for x in parameters), backend=backend).flip(1)
+    torch.testing.assert_close(both, there + back, rtol=1e-4, atol=1e-4)
 
 
 def check(function, inputs: list[Tensor], tolerance: float = 1e-5) -> None:

@@ -9,6 +9,8 @@ import itertools
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -58,6 +60,56 @@ def brute_force(q_BHWhd: Tensor, k_BHWhd: Tensor, v_BHWhd: Tensor, kernel_size: 
 
 def _max_error(got: Tensor, expected: Tensor) -> float:
     return (got.double() - expected.double()).abs().max().item()
+
+
+# --- on generated shapes -------------------------------------------------------------------------------------------
+
+
+@given(
+    size=st.tuples(
+        st.integers(1, 2), st.integers(1, 20), st.integers(1, 20), st.integers(1, 3), st.sampled_from([1, 4, 7])
+    ),
+    kernel_size=st.integers(0, 7).map(lambda half: 2 * half + 1),
+    scale=st.sampled_from([1.0, 0.25, -1.0, 0.0]),
+    backend=st.sampled_from(["tiled", "numba"]),
+    order=st.permutations(range(4)),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=40)
+def test_any_shape_and_layout_equals_the_loop(size, kernel_size, scale, backend, order, seed):
+    """Values and gradients; heads, rows and columns may lie in memory in any order."""
+    if backend == "numba":
+        pytest.importorskip("numba")
+    dtype, atol = (torch.float64, 1e-10) if backend == "tiled" else (torch.float32, 2e-5)
+    inverse = [*sorted(range(4), key=order.__getitem__), 4]
+    plain = [x.permute(*order, 4).contiguous().permute(inverse) for x in _inputs(*size, dtype=dtype, seed=seed)]
+    inputs = [x.detach().requires_grad_() for x in plain]
+    exact = [x.detach().double().requires_grad_() for x in plain]
+    got = neighborhood_attention(*inputs, kernel_size=kernel_size, scale=scale, backend=backend)
+    expected = brute_force(*exact, kernel_size, scale)
+    assert _max_error(got, expected) < atol
+    grads = torch.autograd.grad(got.square().sum(), inputs)
+    expected_grads = torch.autograd.grad(expected.square().sum(), exact)
+    for grad, expected_grad in zip(grads, expected_grads, strict=True):
+        assert _max_error(grad, expected_grad) < 50 * atol
+
+
+@given(st.integers(1, 12), st.integers(1, 12), st.integers(0, 4), st.integers(0, 99))
+@settings(max_examples=20)
+def test_an_output_is_a_mean_of_what_it_sees(H, W, half, seed):
+    """Keys that are all alike give the mean of the window; a value that no window holds changes nothing."""
+    kernel_size = 2 * half + 1
+    q, _, v = _inputs(1, H, W, 1, 3, seed=seed)
+    mean = neighborhood_attention(q, torch.zeros_like(q), v, kernel_size=kernel_size, backend="tiled")
+    for y, x in itertools.product(range(H), range(W)):
+        seen = v[:, _window(y, H, kernel_size), _window(x, W, kernel_size)].mean((1, 2))
+        torch.testing.assert_close(mean[:, y, x], seen)
+    changed = v.clone()
+    changed[:, 0, 0] += 100
+    other = neighborhood_attention(q, torch.zeros_like(q), changed, kernel_size=kernel_size, backend="tiled")
+    for y, x in itertools.product(range(H), range(W)):
+        sees = _window(y, H, kernel_size).start == 0 and _window(x, W, kernel_size).start == 0
+        assert torch.equal(other[:, y, x], mean[:, y, x]) != sees
 
 
 @pytest.mark.parametrize(

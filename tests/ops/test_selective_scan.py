@@ -11,6 +11,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from mdg.errors import UserError
@@ -57,6 +59,38 @@ def _assert_same_with_gradients(got: Tensor, expected: Tensor, inputs: list[Tens
     expected_grads = torch.autograd.grad(expected, inputs, weight, allow_unused=True)
     for name, grad, expected_grad in zip(NAMES, grads, expected_grads, strict=True):
         torch.testing.assert_close(grad, expected_grad, rtol=atol, atol=atol, msg=lambda m, n=name: f"{n}: {m}")
+
+
+# --- on generated shapes -------------------------------------------------------------------------------------------
+
+
+@given(
+    shape=st.tuples(st.integers(1, 3), st.integers(1, 40), st.integers(1, 5), st.integers(1, 4)),
+    softplus=st.booleans(),
+    reverse=st.booleans(),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=40)
+def test_any_shape_equals_the_loop(shape, softplus, reverse, seed):
+    inputs = _inputs(*shape, seed=seed)
+    if not softplus:  # step sizes are then as given, and such of both signs let states grow
+        for place in (1, 6):
+            inputs[place] = (0.1 * inputs[place].detach().abs()).requires_grad_()
+    options = {"delta_softplus": softplus, "reverse": reverse}
+    _assert_same_with_gradients(_scan(inputs, **options), brute_force(*inputs, **options), inputs, 1e-9)
+
+
+@given(st.integers(2, 30), st.integers(1, 29), st.integers(0, 99))
+@settings(max_examples=30)
+def test_a_step_depends_on_what_lies_before_it_alone(L, step, seed):
+    step = min(step, L - 1)
+    inputs = [x.detach() for x in _inputs(2, L, 3, 2, seed=seed)]
+    changed = [x.clone() for x in inputs]
+    for place in (0, 1, 3, 4):
+        changed[place][:, step] += 1
+    before, after = _scan(inputs), _scan(changed)
+    torch.testing.assert_close(after[:, :step], before[:, :step], rtol=0, atol=1e-12)
+    assert not torch.allclose(after[:, step], before[:, step])
 
 
 @pytest.mark.parametrize("delta_softplus", [True, False])
