@@ -30,8 +30,9 @@ def main(args: argparse.Namespace) -> None:
     from mdg.utils.logging import console
 
     comparison = compare(args.runs, args.split)
-    print_comparison(comparison, console, args.per_class)
+    # Written first: the reader of the output may have gone.
     write_comparison(comparison, args.per_class, markdown=args.markdown, csv_file=args.csv, json_file=args.json)
+    print_comparison(comparison, console, args.per_class)
 
 
 if __name__ == "__main__":

@@ -2,31 +2,16 @@
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    InstanceOf,
-    ValidationError,
-    model_validator,
-)
+from pydantic import AfterValidator, BeforeValidator, Field, InstanceOf, model_validator
 from torch import Tensor
 
+from mdg.engine.typed import Content, Count, Text, require
 from mdg.errors import WeightsError
-
-
-def _text(value: str) -> str:
-    if "\0" in value:
-        raise ValueError("Input should be text without NUL characters")
-    return value
 
 
 def _dense(value: Tensor) -> Tensor:
@@ -38,19 +23,12 @@ def _dense(value: Tensor) -> Tensor:
     return value
 
 
-# Not `str`, which refuses names of files that are not UTF-8.
-Text = Annotated[InstanceOf[str], AfterValidator(_text)]
 Dense = Annotated[InstanceOf[Tensor], AfterValidator(_dense)]
 Tensors = dict[InstanceOf[str], Dense]
-Count = Annotated[int, Field(ge=0, lt=1 << 63)]
 Channel = Annotated[int, Field(ge=0, le=255)]
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False, arbitrary_types_allowed=True)
-
-
-class ProgressState(_Model):
+class ProgressState(Content):
     """Where the run stood."""
 
     epoch: Count
@@ -60,7 +38,7 @@ class ProgressState(_Model):
     best_epoch: Count | None = None
 
 
-class FrameSetState(_Model):
+class FrameSetState(Content):
     """Frames that trained or chose the weights, see :mod:`mdg.engine.provenance`."""
 
     dataset: Text
@@ -70,21 +48,21 @@ class FrameSetState(_Model):
     identities: list[Text]
 
 
-class OptimizerState(_Model):
+class OptimizerState(Content):
     """``state_dict()`` of an optimizer."""
 
     state: dict[Any, dict[Any, Any]]
     param_groups: list[dict[InstanceOf[str], Any]] = Field(min_length=1)
 
 
-class MeterState(_Model):
+class MeterState(Content):
     """Losses of one process since the last line that was logged."""
 
     sums: Tensors
     count: Count
 
 
-class CheckpointState(_Model):
+class CheckpointState(Content):
     """What every checkpoint holds, ``best.pt`` too; older ones know less about their frames."""
 
     format: int
@@ -134,27 +112,10 @@ def checked_content(content: Mapping[str, Any], file: Path, training: bool) -> d
             expected.
     """
     model = TrainingState if training else CheckpointState
-    try:
-        model.model_validate(dict(content))
-    except ValidationError as error:
-        found = error.errors(include_url=False, include_context=False)
-        more = f" (and {len(found) - 1} more fields)" if len(found) > 1 else ""
-        raise WeightsError(
-            f"{file}: {_describe(found[0])}{more}; it is no whole checkpoint of mdg"
-            + (" to resume from: take checkpoints/last.pt of a run" if training else ", take another one")
-        ) from None
+    advice = "to resume from: take checkpoints/last.pt of a run" if training else "of mdg, take another one"
+    require(model, content, file, f"it is no whole checkpoint {advice}", WeightsError)
     state = dict(content)
     if training and isinstance(state["meter"], dict):
         state["meter"] = [state["meter"]]
     new = ("changes", "data", "identity", "schedule") if training else ("changes", "data")
     return {**{name: model.model_fields[name].get_default(call_default_factory=True) for name in new}, **state}
-
-
-def _describe(error: Any) -> str:
-    path = ".".join(str(part)[:60] for part in error["loc"]) or "content"
-    if error["type"] == "missing":
-        return f"{path}: missing"
-    message = error["msg"].removeprefix("Value error, ").replace("Input should be ", "expected ")
-    value = error["input"]
-    got = reprlib.repr(value) if isinstance(value, (str, int, float, type(None))) else f"a {type(value).__name__}"
-    return f"{path}: {message}" if message == error["msg"] else f"{path}: got {got}, {message}"

@@ -11,7 +11,8 @@ from typing import Any
 
 from mdg.engine.compare import Cell, Comparison, Row, Setting
 from mdg.engine.compare_tables import grids, notes, row_name, seeds_text
-from mdg.utils.files import write_json, write_text
+from mdg.errors import ConfigError
+from mdg.utils.files import require_writable, write_json, write_text
 
 
 def write_comparison(
@@ -22,12 +23,30 @@ def write_comparison(
     csv_file: str | Path | None = None,
     json_file: str | Path | None = None,
 ) -> None:
-    """Writes the files that are named; ``per_class`` adds the IoU of every class."""
+    """Writes the files that are named; ``per_class`` adds the IoU of every class.
+
+    Raises:
+        ConfigError: One file under two names, or a result that is compared. UserError: It cannot be written there.
+    """
+    files = {"--markdown": markdown, "--csv": csv_file, "--json": json_file}
+    named = {option: Path(file) for option, file in files.items() if file is not None}
+    _require_places(named, comparison)
     for file, form in ((markdown, as_markdown), (csv_file, as_csv)):
         if file is not None:
             write_text(file, form(comparison, per_class))
     if json_file is not None:
-        write_json(Path(json_file), as_tree(comparison, per_class))
+        write_json(json_file, as_tree(comparison, per_class))
+
+
+def _require_places(files: dict[str, Path], comparison: Comparison) -> None:
+    taken = {result.file.resolve(): "a result that is compared" for row in comparison.rows for result in row.results}
+    for option, file in files.items():
+        require_writable(file, option)
+        place = file.resolve()
+        if place in taken:
+            raise ConfigError(f"{option} {file}: this is {taken[place]}; name another file")
+        if not file.exists() or file.is_file():  # a device may be named twice
+            taken[place] = f"the file of {option} too"
 
 
 def as_markdown(comparison: Comparison, per_class: bool = False) -> str:

@@ -27,9 +27,9 @@ from mdg.errors import ConfigError, WeightsError
 from mdg.metrics import Protocol
 from mdg.models import build_model
 from mdg.models.compilation import compile_network
-from mdg.utils.files import write_json
+from mdg.utils.files import require_writable, write_json
 from mdg.utils.logging import console, setup_logging
-from mdg.utils.run_directory import fresh_path, newest_run
+from mdg.utils.run_directory import fresh_path, make_fresh_folder, newest_run
 
 logger = logging.getLogger("mdg.eval")
 SPLITS = ("train", "val", "test")
@@ -53,7 +53,9 @@ def evaluate(
     json_file: str | Path | None = None,
     out_dir: str | Path | None = None,
 ) -> EvaluationResult:
-    """Scores a checkpoint on a split, prints the table and writes what :mod:`mdg.engine.results` lists.
+    """Scores a checkpoint on a split, writes what :mod:`mdg.engine.results` lists and prints the table.
+
+    Everything is written before anything is printed: the reader of the output may have gone.
 
     Args:
         checkpoint: A ``best.pt`` or ``last.pt``; None takes the best checkpoint of the newest run in ``exp/``.
@@ -65,7 +67,9 @@ def evaluate(
             existing folder is never overwritten.
 
     Raises:
-        UserError: A configuration, data set or checkpoint that cannot be used.
+        UserError: A configuration, data set or checkpoint that cannot be used, or a place that cannot be written, which
+            is looked at before the scoring.
+        NonFiniteError: Weights or logits that are not finite.
     """
     if split not in SPLITS:
         raise ConfigError(f"--split {split}: expected one of {', '.join(SPLITS)}")
@@ -74,24 +78,35 @@ def evaluate(
     run_config = load_config(config, opts) if config is not None else config_inside(state, checkpoint, opts)
     with distributed(run_config.device, run_config.threads) as world:
         setup_logging(world.main)
+        if world.main:
+            _require_places(checkpoint, json_file, split, out_dir)
         apply_runtime(run_config)
         dataset = build_dataset(run_config.data, split)
         model = load_model(state, run_config, dataset.classes, checkpoint, world.device)
         loader = make_eval_loader(run_config, dataset, world)
         logger.info("%s on %s %s: %d images", checkpoint, dataset.dataset_name, split, len(dataset))
+        data = dataset.content_state()  # of the files that are read now
         evaluation = evaluate_model(model, loader, dataset, run_config, world, _progress_lines(loader, world))
         protocol = make_protocol(run_config, dataset, provenance(state, checkpoint, dataset))
         result = EvaluationResult(evaluation, protocol, None)
         if world.main:
-            console.print(score_table(evaluation, protocol))
-            content = describe_result(evaluation, protocol, state, checkpoint, run_config, world.size)
-            if json_file is not None:
-                write_json(Path(json_file), content)
-                console.print(f"results: {json_file}")
-            result.folder = _result_folder(checkpoint, split, out_dir)
-            if result.folder is not None:
-                inference = Inference(model, run_config.eval, make_autocast(run_config, world.device), world.device)
-                write_folder(result.folder, content, evaluation, protocol, dataset, inference, run_config)
+            content = describe_result(evaluation, protocol, data, state, checkpoint, run_config, world.size)
+            lines: list[str] = []
+            try:
+                if json_file is not None:
+                    write_json(json_file, content)
+                    lines.append(f"results: {json_file}")
+                if (target := _target(checkpoint, split, out_dir)) is not None:
+                    result.folder = make_fresh_folder(target)
+                    inference = Inference(model, run_config.eval, make_autocast(run_config, world.device), world.device)
+                    for line in write_folder(
+                        result.folder, content, evaluation, protocol, dataset, inference, run_config
+                    ):
+                        lines.append(line)
+            finally:  # where writing fails, the scores are shown all the same
+                console.print(score_table(evaluation, protocol))
+                for line in lines:
+                    console.print(line)
         world.barrier()
     return result
 
@@ -99,7 +114,7 @@ def evaluate(
 def find_checkpoint(checkpoint: str | Path | None, opts: Sequence[str]) -> Path:
     """The file named, or the best (else the last) checkpoint of the newest run under ``exp_dir``."""
     if checkpoint is not None:
-        return Path(checkpoint)
+        return Path(checkpoint).expanduser()
     exp_dir = next((opt.partition("=")[2] for opt in reversed(opts) if opt.startswith("exp_dir=")), "exp")
     run = newest_run(Path(exp_dir))
     return run.best if run.best.is_file() else run.last
@@ -160,9 +175,18 @@ def _progress_lines(loader, world: World):
     return report
 
 
-def _result_folder(checkpoint: Path, split: str, out_dir: str | Path | None) -> Path | None:
-    """Where to write: the folder asked for, else one in the run of the checkpoint, else nowhere; always a new one."""
+def _target(checkpoint: Path, split: str, out_dir: str | Path | None) -> Path | None:
+    """Where to write: the folder asked for, else one in the run of the checkpoint, else nowhere; never an old one."""
     if out_dir is not None:
-        return fresh_path(Path(out_dir))
-    in_run = checkpoint.parent.name == "checkpoints"
-    return fresh_path(checkpoint.parent.parent / "results" / split) if in_run else None
+        return Path(out_dir)
+    return checkpoint.parent.parent / "results" / split if checkpoint.parent.name == "checkpoints" else None
+
+
+def _require_places(checkpoint: Path, json_file: str | Path | None, split: str, out_dir: str | Path | None) -> None:
+    if json_file is not None:
+        require_writable(json_file, "--json")
+        if Path(json_file).resolve() == checkpoint.resolve():
+            raise ConfigError(f"--json {json_file}: this is the checkpoint; name another file")
+    target = _target(checkpoint, split, out_dir)
+    if target is not None:
+        require_writable(fresh_path(target), "--out")

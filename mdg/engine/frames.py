@@ -6,20 +6,24 @@ Legend: N images, K classes.
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from mdg.data import RGBTDataset
+from mdg.data.names import name_bytes
 from mdg.engine.evaluation import Evaluation
 from mdg.engine.inference import Inference
 from mdg.engine.pictures import predict_panels, write_panels
 from mdg.utils import visualization as vis
 from mdg.utils.files import write_text
 
+LONGEST = 200  # bytes of a name; file systems take 255, endings included
 Panels = list[tuple[str, np.ndarray]]
 
 
@@ -69,5 +73,15 @@ def write_worst(
 
 
 def file_names(panels: Sequence[tuple[str, np.ndarray]]) -> Panels:
-    """The panels under names that can be files: frames of data sets with split folders are called ``test/00001``."""
-    return [(name.replace("/", "_"), picture) for name, picture in panels]
+    """The panels under names that can be files, each its own: frames of data sets with split folders are called
+    ``test/00001``, others are longer than a file name may be, or are called as the overview is."""
+    taken = {"overview"}
+    named = []
+    for name, picture in panels:
+        plain = re.sub(r"[/\\\0]", "_", name)
+        if len(name_bytes(plain)) > LONGEST or plain.casefold() in taken:
+            short = name_bytes(plain)[: LONGEST - 17].decode("utf-8", "ignore")
+            plain = f"{short}-{hashlib.sha256(name_bytes(name)).hexdigest()[:16]}"
+        taken.add(plain.casefold())
+        named.append((plain, picture))
+    return named

@@ -15,6 +15,7 @@ from typing import Any
 
 from mdg.config.yaml_tree import parse_yaml
 from mdg.data import RGBTDataset
+from mdg.data.names import name_bytes
 from mdg.errors import ConfigError
 from mdg.metrics.protocol import TRAINED_ON, selection_rule, training_rule
 
@@ -63,7 +64,7 @@ def joined(before: FrameSet | None, now: FrameSet | None) -> FrameSet | None:
         # What was chosen on test stays chosen on test.
         "role": min(before["role"], now["role"], key=("test", "train", "val").index),
         "split": f"{before['split']}, then {now['split']}",
-        "sha256": hashlib.sha256("\n".join(identities).encode("utf-8", "surrogateescape")).hexdigest(),
+        "sha256": hashlib.sha256(name_bytes("\n".join(identities))).hexdigest(),
         "identities": identities,
     }
 

@@ -9,19 +9,101 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import Field, field_validator, model_validator
+
+from mdg.engine.typed import Content, Count, Text, require
 from mdg.errors import ConfigError, DataError
 from mdg.metrics import Protocol
+from mdg.utils.files import explained
+from mdg.utils.limits import require_within
 from mdg.utils.trees import flatten
 
 FILE = "results.json"
+DEEPEST = 50  # levels of a configuration
 FORMAT = 2  # 1 had no such key, no rules and no configuration
 # Keys of a configuration that name, place or speed up a run and cannot change a score.
 NEUTRAL = re.compile(
     r"^(seed|name|exp_dir|device|threads|log\..*|checkpoint\..*|eval\.(pictures|batch_size)"
     r"|pipeline\.(workers|prefetch)|(data|pipeline)\.(\w+\.)*\w*cache\w*(\..*)?)$"
 )
+
+
+Scores = dict[Text, float | None]  # per cent; null where nothing counts
+
+
+class _Rule(Content):
+    description: Text
+    scores: Scores
+
+    @field_validator("scores")
+    @classmethod
+    def _has_a_mean(cls, scores: Scores) -> Scores:
+        return _require_scores(scores, "mIoU")
+
+
+class _Group(Content):
+    scores: Scores
+
+    @field_validator("scores")
+    @classmethod
+    def _has_a_mean(cls, scores: Scores) -> Scores:
+        return _require_scores(scores, "mIoU")
+
+
+class _ClassRow(Content):
+    name: Text = Field(alias="class")
+    iou: float | None
+
+
+class ResultContent(Content):
+    """What a comparison needs of ``results.json``; :class:`~mdg.metrics.Protocol` looks at ``protocol`` itself."""
+
+    format: int
+    protocol: dict[Text, Any]
+    scores: Scores
+    rules: dict[Text, _Rule] = Field(min_length=1)
+    groups: dict[Text, _Group]
+    per_class: list[_ClassRow] = Field(min_length=1)
+    confusion_matrix: list[list[Count]]
+    checkpoint_sha256: Text
+    seed: Annotated[int, Field(ge=0, lt=1 << 64)]
+    training_processes: Count | None
+    config: dict[Text, Any]
+
+    @field_validator("scores")
+    @classmethod
+    def _has_its_means(cls, scores: Scores) -> Scores:
+        return _require_scores(scores, "mIoU", "mAcc", "pixel_accuracy")
+
+    @field_validator("config")
+    @classmethod
+    def _is_a_configuration(cls, config: dict[str, Any]) -> dict[str, Any]:
+        level, depth = [config], 0
+        while level := [item for value in level for item in (value.values() if isinstance(value, dict) else value)]:
+            level, depth = [item for item in level if isinstance(item, (dict, list))], depth + 1
+            if depth > DEEPEST:
+                raise ValueError(f"nested more than {DEEPEST} levels deep")
+        return config
+
+    @model_validator(mode="after")
+    def _agrees_on_the_classes(self) -> ResultContent:
+        names, classes = [row.name for row in self.per_class], self.protocol.get("classes")
+        if names != classes:
+            raise ValueError(f"per_class lists {_some(names)}, protocol.classes says {_some(classes)}")
+        return self
+
+
+def _require_scores(scores: Scores, *names: str) -> Scores:
+    missing = [name for name in names if name not in scores]
+    if missing:
+        raise ValueError(f"without {', '.join(missing)}")
+    return scores
+
+
+def _some(names: Any) -> str:
+    return ", ".join(str(name)[:40] for name in names[:5]) if isinstance(names, list) else "no list"
 
 
 @dataclass(frozen=True)
@@ -130,18 +212,35 @@ def read_result(file: Path) -> Result:
     """Reads ``results.json``.
 
     Raises:
-        ConfigError: Unreadable, or not such a file. DataError: written by another version.
+        ConfigError: Unreadable, not such a file, or with a field of the wrong kind. DataError: written by another
+            version.
     """
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{file}: not a readable results.json ({error})") from None
+    content = _read_json(file)
     if not isinstance(content, dict) or "protocol" not in content or "confusion_matrix" not in content:
         raise ConfigError(f"{file}: not the results.json of tools/val_mm.py (it has no protocol and confusion matrix)")
-    if content.get("format") != FORMAT:
+    version = content.get("format", 1)
+    if version != FORMAT and isinstance(version, int):
+        wrote, checkpoint = content.get("mdg_version", "unknown"), content.get("checkpoint", "FILE")
         raise DataError(
-            f"{file}: results of format {content.get('format', 1)} (mdg {content.get('mdg_version', 'unknown')}), this "
-            f"version compares {FORMAT}; evaluate its checkpoint again: tools/val_mm.py --checkpoint "
-            f"{content.get('checkpoint', 'FILE')}"
+            f"{file}: results of format {version} (mdg {str(wrote)[:40]}), this version compares {FORMAT}; evaluate "
+            f"its checkpoint again: tools/val_mm.py --checkpoint {str(checkpoint)[:1000]}"
         )
-    return Result(file, content, Protocol.from_dict(content["protocol"], str(file)))
+    # First, as it says which version of mdg wrote less.
+    protocol = Protocol.from_dict(content["protocol"], str(file)) if isinstance(content["protocol"], dict) else None
+    require(ResultContent, content, file, "make it again with tools/val_mm.py", ConfigError)
+    assert protocol is not None
+    return Result(file, content, protocol)
+
+
+def _read_json(file: Path) -> Any:
+    with explained(file):
+        require_within("json_bytes", file.stat().st_size, file, ConfigError)
+        try:
+            return json.loads(file.read_bytes(), parse_constant=_refuse_constant)
+        except (ValueError, RecursionError) as error:
+            reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)[:200]
+            raise ConfigError(f"{file}: not a readable results.json ({reason})") from None
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")

@@ -12,7 +12,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +30,13 @@ from mdg.metrics import Protocol
 from mdg.utils.charts import confusion_picture
 from mdg.utils.environment import describe_environment
 from mdg.utils.files import write_json
-from mdg.utils.logging import console
 from mdg.utils.trees import differences, flatten
 
 
 def describe_result(
     evaluation: Evaluation,
     protocol: Protocol,
+    data: Mapping[str, str],
     state: Mapping[str, Any],
     checkpoint: Path,
     config: RunConfig,
@@ -45,7 +45,7 @@ def describe_result(
     """The content of ``results.json``.
 
     ``config`` and ``seed`` in it are those the checkpoint was trained with; ``evaluated_with`` holds what the
-    configuration of the evaluation sets otherwise, by dotted path.
+    configuration of the evaluation sets otherwise, by dotted path. ``data`` is the ``content_state()`` of the split.
     """
     trained = trained_config(state, checkpoint)
     changed = differences(flatten(trained), flatten(config.model_dump(mode="json")))
@@ -54,6 +54,7 @@ def describe_result(
         **evaluation.as_dict(protocol),
         "checkpoint": str(checkpoint),
         "checkpoint_sha256": file_sha256(checkpoint),
+        "data": dict(data),
         "seed": trained["seed"],
         "training_processes": state.get("world_size"),
         "config": trained,
@@ -72,18 +73,18 @@ def write_folder(
     dataset: RGBTDataset,
     inference: Inference,
     config: RunConfig,
-) -> None:
-    """Writes the folder and says where things are."""
+) -> Iterator[str]:
+    """Writes the folder, the scores first, and yields where things are as soon as they are there."""
     write_json(folder / FILE, dict(content))
-    console.print(f"results: {folder / FILE}")
+    yield f"results: {folder / FILE}"
     write_image_scores(folder / "images.csv", evaluation, dataset)
     title = headline(evaluation, protocol)
     confusion_picture(folder / "confusion.png", evaluation.confusion.counts, evaluation.classes, title)
-    console.print(f"scores of every image: {folder / 'images.csv'}; confusion matrix: {folder / 'confusion.png'}")
+    yield f"scores of every image: {folder / 'images.csv'}; confusion matrix: {folder / 'confusion.png'}"
     wanted, size = config.eval.pictures, config.pipeline.eval_size
     panels = predict_panels(inference, dataset, spread(len(dataset), wanted), size)
     write_panels(folder / "pictures", file_names(panels), dataset)
     worst = write_worst(folder / "worst", inference, evaluation, dataset, wanted, size)
     for name, written in (("pictures", panels), ("worst frames", worst)):
         if written:
-            console.print(f"{name}: {folder / name.split()[0] / 'overview.png'}")
+            yield f"{name}: {folder / name.split()[0] / 'overview.png'}"

@@ -65,7 +65,11 @@ def write_bytes(file: str | Path, content: bytes) -> None:
 
 def write_text(file: str | Path, text: str) -> None:
     """Replaces the content of a file, in UTF-8; names that are not UTF-8 keep their bytes. Raises as ``replacing``."""
-    write_bytes(file, text.encode("utf-8", "surrogateescape"))
+    try:
+        content = text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # half of a pair, which no file name on Linux can be
+        content = text.encode("utf-8", "backslashreplace")
+    write_bytes(file, content)
 
 
 def write_json(file: str | Path, content: Any, indent: int | None = 2) -> None:
@@ -81,6 +85,34 @@ def append_line(file: Path, text: str) -> None:
             stream.seek(end - 1)
             text = text if stream.read(1) == b"\n" else f"\n{text}"
         stream.write(f"{text}\n".encode())
+
+
+def require_writable(file: str | Path, option: str = "") -> None:
+    """Raises where a file of that name cannot be written: before minutes are spent, not after. Leaves nothing behind.
+
+    Args:
+        file: The file that will be written; folders above it need not exist.
+        option: That named it, for messages.
+
+    Raises:
+        UserError: As :func:`replacing`.
+    """
+    file = Path(file)
+    with explained(f"{option} {file}".strip()):
+        if file.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if file.exists() and not file.is_file():  # a device; to open a pipe could wait for ever
+            if not os.access(file, os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            return
+        file = file.resolve()
+        folder = next(parent for parent in file.parents if parent.exists())
+        longest = os.pathconf(folder, "PC_NAME_MAX") if hasattr(os, "pathconf") else 255
+        if max(len(os.fsencode(part)) for part in file.relative_to(folder).parts) > longest:
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+        trial = folder / PARTIAL.format(f"{os.getpid()}-{secrets.token_hex(4)}")
+        open(trial, "xb").close()
+        trial.unlink()
 
 
 def sync_file(file: Path) -> None:

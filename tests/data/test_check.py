@@ -436,9 +436,9 @@ def test_mistakes_of_use_exit_with_2(folders, tmp_path, capsys):
     assert check(tmp_path, mfnet(folders, rot="x"))[0] == 2
     assert "Did you mean 'root'?" in capsys.readouterr().err
     assert check(tmp_path, mfnet(folders), "--html", folders)[0] == 2
-    assert "is a folder" in capsys.readouterr().err
+    assert "Is a directory; a folder lies where a file is needed" in capsys.readouterr().err
     assert check(tmp_path, mfnet(folders), "--html", tmp_path / "check.yaml" / "x.html")[0] == 2
-    assert "not a folder where you may write" in capsys.readouterr().err
+    assert "--html" in (said := capsys.readouterr().err) and "a part of the path is a file" in said
 
 
 def test_an_interrupt_ends_it(folders, tmp_path, capsys, monkeypatch):

@@ -14,10 +14,10 @@ import pytest
 
 from mdg.engine import evaluate
 from mdg.engine.compare import compare, letter
-from mdg.engine.compare_files import as_csv, as_markdown, as_tree
+from mdg.engine.compare_files import as_csv, as_markdown, as_tree, write_comparison
 from mdg.engine.compare_tables import notes, score_grid
 from mdg.engine.evaluation import Evaluation
-from mdg.errors import UserError
+from mdg.errors import MachineError, UserError
 from mdg.metrics import ConfusionMatrix, Protocol, ScoringRule
 from mdg.metrics.scoring import all_classes
 from mdg.utils.cli import run_tool
@@ -231,6 +231,132 @@ def test_a_run_directory_gives_its_newest_results(result, tmp_path):
     assert compare([run]).rows[0].seeds == [5]
     with pytest.raises(UserError, match=r"found results/test, results/test-2, results/test_day, .*val_mm.py"):
         compare([run], split="train")
+
+
+def changed(file, path: str, value) -> None:
+    """Sets, or with ``...`` removes, one value of a file by its dotted path."""
+    content = json.loads(file.read_text())
+    *parents, last = [int(part) if part.isdigit() else part for part in path.split(".")]
+    place = content
+    for part in parents:
+        place = place[part]
+    if value is ...:
+        del place[last]
+    else:
+        place[last] = value
+    file.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        ("rules", ..., "rules: missing"),
+        ("rules", {}, "rules: .*at least 1"),
+        ("rules", [], "rules: got a list, expected a valid dictionary"),
+        ("rules.A", 3, "rules.A: got 3"),
+        ("rules.A.description", None, "rules.A.description: got None"),
+        ("rules.A.scores", {}, "rules.A.scores: without mIoU"),
+        ("rules.A.scores.mIoU", "61", "rules.A.scores.mIoU: got '61', expected a valid number"),
+        ("config", ..., "config: missing"),
+        ("config", [1], "config: got a list"),
+        ("seed", 1.5, "seed: got 1.5"),
+        ("seed", True, "seed: got True"),
+        ("seed", 10**100, "seed: got 1000"),
+        ("scores.mAcc", ..., "scores: without mAcc"),
+        ("groups.day", [], "groups.day: got a list"),
+        ("groups.day.scores.mIoU", [], "groups.day.scores.mIoU: got a list"),
+        ("per_class", "x", "per_class: got 'x'"),
+        ("per_class.1.class", 7, "per_class.1.class: got 7"),
+        ("per_class.1.iou", {}, "per_class.1.iou: got a dict"),
+        ("per_class.1.class", "bus", "per_class lists road, bus, person, protocol.classes says road, car, person"),
+        ("confusion_matrix", 3, "confusion_matrix: got 3"),
+        ("confusion_matrix.0.0", -1, "confusion_matrix.0.0: got -1"),
+        ("checkpoint_sha256", None, "checkpoint_sha256: got None"),
+        ("training_processes", "1", "training_processes: got '1'"),
+        ("format", "2", "format: got '2', expected a valid integer"),
+        ("format", None, "format: got None"),
+        ("protocol", 3, "protocol: got 3"),
+        ("protocol", [], "protocol: got a list"),
+        ("protocol.images", "4", "protocol.images: got '4', expected int"),
+        ("protocol.classes", {}, "protocol.classes: got {}, expected tuple"),
+        ("protocol.dataset", ..., "protocol does not say dataset"),
+    ],
+)
+def test_a_field_of_the_wrong_kind_is_one_line(result, path, value, words):
+    file = result("a")
+    changed(file, path, value)
+    with pytest.raises(UserError, match=rf"results\.json: (its )?{words}") as caught:
+        compare([file])
+    assert "\n" not in str(caught.value) and "val_mm.py" in str(caught.value) or path.startswith("protocol.")
+
+
+def test_what_no_reader_should_follow_is_refused(result, monkeypatch):
+    file = result("a")
+    deep: list = []
+    for _ in range(60):
+        deep = [deep]
+    changed(file, "config.model", deep)
+    with pytest.raises(UserError, match="config: nested more than 50 levels deep"):
+        compare([file])
+    whole = file.read_text()
+    for text, words in (
+        ("[" * 100_000, "nested too deeply"),
+        ('{"a": NaN}', "NaN is no number of JSON"),
+        ('{"a": ' + "1" * 5000 + "}", "not a readable results.json"),
+        ('{"a": "\xff"}'.encode("latin-1"), "not a readable results.json"),
+    ):
+        file.write_bytes(text if isinstance(text, bytes) else text.encode())
+        with pytest.raises(UserError, match=rf"results\.json: .*{words}"):
+            compare([file])
+    file.write_text(whole.replace('"seed": 1', '"seed": 1e999'))
+    with pytest.raises(UserError, match="seed: got inf"):
+        compare([file])
+    monkeypatch.setenv("MDG_LIMIT_JSON_BYTES", "100")
+    with pytest.raises(UserError, match="--limit json_bytes="):
+        compare([file])
+
+
+def test_results_of_before_changes_were_noted_share_a_column(result):
+    files = [result("a", 1), result("b", 2)]
+    changed(files[0], "protocol.changes", ...)
+    for file in files[1:]:
+        changed(file, "protocol.changes", "none")
+    comparison = compare(files)
+    assert len(comparison.settings) == 1 and comparison.settings[0].protocol.changes == "none"
+    changed(files[1], "protocol.changes", "step 3: optimizer.lr 0.1 to 0.2")
+    with pytest.raises(UserError, match=r"not scored alike.*changes: step 3: optimizer.lr 0.1 to 0.2"):
+        compare(files)
+
+
+def test_names_that_are_not_utf8_go_through_a_comparison(result, tmp_path, capsys):
+    file = result("a", config={"name": "名\udcd6", "model": {"note": "\ud800"}})
+    comparison = compare([file])
+    write_comparison(comparison, markdown=tmp_path / "a.md", csv_file=tmp_path / "a.csv", json_file=tmp_path / "a.json")
+    assert "名".encode() + b"\xd6" in (tmp_path / "a.md").read_bytes()
+    assert json.loads((tmp_path / "a.json").read_text())["rows"][0]["name"] == "名\udcd6"
+
+
+def test_outputs_never_replace_what_is_compared_nor_each_other(result, tmp_path):
+    file = result("a")
+    before = file.read_bytes()
+    comparison = compare([file])
+    with pytest.raises(UserError, match="--json .*results.json: this is a result that is compared"):
+        write_comparison(comparison, json_file=file)
+    with pytest.raises(UserError, match="--csv .*: this is the file of --markdown too"):
+        write_comparison(comparison, markdown=tmp_path / "x", csv_file=tmp_path / "x")
+    assert file.read_bytes() == before and not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("option", ["markdown", "csv_file", "json_file"])
+def test_outputs_that_cannot_be_written_are_one_line(result, tmp_path, option):
+    comparison, folder = compare([result("a")]), tmp_path / "file"
+    folder.write_text("")
+    with pytest.raises(UserError, match="file/x.md: .*a part of the path is a file"):
+        write_comparison(comparison, **{option: folder / "x.md"})
+    with pytest.raises(MachineError, match="/dev/full: cannot be written"):
+        write_comparison(comparison, **{option: "/dev/full"})
+    with pytest.raises(UserError, match="choose a shorter name"):
+        write_comparison(comparison, **{option: tmp_path / ("x" * 300)})
 
 
 @pytest.mark.parametrize(

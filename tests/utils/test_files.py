@@ -20,6 +20,7 @@ from mdg.utils.files import (
     keep_second,
     remove_partials,
     replacing,
+    require_writable,
     write_bytes,
     write_json,
     write_text,
@@ -165,6 +166,28 @@ def test_paths_that_cannot_be_are_errors_of_the_user(tmp_path, name):
     with pytest.raises(UserError, match="; "):
         write_text(tmp_path / name, "x")
     assert names(tmp_path) == ["file", "folder"]
+
+
+@pytest.mark.parametrize("name", ["n" * 300, "a/" + "n" * 300, "file/below", "folder", "/proc/x", "/proc/x/y"])
+def test_what_cannot_be_written_is_known_before(tmp_path, name):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UserError, match=f"^--out {tmp_path / name}: .*; "):
+        require_writable(tmp_path / name, "--out")
+    assert names(tmp_path) == ["file", "folder"]
+
+
+@pytest.mark.parametrize("name", ["new", "a/b/c", "file", "/dev/null", "/dev/full"])
+def test_what_can_be_written_stays_as_it_is(tmp_path, name):
+    (tmp_path / "file").write_text("x")
+    require_writable(tmp_path / name)
+    assert names(tmp_path) == ["file"] and (tmp_path / "file").read_text() == "x"
+
+
+@pytest.mark.parametrize(("text", "content"), [("名\udcd6", "名".encode() + b"\xd6"), ("a\ud800", b"a\\ud800")])
+def test_text_with_half_a_character_is_written(tmp_path, text, content):
+    write_text(tmp_path / "a", text)
+    assert (tmp_path / "a").read_bytes() == content
 
 
 def test_the_error_names_the_path_it_was_given():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,8 +20,9 @@ from mdg.data.check.parallel import default_workers, in_order, one_thread_each
 from mdg.data.check.report import DataReport
 from mdg.data.check.splits import SplitReport
 from mdg.data.file_dataset import FileDataset
-from mdg.errors import ConfigError, DataError
+from mdg.errors import DataError
 from mdg.registry import DATASETS
+from mdg.utils.files import require_writable
 from mdg.utils.logging import console
 from mdg.utils.run_directory import fresh_path
 
@@ -47,26 +47,19 @@ def check_data(
         Whether nothing is wrong; warnings are allowed.
 
     Raises:
-        ConfigError: Unknown type of data set, or a file that cannot be written there.
+        UserError: Unknown type of data set, or a file that cannot be written there.
     """
     targets = {kind: Path(file) for kind, file in (("--html", html), ("--json", json_file)) if file is not None}
     for option, file in targets.items():
-        _require_writable(option, file)
+        require_writable(file, option)
     report = inspect_dataset(options, workers or default_workers(), config)
-    print_report(report, console)
-    for option, file in targets.items():
-        file = fresh_path(file)
+    written = {option: fresh_path(file) for option, file in targets.items()}
+    for option, file in written.items():  # before anything is printed: the reader of the output may have gone
         (write_page if option == "--html" else write_document)(file, report)
+    print_report(report, console)
+    for file in written.values():
         console.print(Text(f"written: {file}"))
     return not report.count(problems=True)
-
-
-def _require_writable(option: str, file: Path) -> None:
-    """Before minutes are spent, not after."""
-    folder = next(parent for parent in file.absolute().parents if parent.exists())
-    if file.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
-        what = "is a folder" if file.is_dir() else f"{folder} is not a folder where you may write"
-        raise ConfigError(f"{option} {file}: {what}; expected the name of a file to write")
 
 
 def inspect_dataset(options: Any, workers: int, config: str = "") -> DataReport:
