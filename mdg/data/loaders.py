@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from mdg.data.base import RGBTDataset
 from mdg.data.batch import Batch, collate, collate_by_size
 from mdg.data.samples import EvalSamples, SampleKey, TrainSamples, hash_seed, init_worker
 from mdg.data.transforms import Transform
-from mdg.data.waiting import SECONDS_BETWEEN_LOOKS, require_room, share, wait_for
+from mdg.data.waiting import SECONDS_BETWEEN_LOOKS, deaths_found_by_waiting, require_room, share, wait_for
 from mdg.errors import DataError, MachineError, UserError
 
 TRAIN_ADVICE = "end pipeline.train with Resize or RandomResizedCrop"
@@ -73,7 +74,7 @@ class TrainLoader:
 
         Raises:
             DataError: ``start`` lies beyond the epoch, or a file cannot be used.
-            MachineError: The loader processes are lost, give no batch (``NoBatch``) or have no room for them.
+            NoBatch: A loader process was lost, or none gives a batch. MachineError: They have no room for batches.
         """
         if not 0 <= start <= len(self):
             raise DataError(
@@ -175,6 +176,7 @@ class _Passes:
         self.timeout, self.stop = timeout, stop
         self._plan = _Plan()
         self._loader = self._make_loader()
+        self._processes: list[BaseProcess] = []
         self._fits = workers == 0
 
     def run(self, batches: Sequence[Any]) -> Iterator[Any]:
@@ -182,9 +184,9 @@ class _Passes:
         self._plan.batches = armed = list(batches)
         if not armed:
             return
-        iterator = wait_for(self._begin, self.timeout, self.stop)
+        iterator = self._wait(self._begin)
         for _ in armed:
-            made = wait_for(partial(next, iterator), self.timeout, self.stop)
+            made = self._wait(partial(next, iterator))
             assert self._plan.batches is armed, "another pass over this loader has begun"
             if isinstance(made, UserError):
                 raise made
@@ -193,9 +195,15 @@ class _Passes:
                 self._fits = True
             yield made
 
+    def _wait(self, take: Callable[[], Any]) -> Any:
+        return wait_for(take, self._processes, self.timeout, self.stop) if self.workers else take()
+
     def _begin(self) -> Iterator[Any]:
         try:
-            return iter(self._loader)
+            with deaths_found_by_waiting() as started:
+                iterator = iter(self._loader)
+            self._processes = started or self._processes
+            return iterator
         except RuntimeError:
             # Loader processes still busy with a pass that was left early: torch waits for them here, once.
             self._loader = self._make_loader()

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
+import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing import active_children
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 import torch
@@ -17,6 +21,7 @@ from mdg.errors import MachineError
 SHARED_MEMORY = "/dev/shm"
 SECONDS_BETWEEN_LOOKS = 0.5
 SECONDS_AFTER_STOP = 5.0
+SECONDS_TO_DIE = 1.0
 ADVICE = (
     "set --opts pipeline.workers=0 to read in the main process, fewer pipeline.workers or a smaller pipeline.prefetch, "
     "or give a container more shared memory (docker run --shm-size=8g, or --ipc=host)"
@@ -24,27 +29,53 @@ ADVICE = (
 
 
 class NoBatch(MachineError):
-    """The loader processes give no batch: they took too long, or a stop was asked for while they hang."""
+    """No batch comes from the loader processes: one was lost, they hang, or a stop was asked for while they did.
+
+    Raised where a batch is asked for and nowhere else, so the state of a training is that of a whole step.
+    """
 
 
-def wait_for(take: Callable[[], Any], timeout: float | None = None, stop: Callable[[], bool] | None = None) -> Any:
+@contextmanager
+def deaths_found_by_waiting() -> Iterator[list[BaseProcess]]:
+    """Starts loader processes in the block; they are in the list afterwards, and die without a signal handler.
+
+    torch would raise their death out of a handler of SIGCHLD, wherever the main process is then, even while it saves or
+    exits. Whoever waits for a batch finds out as well.
+    """
+    found: list[BaseProcess] = []
+    before, handler = set(active_children()), signal.getsignal(signal.SIGCHLD) if hasattr(signal, "SIGCHLD") else None
+    try:
+        yield found
+    finally:
+        found += [process for process in active_children() if process not in before]
+        if handler is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGCHLD, handler)
+
+
+def wait_for(
+    take: Callable[[], Any],
+    processes: Sequence[BaseProcess] = (),
+    timeout: float | None = None,
+    stop: Callable[[], bool] | None = None,
+) -> Any:
     """What ``take`` returns, called anew while it raises torch's "DataLoader timed out".
 
     Args:
         take: Asks a loader whose own timeout is ``SECONDS_BETWEEN_LOOKS``.
+        processes: Those of the loader.
         timeout: Seconds to wait at most; None: for ever.
         stop: Whether a stop was asked for. A batch that is about to come is still waited for, a few seconds.
 
     Raises:
-        NoBatch: Nothing came in time. MachineError: a loader process has died.
+        NoBatch: Nothing came in time, or a loader process has died.
     """
     started, stopped = time.monotonic(), None
     while True:
         try:
             return take()
-        except RuntimeError as error:
+        except (RuntimeError, ConnectionError, EOFError, FileNotFoundError) as error:
             if "timed out after" not in str(error):
-                raise loader_error(error) or error from None
+                raise _lost(error, processes) or error from None
         now = time.monotonic()
         if timeout is not None and now - started >= timeout:
             raise NoBatch(
@@ -60,25 +91,27 @@ def wait_for(take: Callable[[], Any], timeout: float | None = None, stop: Callab
                 )
 
 
-def loader_error(error: Exception) -> MachineError | None:
-    """A message for the death of a loader process, which torch raises as RuntimeError wherever the program is then."""
+def _lost(error: Exception, processes: Sequence[BaseProcess]) -> MachineError | None:
+    """A message for the ways in which torch tells that a loader process has died."""
     text = str(error)
-    if not isinstance(error, RuntimeError):
+    if text.startswith("Caught "):  # an error within a loader process, which lives
         return None
     if text.startswith("Too many open files"):
-        return MachineError("loader processes need more open files than allowed: raise the limit with ulimit -n 65536")
-    if not text.startswith("DataLoader worker"):
+        return NoBatch("loader processes need more open files than allowed: raise the limit with ulimit -n 65536")
+    if isinstance(error, RuntimeError) and not text.startswith("DataLoader worker"):
         return None
-    process = re.search(r"pid(?:\(s\))? ([\d, ]+)", text)
-    signal = re.search(r"killed by signal: (.+?)\.", text)
-    cause = signal[1] if signal else "it ended by itself"
-    if "Killed" in cause:
-        cause += "; the system kills processes when memory is short"
-    elif "Bus error" in cause:
-        cause += f"; {SHARED_MEMORY} is full"
-    return MachineError(
-        f"a loader process was lost (process {process[1].strip(' ,') if process else '?'}: {cause}): {ADVICE}"
-    )
+    for process in processes:
+        process.join(SECONDS_TO_DIE / len(processes))  # a connection breaks a moment before its process is gone
+    dead = [f"process {process.pid}: {_cause(process.exitcode)}" for process in processes if process.exitcode]
+    return NoBatch(f"a loader process was lost ({'; '.join(dead) or text}): {ADVICE}")
+
+
+def _cause(code: int) -> str:
+    if code > 0:
+        return f"exit code {code}"
+    name = signal.Signals(-code).name
+    hints = {"SIGKILL": "; the system does so when memory is short", "SIGBUS": f"; {SHARED_MEMORY} is full"}
+    return f"killed by {name}{hints.get(name, '')}"
 
 
 def share(made: Batch | list[Batch]) -> Batch | list[Batch] | MachineError:

@@ -13,7 +13,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from mdg.data.waiting import loader_error
 from mdg.engine.process_group import Control, join_group, leave_group, told_reason
 from mdg.errors import ConfigError
 from mdg.utils.launched import end_with_launcher, launch_id, restart_count
@@ -112,7 +111,7 @@ def distributed(device: str = "auto", threads: int | None = None, timeout: float
 
     Raises:
         ConfigError: CUDA asked for and absent, or fewer GPUs than processes.
-        MachineError: A process that did not start or was lost, a loader process that was killed.
+        MachineError: A process that did not start or was lost.
         UserError: Another process failed first; the error is that of the other, with its number.
     """
     size, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
@@ -131,10 +130,10 @@ def distributed(device: str = "auto", threads: int | None = None, timeout: float
         yield World(rank, size, local_rank, picked, control)
         control.finish()
     except Exception as error:
-        error = loader_error(error) or error
-        if size > 1:
-            error = told_reason(error, control, rank)
-        raise error
+        told = told_reason(error, control, rank) if size > 1 else error
+        if told is error:
+            raise
+        raise told from error
     finally:
         if size > 1:
             leave_group()
