@@ -1,0 +1,52 @@
+"""One process of a launch: says what happens, behaves as told. ``ranks.py [--differ | --fail N | --kill N | --steps N]``
+
+Options that name a process concern that one alone, and --kill the first attempt of a launch alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+
+import torch
+
+from mdg.engine.distributed import compare_processes, distributed, launch_id, restart_count
+from mdg.engine.stopping import StopSignals
+from mdg.errors import DataError
+from mdg.utils.cli import EXIT_STOPPED, run_tool
+
+
+def say(*words: object) -> None:
+    os.write(1, (" ".join(map(str, words)) + "\n").encode())  # lines of several processes stay whole
+
+
+def main(args: argparse.Namespace) -> int:
+    rank = int(os.environ["RANK"])
+    say("begin", rank, os.getpid(), launch_id(), restart_count())
+    with distributed("cpu", 1, args.timeout) as world, StopSignals() as signals:
+        if args.differ:
+            compare_processes(world, {"configuration": "same", "code": f"version{rank}"})
+        if rank == args.fail:
+            raise DataError("images/3.png: broken")
+        world.barrier()
+        say("ready", rank)
+        if rank == args.kill and restart_count() == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        for step in range(args.steps):
+            world.sum(torch.ones(3))
+            if world.vote(signals.received):
+                world.barrier()
+                say("saved", rank, step, signals.name)
+                return EXIT_STOPPED
+    say("done", rank)
+    return 0
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="ranks")
+    parser.add_argument("--differ", action="store_true")
+    for name, default in (("--fail", None), ("--kill", None), ("--steps", 3)):
+        parser.add_argument(name, type=int, default=default)
+    parser.add_argument("--timeout", type=float, default=60)
+    run_tool(main, parser)
