@@ -229,10 +229,10 @@ def nearest_path(path: Path) -> str:
 def require_room(folder: Path, needed: int, advice: str) -> None:
     """Raises MachineError where fewer than ``needed`` bytes are free at a folder, which need not exist yet."""
     there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
-    free = shutil.disk_usage(there).free
-    if needed > free:
+    usage = shutil.disk_usage(there)
+    if usage.total and needed > usage.free:  # /proc and its like say 0 of 0
         raise MachineError(
-            f"{folder}: {needed / 2**30:.1f} GiB are needed and {free / 2**30:.1f} GiB are free; {advice}"
+            f"{folder}: {needed / 1e6:,.1f} MB are needed and {usage.free / 1e6:,.1f} are free; {advice}"
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import re
 import stat
 import tarfile
 import zipfile
@@ -20,6 +21,7 @@ MOST_HEADER = 64 << 20  # bytes; tarfile reads the header of a member, of whatev
 HEAD = 512  # bytes by which a file is known
 UTF8_NAME, ENCRYPTED = 1 << 11, 1  # flags of a member of a zip
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+PART = re.compile(r"\.(z\d\d|\d{3}|part\d+\.\w+)$", re.IGNORECASE)
 # What people have instead: first bytes, what that is, and what to do.
 OTHERS = (
     (b"Rar!", "a RAR archive", "unpack it (unrar x, or 7z x) and give the folder"),
@@ -169,7 +171,12 @@ def open_source(origin: Path) -> Source:
     if origin.is_dir():
         return FolderSource(origin, origin.resolve().name)
     if not origin.is_file():
-        raise DataError(f"{origin}: no such file or folder; expected the data set as a folder or an archive")
+        what = "a device or a pipe" if origin.exists() else "no such file or folder"
+        raise DataError(f"{origin}: {what}; expected the data set as a folder or an archive")
+    if PART.search(origin.name):
+        raise DataError(
+            f"{origin}: is one of several parts of an archive; unpack the first of them (7z x) and give the folder"
+        )
     suffix = archive_suffix(origin.name)
     kind = _kind(origin) or (SUFFIXES[suffix] if suffix else None)
     if kind is None:

@@ -24,6 +24,7 @@ from mdg.data.files import is_hidden, walk
 from mdg.errors import DataError, UserError
 from mdg.utils.limits import limit, require_within
 
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 CLUTTER = ("__macosx", "thumbs.db", "desktop.ini")
 # Whatever zipfile and tarfile raise for damaged archives; RuntimeError for encrypted members and, as
 # NotImplementedError, for unknown compression; the last four for headers of nonsense.
@@ -129,9 +130,10 @@ class FolderSource(Source):
 
 
 def safe_path(name: str) -> PurePosixPath | None:
-    """The path of a member inside its source, or None where it would lead outside."""
+    """The path of a member inside its source, or None where it would lead outside or hold control characters, which
+    terminals and lists follow."""
     parts = [part for part in name.split("/") if part not in ("", ".")]
-    if name.startswith("/") or re.match(r"[A-Za-z]:/", name) or ".." in parts or not parts:
+    if name.startswith("/") or re.match(r"[A-Za-z]:/", name) or CONTROL.search(name) or ".." in parts or not parts:
         return None
     return PurePosixPath(*parts)
 
