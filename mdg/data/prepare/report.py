@@ -94,9 +94,8 @@ def left_lines(plan: Plan, sources: Sequence[Source]) -> list[str]:
     refused = [name for source in sources for name in source.refused]
     if refused:
         shown = some([repr(name) for name in refused[:SHOWN]]) + (" ..." if len(refused) > SHOWN else "")
-        lines.append(
-            f"not taken, links, or names that lead outside the archive or hold control characters: {len(refused)}: {shown}"
-        )
+        why = "links, or names that lead outside the archive or hold control characters"
+        lines.append(f"not taken, {why}: {len(refused)}: {shown}")
     return lines
 
 
