@@ -27,7 +27,7 @@ from mdg.errors import ConfigError, WeightsError
 from mdg.metrics import Protocol
 from mdg.models import build_model
 from mdg.models.compilation import compile_network
-from mdg.utils.files import require_writable, write_json
+from mdg.utils.files import explained, require_writable, write_json
 from mdg.utils.logging import console, setup_logging
 from mdg.utils.run_directory import fresh_path, make_fresh_folder, newest_run
 
@@ -85,9 +85,10 @@ def evaluate(
         model = load_model(state, run_config, dataset.classes, checkpoint, world.device)
         loader = make_eval_loader(run_config, dataset, world)
         logger.info("%s on %s %s: %d images", checkpoint, dataset.dataset_name, split, len(dataset))
-        data = dataset.content_state()  # of the files that are read now
-        evaluation = evaluate_model(model, loader, dataset, run_config, world, _progress_lines(loader, world))
+        # Before the scoring, which a mistake in any of these would lose.
         protocol = make_protocol(run_config, dataset, provenance(state, checkpoint, dataset))
+        data = dataset.content_state()
+        evaluation = evaluate_model(model, loader, dataset, run_config, world, _progress_lines(loader, world))
         result = EvaluationResult(evaluation, protocol, None)
         if world.main:
             content = describe_result(evaluation, protocol, data, state, checkpoint, run_config, world.size)
@@ -99,9 +100,8 @@ def evaluate(
                 if (target := _target(checkpoint, split, out_dir)) is not None:
                     result.folder = make_fresh_folder(target)
                     inference = Inference(model, run_config.eval, make_autocast(run_config, world.device), world.device)
-                    for line in write_folder(
-                        result.folder, content, evaluation, protocol, dataset, inference, run_config
-                    ):
+                    parts = evaluation, protocol, dataset, inference, run_config
+                    for line in write_folder(result.folder, content, *parts):
                         lines.append(line)
             finally:  # where writing fails, the scores are shown all the same
                 console.print(score_table(evaluation, protocol))
@@ -126,11 +126,16 @@ def config_inside(state: dict[str, Any], checkpoint: Path, opts: Sequence[str]) 
     Raises:
         ConfigError: It names modules to import, or an override does not fit.
     """
-    tree = parse_yaml(state["config"], f"configuration inside {checkpoint}")
-    if tree.values.get("custom_imports"):
+    source = f"configuration inside {checkpoint}"
+    tree = parse_yaml(state["config"], source)
+    if not isinstance(tree.values, dict):
+        raise ConfigError(f"{source}: expected a mapping, got {type(tree.values).__name__}")
+    tree.origins.setdefault((), source)  # of what nobody wrote
+    if modules := tree.values.get("custom_imports"):
+        named = ", ".join(map(str, modules)) if isinstance(modules, list) else str(modules)
         raise ConfigError(
-            f"{checkpoint}: its configuration imports {', '.join(tree.values['custom_imports'])}. A checkpoint must "
-            "not decide what code runs: if you trust it, name its configuration with --config (config.yaml of its run)"
+            f"{checkpoint}: its configuration imports {named[:300]}. A checkpoint must not decide what code runs: if "
+            "you trust it, name its configuration with --config (config.yaml of its run)"
         )
     for override in opts:
         tree = apply_override(tree, override)
@@ -189,4 +194,6 @@ def _require_places(checkpoint: Path, json_file: str | Path | None, split: str, 
             raise ConfigError(f"--json {json_file}: this is the checkpoint; name another file")
     target = _target(checkpoint, split, out_dir)
     if target is not None:
-        require_writable(fresh_path(target), "--out")
+        with explained(f"--out {target}"):
+            target = fresh_path(target)
+        require_writable(target, "--out")

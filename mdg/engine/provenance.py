@@ -16,7 +16,8 @@ from typing import Any
 from mdg.config.yaml_tree import parse_yaml
 from mdg.data import RGBTDataset
 from mdg.data.names import name_bytes
-from mdg.errors import ConfigError
+from mdg.engine.typed import Content, Text, require
+from mdg.errors import ConfigError, WeightsError
 from mdg.metrics.protocol import TRAINED_ON, selection_rule, training_rule
 
 FrameSet = dict[str, Any]
@@ -95,9 +96,35 @@ def provenance(state: Mapping[str, Any], checkpoint: Path, dataset: RGBTDataset)
     )
 
 
+class _Train(Content):
+    ema_decay: float | None = None
+
+
+class _Eval(Content):
+    selection: Text
+    metric: Text
+
+
+class TrainedConfig(Content):
+    """What a protocol needs of the configuration of a run; the whole may be of another version."""
+
+    seed: int
+    train: _Train
+    eval: _Eval
+
+
 def trained_config(state: Mapping[str, Any], checkpoint: Path) -> dict[str, Any]:
-    """The resolved configuration of the run that made a checkpoint, as a plain tree."""
-    return parse_yaml(state["config"], f"configuration inside {checkpoint}").values
+    """The resolved configuration of the run that made a checkpoint, as a plain tree.
+
+    Raises:
+        ConfigError: It is no YAML. WeightsError: it is no configuration.
+    """
+    source = f"configuration inside {checkpoint}"
+    tree = parse_yaml(state["config"], source).values
+    if not isinstance(tree, dict):
+        raise WeightsError(f"{source}: expected a mapping, got {type(tree).__name__}")
+    require(TrainedConfig, tree, source, "it is no whole configuration of mdg", WeightsError)
+    return tree
 
 
 def _selection(state: Mapping[str, Any], config: Mapping[str, Any], dataset: RGBTDataset) -> str:

@@ -29,11 +29,13 @@ Text = Annotated[InstanceOf[str], AfterValidator(_no_nul)]
 Count = Annotated[int, Field(ge=0, lt=1 << 63)]
 
 
-def require(model: type[Content], content: Mapping[str, Any], file: Path, advice: str, error: type[UserError]) -> None:
-    """Compares the content of a file with what it must hold.
+def require(
+    model: type[Content], content: Mapping[str, Any], source: str | Path, advice: str, error: type[UserError]
+) -> None:
+    """Compares the content of ``source``, a file in most cases, with what it must hold.
 
     Raises:
-        UserError: ``error`` with the file, the first field that is wrong, what was got and what was expected, and then
+        UserError: ``error`` with ``source``, the first field that is wrong, what was got, what was expected, and the
             ``advice``.
     """
     try:
@@ -41,7 +43,7 @@ def require(model: type[Content], content: Mapping[str, Any], file: Path, advice
     except ValidationError as problems:
         found = problems.errors(include_url=False, include_context=False)
         more = f" (and {len(found) - 1} more fields)" if len(found) > 1 else ""
-        raise error(f"{file}: {_describe(found[0])}{more}; {advice}") from None
+        raise error(f"{source}: {_describe(found[0])}{more}; {advice}") from None
 
 
 def _describe(problem: Any) -> str:

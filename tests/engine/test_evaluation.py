@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import stat
 import subprocess
 import sys
 
@@ -22,16 +23,18 @@ from mdg.data import build_dataset, read_batch
 from mdg.data.base import day_or_night
 from mdg.data.mfnet import MFNet
 from mdg.engine import evaluate
-from mdg.engine.checkpoint import load_checkpoint
+from mdg.engine.checkpoint import load_checkpoint, save_checkpoint
 from mdg.engine.distributed import World
 from mdg.engine.evaluate import config_inside, load_model
 from mdg.engine.evaluation import Tally
 from mdg.engine.evaluator import evaluate_model, make_eval_loader
 from mdg.engine.frames import file_names
 from mdg.engine.report import score_table
-from mdg.errors import UserError
+from mdg.errors import MachineError, NonFiniteError, UserError
 from mdg.metrics import Protocol, ScoringRule
 from mdg.metrics.scoring import all_classes
+from mdg.models.segmentor import SegmentationOutput
+from mdg.utils.logging import console
 
 
 def one_trained_run(tiny_run):
@@ -321,3 +324,133 @@ def test_unknown_split_and_missing_checkpoint(tiny_yaml, tmp_path):
         evaluate(tmp_path / "x.pt", tiny_yaml)
     with pytest.raises(UserError, match="no run with a checkpoint"):
         evaluate(opts=[f"exp_dir={tmp_path}"])
+
+
+# --- what can go wrong around the scoring --------------------------------------------------------------------------
+
+
+def test_file_names_are_short_and_each_its_own():
+    picture = np.zeros((1, 1, 3), np.uint8)
+    given = ["a/b", "a_b", "A_B", "overview", "n" * 300, "n" * 299, "名" * 100, "x\udcd6", "c\\d", ".."]
+    names = [name for name, _ in file_names([(name, picture) for name in given])]
+    assert names[0] == "a_b" and names[7:] == ["x\udcd6", "c_d", ".."]
+    assert len({name.casefold() for name in names}) == len(given) and "overview" not in names
+    assert all(len(os.fsencode(f"01_{name}.png")) < 255 and "/" not in name for name in names)
+
+
+@pytest.mark.parametrize(
+    ("places", "words"),
+    [
+        ({"out_dir": "file/below"}, "--out .*file/below: .*a part of the path is a file"),
+        ({"out_dir": "/proc/x"}, "--out /proc/x: .*check the path"),
+        ({"out_dir": "n" * 300}, "--out .*choose a shorter name"),
+        ({"json_file": "file/below"}, "--json .*file/below: .*a part of the path is a file"),
+        ({"json_file": "folder"}, "--json .*folder: .*a folder lies where a file is needed"),
+        ({"json_file": "run/checkpoints/best.pt"}, "--json .*best.pt: this is the checkpoint"),
+    ],
+)
+def test_places_that_cannot_be_written_are_known_before_the_scoring(tiny_run, tiny_yaml, tmp_path, places, words):
+    run = one_trained_run(tiny_run)
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder").mkdir()
+    before = run.best.read_bytes()
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(UserError, match=words):
+        patch.setattr(sys.modules["mdg.engine.evaluate"], "evaluate_model", None)  # never called
+        evaluate(run.best, tiny_yaml, **{key: tmp_path / value for key, value in places.items()})
+    assert run.best.read_bytes() == before and not (run.path / "results").exists()
+
+
+def test_a_full_device_ends_with_3_and_stays_a_device(tiny_run, tiny_yaml, capsys):
+    run = one_trained_run(tiny_run)
+    capsys.readouterr()
+    with pytest.raises(MachineError, match="/dev/full: cannot be written") as caught:
+        evaluate(run.best, tiny_yaml, json_file="/dev/full", opts=["eval.pictures=0"])
+    assert caught.value.exit_code == 3 and stat.S_ISCHR(os.stat("/dev/full").st_mode)
+    assert "pixel accuracy" in capsys.readouterr().out  # the scores are not lost
+
+
+def test_results_are_there_when_the_reader_of_the_output_has_gone(tiny_run, tiny_yaml, tmp_path, monkeypatch):
+    run = one_trained_run(tiny_run)
+
+    def gone(*args):
+        raise BrokenPipeError
+
+    monkeypatch.setattr(console, "print", gone)
+    with pytest.raises(BrokenPipeError):
+        evaluate(run.best, tiny_yaml, out_dir=tmp_path / "out", json_file=tmp_path / "a.json")
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == ["confusion.png", "images.csv", "pictures", "results.json", "worst"]
+    assert (tmp_path / "a.json").read_bytes() == (tmp_path / "out" / "results.json").read_bytes()
+
+
+def test_scores_are_kept_and_shown_where_pictures_fail(tiny_run, tiny_yaml, tmp_path, monkeypatch, capsys):
+    run = one_trained_run(tiny_run)
+    capsys.readouterr()
+
+    def full(*args):
+        raise MachineError("no room")
+
+    monkeypatch.setattr("mdg.engine.results.confusion_picture", full)
+    with pytest.raises(MachineError, match="no room"):
+        evaluate(run.best, tiny_yaml, out_dir=tmp_path / "out")
+    printed = capsys.readouterr().out
+    assert "pixel accuracy" in printed and f"results: {tmp_path / 'out' / 'results.json'}" in printed
+    assert json.loads((tmp_path / "out" / "results.json").read_text())["images"] == 5
+
+
+def test_results_say_which_copy_of_the_data_was_scored(tiny_run, tiny_yaml, tmp_path):
+    run = one_trained_run(tiny_run)
+    evaluate(run.best, tiny_yaml, opts=["eval.pictures=0"], out_dir=tmp_path / "out")
+    content = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert content["data"] == build_dataset(load_config(tiny_yaml).data, "test").content_state()
+    assert content["protocol"]["changes"] == "none"
+
+
+def test_a_checkpoint_that_is_not_finite_is_never_scored(tiny_run, tiny_yaml, tmp_path):
+    run = one_trained_run(tiny_run)
+    state = load_checkpoint(run.best)
+    name = next(iter(state["model"]))
+    state["model"][name][0] = float("nan")
+    torch.save(state, tmp_path / "nan.pt")  # as versions wrote it that did not look
+    with pytest.raises(NonFiniteError, match=rf"nan\.pt: {name} holds NaN"):
+        evaluate(tmp_path / "nan.pt", tiny_yaml, json_file=tmp_path / "a.json")
+    assert not (tmp_path / "a.json").exists()
+
+
+def test_a_network_whose_logits_are_not_finite_is_never_scored(tiny_yaml):
+    config = load_config(tiny_yaml)
+    dataset = build_dataset(config.data, "test")
+
+    class Overflow(torch.nn.Module):
+        def forward(self, rgb, thermal):
+            return SegmentationOutput(torch.full((len(rgb), 9, 4, 4), float("nan")))
+
+    with pytest.raises(NonFiniteError, match=f"not finite for {dataset.names[0]}"):
+        evaluate_model(Overflow(), make_eval_loader(config, dataset, World()), dataset, config, World())
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"config": "seed: [1"}, "configuration inside .*not valid YAML"),
+        ({"config": "- 1"}, "configuration inside .*expected a mapping"),
+        ({"config": ""}, "configuration inside .*data: missing"),
+        ({"config": "custom_imports: 3"}, "imports 3. A checkpoint must not decide"),
+        ({"config": "train: 3\neval: x"}, "configuration inside .*train: got 3"),
+        ({"config": "a: &a [*a]"}, "configuration inside .*"),
+    ],
+)
+def test_a_configuration_inside_that_is_none_is_one_line(tiny_run, tmp_path, changes, words):
+    state = load_checkpoint(one_trained_run(tiny_run).best)
+    save_checkpoint(tmp_path / "odd.pt", {key: value for key, value in {**state, **changes}.items() if key != "format"})
+    with pytest.raises(UserError, match=words) as caught:
+        evaluate(tmp_path / "odd.pt")
+    assert len(str(caught.value)) < 2000
+
+
+def test_provenance_needs_a_whole_configuration(tiny_run, tiny_yaml, tmp_path):
+    """The configuration of the evaluation may be another one, but the run's own says how the weights came to be."""
+    state = load_checkpoint(one_trained_run(tiny_run).best)
+    save_checkpoint(tmp_path / "odd.pt", {**state, "config": "seed: 1"})
+    with pytest.raises(UserError, match=r"configuration inside .*odd\.pt: "):
+        evaluate(tmp_path / "odd.pt", tiny_yaml)

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from mdg.data import build_dataset
+from mdg.engine import train
 from mdg.engine.checkpoint import load_checkpoint, save_checkpoint
 from mdg.engine.provenance import frame_set, joined, overlap, provenance
 from mdg.errors import UserError
@@ -22,7 +23,7 @@ def split(role: str, **options):
 
 def state(trained=None, selected=None, selection="val", ema=None, **extra):
     """A checkpoint without weights; older ones have no frame sets."""
-    config = {"train": {"ema_decay": ema}, "eval": {"selection": selection, "metric": "mIoU"}}
+    config = {"seed": 1, "train": {"ema_decay": ema}, "eval": {"selection": selection, "metric": "mIoU"}}
     known = {"trained_on": frame_set(trained), "selected_on": selected and frame_set(selected)} if trained else {}
     return {"config": yaml.safe_dump(config), "progress": {"epoch": 3}, **known, **extra}
 
@@ -100,6 +101,33 @@ def test_the_moving_average_is_the_one_of_the_run():
     assert said(state(split("train"), ema=0.99), split("test")).weights == "ema 0.99"
 
 
+def test_changes_on_resume_are_a_part_of_the_protocol():
+    assert said(state(), split("test")).changes == "none"
+    changes = ["step 120: optimizer.weight_decay 0.01 to 0.2", "step 300: seed 1 to 2"]
+    assert said(state(changes=changes), split("test")).changes == "; ".join(changes)
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ("seed: 1", "train: missing"),
+        ("{seed: x, train: {}, eval: {selection: val, metric: mIoU}}", "seed: got 'x'"),
+        ("{seed: 1, train: {ema_decay: x}, eval: {selection: val, metric: mIoU}}", "train.ema_decay: got 'x'"),
+        ("{seed: 1, train: {}, eval: {selection: 3, metric: mIoU}}", "eval.selection: got 3"),
+        ("[1]", "expected a mapping, got list"),
+    ],
+)
+def test_a_configuration_that_is_none_is_named(config, words):
+    with pytest.raises(UserError, match=rf"configuration inside best\.pt: {words}"):
+        said({**state(), "config": config}, split("test"))
+
+
+def test_names_that_are_not_utf8_can_be_joined():
+    first = {**frame_set(split("train")), "identities": ["名\udcd6"]}
+    both = joined(first, frame_set(split("val")))
+    assert "名\udcd6" in both["identities"] and len(both["sha256"]) == 64
+
+
 def test_a_resume_keeps_the_frames_of_before():
     first, second = frame_set(split("train", limit=5)), frame_set(split("test"))
     both = joined(first, second)
@@ -119,16 +147,18 @@ def test_a_resume_on_another_data_set_is_refused():
         joined({**frame_set(split("val")), "dataset": "MFNet", "sha256": "x"}, frame_set(split("val")))
 
 
-def test_checkpoints_name_their_frames_and_a_resume_adds_to_them(tiny_run):
+def test_checkpoints_name_their_frames_and_a_resume_adds_to_them(tiny_run, tiny_yaml):
     run = tiny_run("run", "train.epochs=2", "train.stop_epoch=1")
     for file in (run.best, run.last):
         content = load_checkpoint(file)
         assert content["trained_on"]["identities"] == [f"0/40x48/{k:05d}{'DN'[k % 2]}" for k in range(7)]
         assert content["selected_on"]["identities"] == ["0/40x48/50000D", "0/40x48/50001N", "0/40x48/50002D"]
         assert content["selected_on"]["role"] == "val" and content["world_size"] == 1
-    tiny_run("run", "train.epochs=2", "data.train_split=test", resume=True)
-    resumed = load_checkpoint(run.last)["trained_on"]
+    train(tiny_yaml, ["train.epochs=2", "data.train_split=test"], resume=run.path, allow_changes=True)
+    content = load_checkpoint(run.last)
+    resumed = content["trained_on"]
     assert len(resumed["identities"]) == 12 and resumed["split"] == "train, then test"
+    assert "data.train_split train to test" in provenance(content, run.last, split("test")).changes
 
 
 def test_a_checkpoint_of_before_still_evaluates(tiny_run, tiny_yaml, tmp_path):
