@@ -18,6 +18,7 @@ LOSSY_IN_TIFF = {6, 7, 34892, 50001}  # compressions: JPEG as of old and new, JP
 BY_PILLOW = ("GIF", "AVIF", "JPEG2000", "PPM", "SUN")
 PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
 NO_LENGTH = {0x01, *range(0xD0, 0xD9)}  # JPEG markers that stand alone
+MOST_PARTS = 1_000_000  # chunks and segments: no honest file has more, and another would keep the reader busy
 SIZES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # JPEG markers that tell the size
 
 
@@ -30,7 +31,7 @@ class Header(NamedTuple):
         channels: As stored; 1 for a palette.
         bits: Per channel, or per index into a palette.
         orientation: 1..8 as EXIF numbers them: how the stored pixels must be turned to be seen upright.
-        images: Frames of an animation, pages of a document.
+        images: Frames of an animation, pages of a document; 2 where there are several.
         palette: Whether pixels are indices into a table of colours.
         lossy: Whether neighbouring pixels are mixed by the compression.
         complete: False where the file ends before what it announces.
@@ -73,26 +74,28 @@ def _png(data: bytes) -> Header:
     width, height, bits, colour = struct.unpack_from(">IIBB", data, 16)
     header = Header("PNG", height, width, PNG_CHANNELS.get(colour, 0), bits, palette=colour == 3, complete=False)
     place = 8
-    while place + 12 <= len(data):
+    for _ in range(MOST_PARTS):
+        if place + 12 > len(data):
+            break
         length, kind = struct.unpack_from(">I4s", data, place)
         place += length + 12
         if kind == b"eXIf":
             header = header._replace(orientation=tiff.orientation_of(data[place - length - 4 : place - 4]))
         elif kind == b"acTL":
-            header = header._replace(images=struct.unpack_from(">I", data, place - length - 4)[0])
+            header = header._replace(images=min(2, struct.unpack_from(">I", data, place - length - 4)[0]))
         elif kind == b"IEND":
             return header._replace(complete=place <= len(data))
     return header
 
 
-def _jpeg(data: bytes) -> Header:
+def _jpeg(data: bytes) -> Header | None:
     header = Header("JPEG", 0, 0, 0, lossy=True)
     oriented = False
     place = 2
-    while True:
-        if data[place] != 0xFF:
-            place += 1  # some cameras leave stray bytes between segments
-            continue
+    for _ in range(MOST_PARTS):
+        place = data.find(b"\xff", place)  # some cameras leave stray bytes between segments
+        if place < 0:
+            break
         marker = data[place + 1]
         if marker == 0xFF or marker in NO_LENGTH:
             place += 1 if marker == 0xFF else 2
@@ -108,6 +111,7 @@ def _jpeg(data: bytes) -> Header:
             oriented = True
             header = header._replace(orientation=tiff.orientation_of(data[place + 4 : place + 2 + length]))
         place += 2 + length
+    return None
 
 
 def _tiff(data: bytes) -> Header:
@@ -115,7 +119,7 @@ def _tiff(data: bytes) -> Header:
     first = next(chain)
     images, complete = int(not first.extra), True
     try:
-        images += sum(not directory.extra for directory in chain)
+        images += any(not directory.extra for directory in chain)
     except struct.error:
         complete = False
     pieces = [pair for tags in tiff.PIECES for pair in zip(*(first.values.get(tag, ()) for tag in tags), strict=False)]
@@ -132,7 +136,7 @@ def _tiff(data: bytes) -> Header:
         first.first(tiff.SAMPLES, 1),
         first.first(tiff.BITS, 1),
         orientation=tiff.valid_orientation(first.first(tiff.ORIENTATION, 1)),
-        images=max(1, images),
+        images=images,
         palette=first.first(tiff.PHOTOMETRIC, 1) == 3,
         lossy=compression in LOSSY_IN_TIFF,
         complete=complete and all(offset + length <= len(data) for offset, length in pieces),
@@ -158,7 +162,9 @@ def _webp(data: bytes) -> Header:
     (size,) = struct.unpack_from("<I", data, 4)
     header = Header("WEBP", 0, 0, 3, images=0, complete=size + 8 <= len(data))
     place = 12
-    while place + 8 <= len(data):
+    for _ in range(MOST_PARTS):
+        if place + 8 > len(data):
+            break
         kind, length = struct.unpack_from("<4sI", data, place)
         inside = place + 8
         if kind == b"VP8X":
@@ -190,7 +196,8 @@ def _by_pillow(data: bytes) -> Header | None:
         return None
     with image:
         try:
-            images, orientation = getattr(image, "n_frames", 1), image.getexif().get(tiff.ORIENTATION, 1)
+            images = 1 + getattr(image, "is_animated", False)
+            orientation = image.getexif().get(tiff.ORIENTATION, 1)
         except (OSError, SyntaxError, ValueError):
             return None
         return Header(

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -27,6 +29,7 @@ from mdg.utils.limits import limit, require_within
 HEAD = 4096  # bytes by which a file is known
 FORMATS = "PNG, JPEG, TIFF, BMP, WebP, JPEG 2000, AVIF, GIF"
 GreyRGB = Literal["refuse", "repeat"]
+SILENT = 0  # level of OpenCV's own messages
 
 
 def read_image(file: Path) -> np.ndarray:
@@ -52,9 +55,11 @@ def open_image(file: Path) -> tuple[bytes, Header]:
         raise DataError(f"{file}: its first image is a preview of another one; save that one as PNG or TIFF")
     if header.images > 1:
         raise DataError(
-            f"{file}: got {header.images} pages or frames in one {header.kind} file, expected one image; save the one "
-            "that is meant as a file of its own"
+            f"{file}: got several pages or frames in one {header.kind} file, expected one image; save the one that is "
+            "meant as a file of its own"
         )
+    if header.kind == "TIFF" and (header.channels == 2 or header.channels > 4):  # OpenCV would leave some out
+        raise DataError(f"{file}: got {header.channels} channels, expected 1, 3 or 4; save those that are meant")
     if header.replaced:
         changed = bytearray(data)
         for place, content in header.replaced:
@@ -73,8 +78,6 @@ def decode(data: bytes, header: Header, file: Path) -> np.ndarray:
         image = None
     if image is None:
         raise damaged(file, data, header)
-    if header.kind == "TIFF" and (header.channels == 2 or header.channels > 4):
-        raise DataError(f"{file}: got {header.channels} channels, expected 1, 3 or 4; save those that are meant")
     return upright(image, header.orientation)
 
 
@@ -159,7 +162,7 @@ def read_rgb(file: Path, grey: GreyRGB = "refuse", wording: Wording = KEYS) -> n
         advice = {
             1: "; if the camera takes grey pictures (at night, say), "
             f"{wording.option('grey_rgb', 'repeat')} gives the network three equal channels",
-            4: f"; the fourth, transparency, hides a part of it: save it without. Or {wording.four_channels}",
+            4: f"; the fourth, transparency, hides a part of it: save it without. Or, {wording.four_channels}",
         }.get(channels, "")
         raise DataError(f"{file}: got {channels} channel(s), expected a colour image with 3{advice}")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
@@ -187,3 +190,15 @@ def drop_opaque_alpha(image: np.ndarray) -> np.ndarray:
 def count_channels(image: np.ndarray) -> int:
     """Channels of [H, W] or [H, W, C]."""
     return 1 if image.ndim == 2 else image.shape[2]
+
+
+@contextmanager
+def quiet_opencv() -> Iterator[None]:
+    """OpenCV without messages of its own on files that are named anyway."""
+    logging = getattr(cv2.utils, "logging", cv2)  # where OpenCV 5 keeps it, and where 4 does
+    level = logging.getLogLevel()
+    logging.setLogLevel(SILENT)
+    try:
+        yield
+    finally:
+        logging.setLogLevel(level)

@@ -79,7 +79,7 @@ def _single_channel(image: np.ndarray, file: Path, wording: Wording) -> np.ndarr
     if image.shape[2] != 3:
         raise DataError(
             f"{file}: got {count_channels(image)} channels, expected a thermal image with 1 (or 3 equal ones); the "
-            f"fourth, transparency, hides a part of it: save it without. Or {wording.four_channels}"
+            f"fourth, transparency, hides a part of it: save it without. Or, {wording.four_channels}"
         )
     blue_HW, green_HW, red_HW = cv2.split(image)  # OpenCV compares them 50 times faster than NumPy along the last axis
     lowest_HW = cv2.min(cv2.min(blue_HW, green_HW), red_HW)

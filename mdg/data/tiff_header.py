@@ -13,7 +13,7 @@ PIECES = ((273, 279), (324, 325))  # offsets and lengths: of strips, of tiles
 WANTED = {SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, ORIENTATION, SAMPLES, EXTRA_SAMPLES}
 WANTED |= {tag for pair in PIECES for tag in pair}
 NUMBERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}  # types of TIFF that hold whole numbers
-MOST_DIRECTORIES = 1000
+MOST_DIRECTORIES, MOST_ENTRIES, MOST_NUMBERS = 1000, 4096, 1 << 20  # no honest file has more
 REDUCED, MASK = 1, 4  # bits of SUBFILE: a smaller copy of another image, a mask of its transparent parts
 
 
@@ -49,18 +49,19 @@ def is_tiff(data: bytes) -> bool:
 
 
 def directories(data: bytes) -> Iterator[Directory]:
-    """The directories of a file, in the order in which they are chained.
+    """The directories of a file, in the order in which they are chained; of those after the first only their kind.
 
     Raises:
-        struct.error: A directory, or what it refers to, lies beyond the end.
+        struct.error: A directory, or what it refers to, lies beyond the end or is larger than any honest one.
     """
     order = "<" if data[:1] == b"I" else ">"
     big = b"+" in data[2:4]
     (place,) = struct.unpack_from(f"{order}{'Q' if big else 'I'}", data, 8 if big else 4)
     seen: set[int] = set()
     while place and place not in seen and len(seen) < MOST_DIRECTORIES:
+        wanted = {SUBFILE} if seen else WANTED
         seen.add(place)
-        directory, place = _read(data, place, order, big)
+        directory, place = _read(data, place, order, big, wanted)
         yield directory
 
 
@@ -78,16 +79,20 @@ def valid_orientation(value: int) -> int:
     return value if 1 <= value <= 8 else 1
 
 
-def _read(data: bytes, place: int, order: str, big: bool) -> tuple[Directory, int]:
+def _read(data: bytes, place: int, order: str, big: bool, wanted: set[int]) -> tuple[Directory, int]:
     count, entry, width = ("Q", "HHQ", 8) if big else ("H", "HHI", 4)
     (entries,) = struct.unpack_from(order + count, data, place)
+    if entries > MOST_ENTRIES:
+        raise struct.error(f"{entries} entries")
     place += struct.calcsize(f"={count}")
     values, places = {}, {}
     size = struct.calcsize(f"={entry}") + width
     for start in range(place, place + entries * size, size):
         tag, kind, number = struct.unpack_from(order + entry, data, start)
-        if tag not in WANTED or kind not in NUMBERS or not number:
+        if tag not in wanted or kind not in NUMBERS or not number:
             continue
+        if number > MOST_NUMBERS:
+            raise struct.error(f"{number} numbers")
         numbers = f"={number}{NUMBERS[kind]}"
         at = start + size - width
         if struct.calcsize(numbers) > width:  # too many to be kept in the entry itself

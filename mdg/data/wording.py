@@ -22,12 +22,12 @@ class Wording(NamedTuple):
 
 KEYS = Wording(
     lambda key, value: f"data.{key}: {value}",
-    "`type: MFNet` reads 4-channel PNGs of RGB and thermal",
+    "if it is thermal, as in MFNet, `type: MFNet` reads such PNGs",
     "the thermal channel was lost, for instance by a program that dropped it as transparency. Take the original file",
 )
 FLAGS = Wording(
     lambda key, value: f"--{key.replace('_', '-')} {_quoted(value)}",
-    "if its fourth channel is thermal, as in MFNet, leave --thermal out",
+    "if it is thermal, as in MFNet, leave --thermal out",
     "without --thermal an image must hold thermal as its fourth channel. Name the thermal image, or the folder of "
     "them, with --thermal",
 )

@@ -20,7 +20,7 @@ from mdg.config import RunConfig, load_config
 from mdg.config.yaml_tree import parse_yaml
 from mdg.data.files import ALL_SUFFIXES, is_hidden, list_folder, list_others, warn_of_others
 from mdg.data.geometry import resize_image
-from mdg.data.images import open_image
+from mdg.data.images import open_image, quiet_opencv
 from mdg.data.names import clues, pick
 from mdg.data.pairs import PairOptions, read_pair
 from mdg.data.wording import FLAGS
@@ -94,7 +94,7 @@ def predict(
     palette_K3 = np.array(state["palette"], np.uint8)
     masks: list[Path] = []
     failed: dict[str, str] = {}
-    with distributed(run_config.device, run_config.threads) as world:
+    with distributed(run_config.device, run_config.threads) as world, quiet_opencv():
         setup_logging(world.main)
         apply_runtime(run_config)
         model = load_model(state, run_config, state["classes"], checkpoint, world.device).eval()

@@ -15,6 +15,8 @@ from typing import TypeVar
 
 import cv2
 
+from mdg.data.images import quiet_opencv
+
 T = TypeVar("T")
 AHEAD = 4  # results per worker that may wait for their turn
 
@@ -49,11 +51,10 @@ def in_order(work: Callable[[int], T], count: int, workers: int) -> Iterator[T]:
 @contextmanager
 def one_thread_each() -> Iterator[None]:
     """OpenCV with one thread per call, as the workers are many, and silent about files that the report names."""
-    threads, level = cv2.getNumThreads(), cv2.utils.logging.getLogLevel()
+    threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:
-        yield
+        with quiet_opencv():
+            yield
     finally:
         cv2.setNumThreads(threads)
-        cv2.utils.logging.setLogLevel(level)
