@@ -5,8 +5,12 @@ Shape suffixes: H, W are height and width in pixels.
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from collections.abc import Callable
 from functools import partial
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -14,10 +18,20 @@ import pytest
 import torch
 
 from mdg.config import RunConfig
-from mdg.data import Batch, EvalLoader, PipelineConfig, TrainLoader, build_dataset, build_transforms, read_batch
+from mdg.data import (
+    Batch,
+    EvalLoader,
+    PipelineConfig,
+    TrainLoader,
+    build_dataset,
+    build_transforms,
+    read_batch,
+    waiting,
+)
 from mdg.data.base import Frame
 from mdg.data.samples import hash_seed
-from mdg.errors import DataError
+from mdg.data.waiting import NoBatch
+from mdg.errors import DataError, MachineError
 
 SIZE = [32, 40]
 HEIGHTS = [32, 34, 32, 32, 34, 36, 34, 32, 36]
@@ -331,6 +345,93 @@ def test_data_error_arrives_as_it_was(listed, workers):
         with pytest.raises(DataError) as caught:
             list(loader.epoch(0) if isinstance(loader, TrainLoader) else loader)
         assert type(caught.value) is DataError and str(caught.value) == "images/3.png: broken"
+
+
+# --- loader processes that fail ----------------------------------------------------------------------------------
+
+
+def dying_frame(index: int) -> Frame:
+    if index == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return frame_of(index)
+
+
+def hanging_frame(index: int) -> Frame:
+    if index == 3:
+        time.sleep(100)
+    return frame_of(index)
+
+
+def test_a_killed_loader_process_is_named_and_disturbs_nothing_else(listed):
+    before = signal.getsignal(signal.SIGCHLD)
+    with pytest.raises(NoBatch, match=r"process \d+: killed by SIGKILL.*memory is short.*pipeline.workers=0"):
+        list(make_train(listed(6, dying_frame), batch_size=1, workers=1, timeout=60).epoch(0))
+    assert signal.getsignal(signal.SIGCHLD) is before  # torch would raise out of its handler, wherever the program is
+
+
+def test_a_loader_that_hangs_ends_the_run(listed):
+    with pytest.raises(NoBatch, match=r"within 0.6 s \(pipeline.timeout\).*pipeline.workers=0.*--shm-size"):
+        list(make_eval(listed(6, hanging_frame), batch_size=1, workers=1, timeout=0.6))
+
+
+def test_a_stop_ends_a_loader_that_hangs(listed, monkeypatch):
+    monkeypatch.setattr(waiting, "SECONDS_AFTER_STOP", 0.0)
+    loader = make_eval(listed(6, hanging_frame), batch_size=1, workers=1, stop=lambda: True)
+    seen = []
+    with pytest.raises(NoBatch, match="asked to stop while no batch came"):
+        seen.extend(batch.indices[0] for batch in loader)
+
+
+def test_a_batch_that_is_late_is_waited_for():
+    answers = iter([RuntimeError("DataLoader timed out after 0.5 seconds")] * 3)
+
+    def take():
+        for error in answers:
+            raise error
+        return "batch"
+
+    assert waiting.wait_for(take, timeout=60) == "batch"
+
+
+@pytest.mark.parametrize("error", [RuntimeError("Caught RuntimeError in DataLoader worker process 0."), KeyError("x")])
+def test_other_errors_of_a_loader_are_left_alone(error):
+    def take():
+        raise error
+
+    with pytest.raises(type(error)) as caught:
+        waiting.wait_for(take)
+    assert caught.value is error
+
+
+def full(tensor: torch.Tensor) -> None:
+    raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)")
+
+
+@pytest.mark.parametrize("kind", [make_train, make_eval])
+def test_no_room_in_shared_memory_is_a_message_and_no_hang(listed, monkeypatch, kind):
+    monkeypatch.setattr(torch.Tensor, "share_memory_", full)
+    loader = kind(listed(4, frame_of), workers=1)
+    with pytest.raises(MachineError, match=r"no room in shared memory for a batch of 0.0 MiB.*--shm-size"):
+        list(loader.epoch(0) if isinstance(loader, TrainLoader) else loader)
+
+
+def test_more_batches_than_shared_memory_holds_are_refused_at_the_first(listed, monkeypatch):
+    """Each of two processes works two batches ahead, one is in use: 5 batches of 2 images of 5 bytes a pixel."""
+    need = 5 * 2 * 32 * 40 * 5
+    room = {"total": need}
+    monkeypatch.setattr(waiting.shutil, "disk_usage", lambda path: SimpleNamespace(**room))
+    monkeypatch.setattr(waiting.os.path, "isdir", lambda path: True)
+    assert len(list(make_train(listed(4, frame_of), workers=2).epoch(0))) == 2
+    room["total"] -= 1
+    with pytest.raises(MachineError, match=r"2 loader processes that hold 2 batches each need .* pipeline.workers=0"):
+        next(make_train(listed(4, frame_of), workers=2).epoch(0))
+
+
+def test_loader_processes_that_are_busy_are_replaced(listed):
+    """A pass left early leaves work behind, for which the next one does not wait."""
+    loader = make_eval(listed(6, hanging_frame), batch_size=1, workers=1, timeout=60)
+    assert next(iter(loader)).indices == [0]
+    assert next(iter(loader)).indices == [0]
 
 
 # --- configuration -----------------------------------------------------------------------------------------------

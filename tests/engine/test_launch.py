@@ -72,6 +72,15 @@ def sleeper(tmp_path):
     return write
 
 
+def test_votes_buffers_and_stops_are_the_same_on_all():
+    """A vote is known at the next call; processes with uneven shares of work do not wait for each other."""
+    done = launch(*PAIR, RANKS, "--agree")
+    assert done.returncode == 0, done.stderr
+    agreed = [line for line in done.stdout.splitlines() if line.startswith("agree")]
+    assert agreed == ["agree [False, False, False, True, False] [1.0, 1.0, 1.0] 7 3 False"] * 2
+    assert done.stdout.count("ended 0 True") == 2
+
+
 # --- mistakes and losses -----------------------------------------------------------------------------------------
 
 
