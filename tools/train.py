@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 
 from mdg.errors import ConfigError
-from mdg.utils.cli import add_opts, run_tool
+from mdg.utils.cli import EXIT_STOPPED, add_opts, run_tool
 
 
 def parse() -> argparse.ArgumentParser:
@@ -14,21 +14,26 @@ def parse() -> argparse.ArgumentParser:
     parser.add_argument("config", nargs="?", help="YAML under configs/; with --resume the run's own by default")
     parser.add_argument("--config", dest="config_option", metavar="CONFIG", help="the same, spelt as an option")
     parser.add_argument("--resume", metavar="RUN_DIR", help="continue this run exactly where it stopped")
+    parser.add_argument("--allow-changes", action="store_true",
+                        help="resume although configuration, code or data changed; every later score says so")  # fmt: skip
     parser.add_argument("--run-dir", metavar="DIR", help="keep the run here instead of exp/NAME/TIME; must be empty")
     add_opts(parser)
     return parser
 
 
-def main(args: argparse.Namespace) -> None:
+def main(args: argparse.Namespace) -> int:
     config = args.config or args.config_option
     if config is None and args.resume is None:
         raise ConfigError("name a configuration, for instance configs/demo.yaml, or a run to continue with --resume")
     if args.resume is not None and args.run_dir is not None:
         raise ConfigError("--resume continues in the run's own folder; leave --run-dir out")
 
-    from mdg.engine import train  # after the arguments are known to be good: torch takes seconds
+    from mdg.engine.train import run_training  # after the arguments are known to be good: torch takes seconds
 
-    train(config, args.opts, resume=args.resume, run_dir=args.run_dir)
+    outcome = run_training(
+        config, args.opts, resume=args.resume, run_dir=args.run_dir, allow_changes=args.allow_changes
+    )
+    return EXIT_STOPPED if outcome.stopped else 0
 
 
 if __name__ == "__main__":

@@ -104,11 +104,13 @@ def evaluate_model(
     model.eval()
     tally, started = Tally(dataset), time.perf_counter()
     inference = Inference(model, config.eval, make_autocast(config, world.device), world.device)
-    for batch in loader:
+    for batch in world.until_stopped(loader, stop):
         prediction_BHW = inference(batch.rgb_B3HW, batch.thermal_B1HW, batch.label_BHW.shape[-2:], batch.names)
         label_BHW = batch.label_BHW.to(world.device)
         for place, index in enumerate(batch.indices):
             tally.add(index, prediction_BHW[place], label_BHW[place])
         if progress:
             progress(tally.images)
+    if world.any(stop()):
+        return None
     return tally.gather(world, time.perf_counter() - started)

@@ -9,6 +9,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import nn
 
+from mdg.errors import ConfigError
 from mdg.registry import OPTIMIZERS, SCHEDULES, Options
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
@@ -74,7 +75,7 @@ class SGD(torch.optim.SGD):
 class ScheduleOptions(Options):
     """Linear warm-up, then decay, both per optimizer step."""
 
-    warmup_epochs: float = Field(10, ge=0)
+    warmup_epochs: float = Field(10, ge=0, le=1_000_000)
     """Length of the warm-up in epochs."""
     warmup_ratio: float = Field(0.1, gt=0, le=1)
     """Share of the base rate at the first step."""
@@ -89,6 +90,9 @@ class Schedule:
         warmup_epochs, warmup_ratio, min_ratio: See :class:`ScheduleOptions`.
         steps_per_epoch: Optimizer steps in an epoch.
         epochs: Epochs of the whole run.
+
+    Attributes:
+        ends: ``[step, end]`` for each end the run was given: from that step on, it was to end there.
     """
 
     def __init__(
@@ -97,17 +101,57 @@ class Schedule:
         self.total = epochs * steps_per_epoch
         self.warmup = min(round(warmup_epochs * steps_per_epoch), self.total)
         self.warmup_ratio, self.min_ratio = warmup_ratio, min_ratio
+        self.ends = [[0, self.total]]
+
+    def continue_from(self, step: int, ends: list[list[int]], *, jump: bool = False) -> None:
+        """Makes a run that was to end elsewhere go on without a jump of the rate: from ``step`` on, what was left of
+        the decay is spread over the steps that are now left.
+
+        Args:
+            step: Where the run stands.
+            ends: :attr:`ends` as the run was saved.
+            jump: Where the decay is over, take the schedule of all epochs, and with it a jump of the rate.
+
+        Raises:
+            ConfigError: The decay is over, so that nothing but the lowest rate is left for further steps.
+        """
+        self.ends = [list(end) for end in ends]
+        if self.total == ends[-1][1]:
+            return
+        if self.warmup < step < self.total and self.factor(step) <= self.min_ratio < self.factor(self.warmup):
+            if jump:
+                self.ends = [[0, self.total]]
+                return
+            raise ConfigError(
+                f"the learning rate has reached its end ({self.min_ratio:g} of the base rate) at step {step}, so more "
+                "epochs would teach nothing: start a new run with all epochs, or take the jump of the rate to the "
+                "schedule of all epochs with --allow-changes"
+            )
+        self.ends.append([step, self.total])
 
     def factor(self, step: int) -> float:
         """Multiplier of the base learning rate at ``step`` = 0, 1, ..."""
         if step < self.warmup:
             return self.warmup_ratio + (1 - self.warmup_ratio) * step / self.warmup
-        progress = min(1.0, (step - self.warmup) / max(1, self.total - self.warmup))
-        return self.min_ratio + (1 - self.min_ratio) * self.decay(progress)
+        return self.min_ratio + (1 - self.min_ratio) * self.decay(self._progress(step))
+
+    def _progress(self, step: int) -> float:
+        reached, start, end = 0.0, self.warmup, self.ends[0][1]
+        for moved, new_end in self.ends[1:]:
+            if step < moved:
+                break
+            at = max(moved, self.warmup)
+            reached, start, end = _between(reached, start, end, at), at, new_end
+        return _between(reached, start, end, step)
 
     def decay(self, progress: float) -> float:
         """Falls from 1 to 0 as ``progress`` goes from 0 to 1."""
         raise NotImplementedError
+
+
+def _between(reached: float, start: int, end: int, step: int) -> float:
+    """Linear from ``reached`` at ``start`` to 1 at ``end``."""
+    return reached + (1 - reached) * min(1.0, (step - start) / max(1, end - start))
 
 
 class PolyOptions(ScheduleOptions):

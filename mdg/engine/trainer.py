@@ -14,24 +14,27 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import mdg
 from mdg.config import RunConfig, dump_yaml
 from mdg.data import Batch, TrainLoader, build_dataset, build_transforms
-from mdg.engine.checkpoint import load_checkpoint, load_weights, save_checkpoint
-from mdg.engine.distributed import World
+from mdg.engine.checkpoint import load_weights, save_checkpoint
+from mdg.engine.diagnosis import find_non_finite, write_step
+from mdg.engine.distributed import World, broadcast_buffers, compare_processes
 from mdg.engine.evaluator import Evaluation, evaluate_model, make_autocast, make_eval_loader
+from mdg.engine.guard import StepGuard
 from mdg.engine.monitor import Monitor
 from mdg.engine.provenance import frame_set, joined
-from mdg.engine.state import LossMeter, Progress, seed_step
+from mdg.engine.resume import Change, accept, find_changes, identity, newest_state, value_before, warn_of_environment
+from mdg.engine.state import LossMeter, Progress, moving_average, seed_step
 from mdg.engine.stopping import StopSignals
-from mdg.errors import ConfigError, UserError
+from mdg.errors import NonFiniteError, UserError
 from mdg.losses import Objective
 from mdg.models import build_model
 from mdg.models.compilation import compile_network
 from mdg.models.recompute import recompute_activations
 from mdg.registry import OPTIMIZERS, SCHEDULES
+from mdg.utils.files import keep_second, sync_file
 from mdg.utils.run_directory import RunDirectory
 
 logger = logging.getLogger("mdg.train")
@@ -44,17 +47,27 @@ class Trainer:
         config: The run.
         run: Where it is kept; only the main process writes.
         world: This process among its peers.
-        resume: Continue from ``run.last``.
+        resume: Continue from the newest state in ``run`` that is whole.
+        allow_changes: Also where configuration, code or data are not those of the run.
+
+    Raises:
+        UserError: A configuration, data set or state that cannot be used; nothing in ``run`` was touched.
     """
 
-    def __init__(self, config: RunConfig, run: RunDirectory, world: World, resume: bool = False):
+    def __init__(
+        self, config: RunConfig, run: RunDirectory, world: World, resume: bool = False, allow_changes: bool = False
+    ):
         self.config, self.run, self.world = config, run, world
-        self.progress, self.meter = Progress(), LossMeter()
+        self.progress, self.meter, self.changes = Progress(), LossMeter(), []
+        self.interrupted = False  # by a signal to any of the processes
         self._build_data()
+        state = changes = None
+        if resume:
+            state, changes = self._saved_state(allow_changes)
         self._build_model(load_pretrained=not resume)
         self._build_optimization()
-        if resume:
-            self._restore()
+        if state is not None:
+            self._restore(state, changes)
         self.network = self._parallel(self.model)
         self.monitor = Monitor(config, run, world, len(self.train_loader), self.steps_per_epoch)
 
@@ -81,6 +94,9 @@ class Trainer:
         self.trained_on = frame_set(self.train_set)
         self.selected_on = frame_set(self.eval_set) if self.eval_set is not None else None
         self.steps_per_epoch = math.ceil(len(self.train_loader) / config.train.accumulate)
+        self.identity = identity(config, self.train_set, self.eval_set, world.size)
+        data = {f"data ({role} split)": facts["sizes"] for role, facts in self.identity["data"].items()}
+        compare_processes(world, data)
 
     def _build_model(self, load_pretrained: bool) -> None:
         config, device = self.config, self.world.device
@@ -92,9 +108,7 @@ class Trainer:
         if config.train.activation_checkpointing:
             recompute_activations(model)
         self.model = model
-        self.ema = None
-        if config.train.ema_decay is not None:
-            self.ema = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.train.ema_decay))
+        self.ema = moving_average(model, config.train.ema_decay) if config.train.ema_decay is not None else None
         if config.train.compile:
             compile_network(model)
 
@@ -108,6 +122,8 @@ class Trainer:
         )
         self.scaler = torch.amp.GradScaler(self.world.device.type, enabled=config.train.precision == "fp16")
         self.autocast = make_autocast(config, self.world.device)
+        self.guard = StepGuard(self.model, self.optimizer, self.scaler, config.train.clip_grad_norm)
+        self._skipped = 0  # of which the log tells already
 
     def _parallel(self, model: nn.Module) -> nn.Module:
         if self.world.size == 1:
@@ -121,7 +137,8 @@ class Trainer:
         """Trains to the end, or to a stop that was asked for; returns where the run stands.
 
         Raises:
-            UserError: The loss is no longer finite, or data cannot be used. ``last.pt`` then holds the last good state.
+            NonFiniteError: Too many steps in a row gave numbers that are not finite. UserError: data that cannot be
+                used. ``last.pt`` then holds the last good state.
         """
         with self.monitor, StopSignals() as self.signals:
             try:
@@ -137,7 +154,19 @@ class Trainer:
                 ) from None
         return self.progress
 
+    @property
+    def stopped(self) -> bool:
+        """Whether a signal ended the run before its end."""
+        return self.interrupted and not self.finished
+
+    @property
+    def finished(self) -> bool:
+        """Whether every epoch was trained and scored."""
+        return self.progress.epoch >= self.config.train.epochs and not self.progress.pending
+
     def _train_epochs(self) -> None:
+        if self.progress.pending:  # the run was stopped between training the epoch and scoring it
+            self._select_epoch()
         while self.progress.epoch < self.config.train.epochs and not self._stop_reached():
             if not self.train_epoch(self.progress.epoch):
                 break
@@ -151,35 +180,35 @@ class Trainer:
             self.train_step(group)
             self.progress.step += 1
             self.progress.batch += len(group)
-            self._after_step()
+            self._after_step(group)
             if self.progress.batch < len(self.train_loader) and self._stop_reached():
                 self.save_last()
+                if not self.interrupted:
+                    self._score_unfinished_epoch()
                 return False
         return True
 
     def train_step(self, group: list[Batch]) -> None:
-        """One optimizer step over the batches of ``group``, whose gradients are averaged."""
+        """One optimizer step over the batches of ``group``, whose gradients are averaged; none where the loss or a
+        gradient is not finite."""
         lr = self._set_learning_rate()
+        self.guard.begin()
         for part, batch in enumerate(group):
-            seed_step(self.config.seed, self.progress.step, part, self.world.rank)
             last = part == len(group) - 1
             with nullcontext() if last or self.world.size == 1 else self.network.no_sync():
-                loss = self._forward(batch)
+                loss = self.guard.spread(self._forward(self.network, part, batch))
                 self.scaler.scale(loss / len(group)).backward()
-        if self.config.train.clip_grad_norm is not None:
-            self.scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.train.clip_grad_norm)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
+        self.guard.finish()
         self.optimizer.zero_grad(set_to_none=True)
         if self.ema is not None:
             self.ema.update_parameters(self.model)
         self.monitor.step_done(lr, images=sum(len(batch.names) for batch in group))
 
-    def _forward(self, batch: Batch) -> torch.Tensor:
+    def _forward(self, network: nn.Module, part: int, batch: Batch) -> torch.Tensor:
         device = self.world.device
+        seed_step(self.config.seed, self.progress.step, part, self.world.rank)
         with self.autocast:
-            output = self.network(
+            output = network(
                 batch.rgb_B3HW.to(device, non_blocking=True), batch.thermal_B1HW.to(device, non_blocking=True)
             )
         loss, terms = self.objective(output, batch.label_BHW.to(device, non_blocking=True).long())
@@ -192,8 +221,10 @@ class Trainer:
             group["lr"] = lr
         return lr
 
-    def _after_step(self) -> None:
+    def _after_step(self, group: list[Batch]) -> None:
         step = self.progress.step
+        if self.guard.in_a_row() >= self.config.train.max_skipped_steps:
+            raise self._diverged(group)
         if step % self.config.log.every_steps == 0:
             self._log_losses()
         every = self.config.checkpoint.every_steps
@@ -201,13 +232,36 @@ class Trainer:
             self.save_last()
 
     def _log_losses(self) -> None:
-        means = self.meter.flush(self.world)
-        if not all(map(math.isfinite, means.values())):
-            raise UserError(
-                f"the loss is no longer finite at step {self.progress.step} ({means}). {self.run.last} holds "
-                "the last saved state; lower optimizer.lr, set train.clip_grad_norm, or use fp32 or bf16."
+        means, skipped = self.meter.flush(self.world), self.guard.total()
+        self.monitor.log_losses(self.progress, means, self.optimizer.param_groups[0]["lr"], skipped)
+        if skipped > self._skipped:
+            logger.warning(
+                "%d steps skipped since the last line: loss or gradients not finite", skipped - self._skipped
             )
-        self.monitor.log_losses(self.progress, means, self.optimizer.param_groups[0]["lr"])
+        self._skipped = skipped
+
+    def _diverged(self, group: list[Batch]) -> NonFiniteError:
+        """The error of a run that has skipped too many steps; does the last of them again to find out where."""
+        self.progress.step -= 1  # the step that is done again
+        step, lr = self.progress.step + 1, self._set_learning_rate()
+        where = find_non_finite(
+            self.model.train(), lambda part, batch: self.guard.spread(self._forward(self.model, part, batch)), group
+        )
+        found = self.world.gather(where)
+        rank = next((rank for rank, text in enumerate(found) if text is not None), 0)
+        file = self.run.path / f"non-finite-step-{step}.pt"
+        if self.world.rank == rank:
+            facts = {"config": dump_yaml(self.config), "step": self.progress.step, "rank": rank, "lr": lr}
+            facts |= {"classes": len(self.train_set.classes), "ignore_index": self.train_set.ignore_index}
+            write_step(file, self.model, group, facts)
+        self.world.barrier()
+        return NonFiniteError(
+            f"{self.config.train.max_skipped_steps} steps in a row were skipped, up to step {step}, because the loss or "
+            f"a gradient was not finite (learning rate {lr:.3g}). First in step {step}, process {rank}: "
+            f"{found[rank] or 'nothing when the step was done again'}. {file} repeats it: python "
+            f"scripts/reproduce_step.py {file}. {self.run.last} holds the last good state, if one was saved; lower "
+            "optimizer.lr, set train.clip_grad_norm, or use fp32 or bf16"
+        )
 
     def _stop_reached(self) -> bool:
         limits, progress = self.config.train, self.progress
@@ -215,22 +269,42 @@ class Trainer:
             return True
         if limits.max_steps is not None and progress.step >= limits.max_steps:
             return True
-        # Several processes must agree on the step they stop at; asking each step would make every step wait.
-        ask = self.world.size == 1 or progress.step % self.config.log.every_steps == 0
-        return ask and self.world.any(self.signals.received)
+        self.interrupted = self.world.vote(self.signals.received)
+        return self.interrupted
 
     def _finish_epoch(self) -> None:
+        """Saves the epoch before anything that can fail or be stopped, then lets it compete for ``best.pt``."""
         self.progress.epoch += 1
         self.progress.batch = 0
-        epoch, last = self.progress.epoch, self.progress.epoch == self.config.train.epochs
-        improved = False
-        if self.eval_loader is not None and (last or epoch % self.config.eval.every == 0):
-            improved = self._select(self.validate())
-        elif self.eval_loader is None:
-            self.progress.best_epoch, improved = epoch, True
-        if improved:
-            self.save_best()
+        if self.progress.epoch == self.config.train.epochs and not self.meter.empty:
+            self._log_losses()  # what is left of an interval
+        self.progress.pending = self._is_scored(self.progress.epoch)
         self.save_last()
+        if self.progress.pending:
+            self._select_epoch()
+
+    def _is_scored(self, epoch: int) -> bool:
+        return self.eval_loader is None or epoch == self.config.train.epochs or epoch % self.config.eval.every == 0
+
+    def _select_epoch(self) -> None:
+        """Scores the finished epoch and keeps it where it is the best one; nothing where a signal interrupts it."""
+        evaluation = self.validate() if self.eval_loader is not None else None
+        if self.eval_loader is not None and evaluation is None:
+            return
+        self.progress.pending = False
+        if self._improves(evaluation):
+            self.save_best()
+        if self.progress.epoch == self.config.train.epochs:
+            self.save_last()
+
+    def _score_unfinished_epoch(self) -> None:
+        """A run that ends inside an epoch is scored there. ``last.pt`` does not know of it, and what was best before is
+        kept, so that a run that is continued equals one that never stopped."""
+        evaluation = self.validate() if self.eval_loader is not None else None
+        if self._improves(evaluation, epoch=self.progress.epoch + 1):
+            if self.world.main and self.run.best.is_file():
+                keep_second(self.run.best, self.run.best_of_epochs)
+            self.save_best()
 
     # --- validation and checkpoints -----------------------------------------------------------------------------------
 
@@ -239,8 +313,9 @@ class Trainer:
         """The weights that are evaluated and kept: the moving average where there is one."""
         return self.ema.module if self.ema is not None else self.model
 
-    def validate(self) -> Evaluation:
-        """Scores the selection split and logs scores and pictures."""
+    def validate(self) -> Evaluation | None:
+        """Scores the selection split and logs scores and pictures; None where a signal interrupted it."""
+        self._agree_on_buffers()
         evaluation = evaluate_model(
             self.scored_model,
             self.eval_loader,
@@ -248,20 +323,31 @@ class Trainer:
             self.config,
             self.world,
             progress=self.monitor.validating(self.eval_loader.images),
+            stop=lambda: self.signals.received,
         )
+        if evaluation is None:
+            self.interrupted = True
+            logger.info("validation interrupted; a resumed run begins with it")
+            return None
         self.monitor.log_evaluation(self.progress, evaluation, self.config.eval.selection)
         if self.world.main:
             self.monitor.log_pictures(self.scored_model, self.eval_set, self.autocast, self.progress)
         return evaluation
 
-    def _select(self, evaluation: Evaluation) -> bool:
-        # Under the primary rule of the data set.
-        score = evaluation.means()[self.config.eval.metric]
+    def _improves(self, evaluation: Evaluation | None, epoch: int | None = None) -> bool:
+        """Whether the state is the best so far, by the primary rule of the data set; always without a selection split."""
+        score = evaluation.means()[self.config.eval.metric] if evaluation is not None else None
         best = self.progress.best_score
-        if math.isnan(score) or (best is not None and score <= best):
+        if score is not None and (math.isnan(score) or (best is not None and score <= best)):
             return False
-        self.progress.best_score, self.progress.best_epoch = score, self.progress.epoch
+        self.progress.best_score, self.progress.best_epoch = score, epoch or self.progress.epoch
         return True
+
+    def _agree_on_buffers(self) -> None:
+        # BatchNorm statistics differ between processes after a step; those of the main process are the ones saved.
+        broadcast_buffers(self.world, self.model)
+        if self.ema is not None:
+            broadcast_buffers(self.world, self.ema.module)
 
     def _description(self) -> dict[str, Any]:
         return {
@@ -273,6 +359,7 @@ class Trainer:
             "trained_on": self.trained_on,
             "selected_on": self.selected_on,
             "world_size": self.world.size,
+            "changes": self.changes,
         }
 
     def save_best(self) -> None:
@@ -282,41 +369,85 @@ class Trainer:
         self.world.barrier()
 
     def save_last(self) -> None:
-        """Writes everything needed to continue exactly."""
+        """Writes everything needed to continue exactly; the state before it becomes ``previous.pt``."""
+        self._agree_on_buffers()
+        meters = self.world.gather(self.meter.state_dict())
         if self.world.main:
-            save_checkpoint(
-                self.run.last,
-                {
-                    "model": self.model.state_dict(),
-                    "ema": self.ema.state_dict() if self.ema is not None else None,
-                    "optimizer": self.optimizer.state_dict(),
-                    "scaler": self.scaler.state_dict(),
-                    "meter": self.meter.state_dict(),
-                    **self._description(),
-                },
-            )
+            content = {
+                "model": self.model.state_dict(),
+                "ema": self.ema.state_dict() if self.ema is not None else None,
+                "optimizer": self.optimizer.state_dict(),
+                "scaler": self.scaler.state_dict(),
+                "meter": meters,
+                "skipped": self.guard.state_dict(),
+                "schedule": self.schedule.ends,
+                "identity": self.identity,
+                **self._description(),
+            }
+            sync_file(self.run.metrics)  # no state is newer than its log
+            keep = self.run.previous if self.config.checkpoint.previous else None
+            save_checkpoint(self.run.last, content, keep_as=keep)
         self.world.barrier()
 
-    def _restore(self) -> None:
-        state = load_checkpoint(self.run.last)
-        if state["world_size"] != self.world.size:
-            raise ConfigError(
-                f"--resume {self.run.path}: the run was started with {state['world_size']} processes, now "
-                f"there are {self.world.size}; an exact resume needs the same number"
-            )
+    # --- resuming -----------------------------------------------------------------------------------------------------
+
+    def _saved_state(self, allow_changes: bool) -> tuple[dict[str, Any], list[Change]]:
+        state, name = newest_state(self.run)
+        changes = find_changes(state, self.config, self.identity)
+        serious = accept(changes, self.run, allow_changes)
+        warn_of_environment(state, self.identity)
+        step = state["progress"]["step"]
+        self.changes = [*state.get("changes", []), *(f"step {step}: {text}" for text in serious)]
+        self._source, self._allow_changes = name, allow_changes
+        return state, changes
+
+    def _restore(self, state: dict[str, Any], changes: list[Change]) -> None:
         load_weights(self.model, state["model"], self.run.last)
-        if self.ema is not None:
-            if state["ema"] is None:
-                raise ConfigError(
-                    f"--resume {self.run.path}: train.ema_decay is set, but the run had no moving average"
-                )
-            self.ema.load_state_dict(state["ema"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
-        self.meter.load_state_dict(state["meter"], self.world.device)
         self.progress = Progress(**state["progress"])
+        self._restore_optimization(state, changes)
+        if any(change.key in ("processes", "train.batch_size") for change in changes):
+            # The images seen of the epoch, in the batches of now.
+            images = value_before(changes, "train.batch_size", self.config.train.batch_size)
+            images *= value_before(changes, "processes", self.world.size) * self.progress.batch
+            batch = images // (self.config.train.batch_size * self.world.size)
+            self.progress.batch = min(batch, len(self.train_loader) - 1)
+        else:
+            meters = state["meter"]
+            self.meter.load_state_dict(meters[self.world.rank], self.world.device)
         self.trained_on = joined(state.get("trained_on"), self.trained_on)
         self.selected_on = joined(state.get("selected_on"), self.selected_on)
+        self.world.barrier()  # all have read what they need before the main process changes a file
         if self.world.main:
-            self.run.truncate_metrics(self.progress.step)
-        logger.info("resumed at epoch %d, step %d", self.progress.epoch, self.progress.step)
+            inside = self.progress.batch > 0
+            self.run.truncate_metrics(self.progress.step, evaluated=not (inside or self.progress.pending))
+            if inside:
+                self.run.forget_unfinished_best()
+        logger.info("resumed from %s at epoch %d, step %d", self._source, self.progress.epoch, self.progress.step)
+
+    def _restore_optimization(self, state: dict[str, Any], changes: list[Change]) -> None:
+        keys = {change.key for change in changes}
+        if "optimizer.type" in keys:
+            logger.warning(
+                "the optimizer starts without the moments of %s", value_before(changes, "optimizer.type", "")
+            )
+        else:
+            fresh = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
+            self.optimizer.load_state_dict(state["optimizer"])
+            for group, options in zip(self.optimizer.param_groups, fresh, strict=True):
+                group.update(options)  # those of the configuration, not those of the checkpoint
+        if state["scaler"] and self.scaler.is_enabled():
+            self.scaler.load_state_dict(state["scaler"])
+        if self.ema is not None:
+            if state["ema"] is None:
+                self.ema.module.load_state_dict(self.model.state_dict())  # the average begins here
+            else:
+                self.ema.load_state_dict(state["ema"])
+        self.guard.load_state_dict(state.get("skipped", {}))
+        self._skipped = self.guard.total()
+        old_end = value_before(changes, "train.epochs", self.config.train.epochs) * self.steps_per_epoch
+        ends = state.get("schedule") or [[0, old_end]]
+        if any(key.startswith("schedule.") for key in keys):
+            ends = [[0, self.schedule.total]]
+        self.schedule.continue_from(self.progress.step, ends, jump=self._allow_changes)
+        if ends[-1][1] != self.schedule.total:
+            logger.info("the schedule now ends at step %d, not %d", self.schedule.total, ends[-1][1])

@@ -56,8 +56,8 @@ class CrossEntropy(nn.Module):
             self.class_weights,
             ignore_index=self.ignore_index,
             label_smoothing=self.label_smoothing,
-            reduction="sum",
-        )
+            reduction="none",  # summed as a tree; on a GPU "sum" adds in whatever order its threads finish
+        ).sum()
         valid_BHW = label_BHW != self.ignore_index
         if self.class_weights is None:
             return total / valid_BHW.sum().clamp(min=1)
@@ -124,11 +124,16 @@ class Dice(nn.Module):
     def forward(self, logits_BKHW: Tensor, label_BHW: Tensor) -> Tensor:
         valid_B1HW = (label_BHW != self.ignore_index)[:, None]
         probability_BKHW = logits_BKHW.float().softmax(dim=1) * valid_B1HW
-        index_B1HW = label_BHW[:, None].where(valid_B1HW, 0)
-        overlap_K = torch.zeros(self.num_classes, device=logits_BKHW.device).index_add(
-            0, index_B1HW.flatten(), probability_BKHW.gather(1, index_B1HW).flatten()
-        )
-        count_K = torch.zeros_like(overlap_K).index_add(0, index_B1HW.flatten(), valid_B1HW.flatten().float())
-        dice_K = (2 * overlap_K + self.smooth) / (probability_BKHW.sum(dim=(0, 2, 3)) + count_K + self.smooth)
+        # Sums over a mask per class: trees, exact to a few bits for any number of pixels and in any order of execution.
+        # Adding pixel by pixel (index_add) would be 5 % off at 16 images of 480x640 and stand still at 2^24 pixels.
+        classes_K11 = torch.arange(self.num_classes, device=logits_BKHW.device)[:, None, None]
+        own_BKHW = (label_BHW[:, None] == classes_K11) & valid_B1HW
+        overlap_K = _sum_per_class(probability_BKHW.where(own_BKHW, 0))
+        count_K = own_BKHW.sum(dim=(0, 2, 3)).float()
+        dice_K = (2 * overlap_K + self.smooth) / (_sum_per_class(probability_BKHW) + count_K + self.smooth)
         present_K = count_K > 0
         return ((1 - dice_K) * present_K).sum() / present_K.sum().clamp(min=1)
+
+
+def _sum_per_class(values_BKHW: Tensor) -> Tensor:
+    return values_BKHW.flatten(2).sum(dim=2).sum(dim=0)

@@ -7,7 +7,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Sequence
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -55,9 +55,10 @@ def processor() -> str:
     return f"{platform.processor() or platform.machine()} x {os.cpu_count()}"
 
 
-def code_fingerprint(modules: Sequence[str] = ()) -> str:
+@cache
+def code_fingerprint(modules: tuple[str, ...] = ()) -> str:
     """A hash of the source of this package and of further imported modules: equal where the code is equal, whether or
-    not it was committed, and whatever else lies in the repository."""
+    not it was committed, and whatever else lies in the repository. Read once: a process runs the code it began with."""
     root = Path(mdg.__file__).parent
     files = {file.relative_to(root).as_posix(): file for file in sorted(root.rglob("*.py"))}
     for name in modules:

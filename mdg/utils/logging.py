@@ -5,6 +5,9 @@ from __future__ import annotations
 import io
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from logging.handlers import MemoryHandler
 from pathlib import Path
 
 from rich.console import Console
@@ -69,6 +72,25 @@ def log_to_file(file: Path) -> logging.Handler:
     handler.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s"))
     logging.getLogger("mdg").addHandler(handler)
     return handler
+
+
+@contextmanager
+def early_lines() -> Iterator[MemoryHandler]:
+    """Keeps the lines of the block for a file that cannot be opened yet; give them to it with :func:`pass_on`."""
+    kept = MemoryHandler(capacity=10_000, flushLevel=logging.CRITICAL + 1)
+    logger = logging.getLogger("mdg")
+    logger.addHandler(kept)
+    try:
+        yield kept
+    finally:
+        logger.removeHandler(kept)
+
+
+def pass_on(kept: MemoryHandler, handler: logging.Handler) -> None:
+    """Writes the lines kept so far."""
+    kept.setTarget(handler)
+    kept.flush()
+    kept.setTarget(None)
 
 
 def stop_log_to_file(handler: logging.Handler) -> None:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import shutil
 import signal
 
+import numpy as np
 import pytest
 import torch
 
 from mdg.engine import train
 from mdg.engine.checkpoint import load_checkpoint
+from mdg.engine.evaluation import Evaluation, Tally
+from mdg.engine.train import run_training
 from mdg.engine.trainer import Trainer
-from mdg.errors import UserError
+from mdg.errors import ConfigError, MachineError, UserError
+from mdg.utils import files
+from mdg.utils.visualization import save_picture
 
 
 def assert_same(one, two, path=""):
@@ -96,6 +104,7 @@ def test_a_signal_stops_behind_a_saved_step(tiny_run, monkeypatch, number):
         "step": 6,
         "best_score": 0,
         "best_epoch": 0,
+        "pending": False,
     }
     assert_same_run(straight, tiny_run("stopped", resume=True))
 
@@ -115,21 +124,7 @@ def test_a_crash_costs_no_more_than_the_last_saved_step(tiny_run, monkeypatch):
     resumed = tiny_run("stopped", resume=True)
     assert_same_run(straight, resumed)
     steps = [json.loads(line)["step"] for line in resumed.metrics.read_text().splitlines()]
-    assert steps == sorted(steps) and len(set(steps)) == len(steps) - 1  # step 12 is logged and evaluated
-
-
-def test_a_diverged_loss_stops_and_keeps_the_last_good_state(tiny_run, monkeypatch):
-    original = Trainer._forward
-
-    def forward(self, batch):
-        loss = original(self, batch)
-        if self.progress.step == 5:
-            self.meter.add({"loss": torch.tensor(float("nan"))})
-        return loss
-
-    monkeypatch.setattr(Trainer, "_forward", forward)
-    with pytest.raises(UserError, match="no longer finite at step 6"):
-        tiny_run("diverged")
+    assert steps == sorted(steps) and len(set(steps)) == len(steps) - 2  # 12 and 16 are logged and evaluated
 
 
 def test_resume_says_what_is_missing(tmp_path, tiny_yaml):
@@ -141,3 +136,221 @@ def test_a_run_is_never_overwritten(tiny_run):
     tiny_run("run", "train.epochs=1")
     with pytest.raises(UserError, match="nothing is overwritten"):
         tiny_run("run", "train.epochs=1")
+
+
+# --- what a resume compares -------------------------------------------------------------------------------------------
+
+CHANGED = {
+    "optimizer.weight_decay=0.2": "optimizer.weight_decay 0.01 to 0.2",
+    "optimizer={type: SGD}": "optimizer.type AdamW to SGD",
+    "train.precision=fp16": "train.precision fp32 to fp16",
+    "train.batch_size=3": "train.batch_size 2 to 3",
+    "seed=1": "seed 3407 to 1",
+    "loss=[CrossEntropy]": "loss.0.type Dice to CrossEntropy",
+    "train.epochs=1": "train.epochs 4 to 1",
+    "train.ema_decay=0.9": "train.ema_decay None to 0.9",
+    "eval.metric=mAcc": "eval.metric mIoU to mAcc",
+    "pipeline.train=[]": "pipeline.train",
+    "data.train_images=6": "data.train_images 7 to 6",
+    "schedule.power=0.5": "schedule.power 0.9 to 0.5",
+}
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("opt", CHANGED)
+def test_another_run_is_refused_before_a_file_is_touched_or_taken_and_named(tiny_run, tiny_yaml, opt):
+    run = tiny_run("run", "train.max_steps=3")
+    before = contents(run.path)
+    with pytest.raises(ConfigError, match="would not be the run that was saved.*--allow-changes") as caught:
+        tiny_run("run", opt, resume=True)
+    assert CHANGED[opt] in str(caught.value) and contents(run.path) == before
+    train(tiny_yaml, [opt, "train.max_steps=6"], resume=run.path, allow_changes=True)
+    state = load_checkpoint(run.last)
+    assert state["progress"]["step"] == (4 if opt == "train.epochs=1" else 6)
+    assert any(change.startswith("step 3: ") and CHANGED[opt] in change for change in state["changes"])
+    assert opt != "optimizer.weight_decay=0.2" or state["optimizer"]["param_groups"][0]["weight_decay"] == 0.2
+    if opt != "train.epochs=1":  # more epochs may always be asked for
+        with pytest.raises(ConfigError):  # the run is another one now
+            tiny_run("run", resume=True)
+
+
+def test_what_cannot_change_a_result_may_differ(tiny_run, caplog):
+    straight = tiny_run("straight")
+    stopped = tiny_run("stopped", "train.max_steps=3")
+    opts = "pipeline.workers=2", "log.tensorboard=true", "checkpoint.every_steps=2", "eval.pictures=1"
+    resumed = tiny_run("stopped", *opts, resume=True)
+    a, b = load_checkpoint(straight.last), load_checkpoint(resumed.last)
+    for name in ("model", "optimizer", "progress", "changes"):
+        assert_same(a[name], b[name])
+    assert "resumed with pipeline.workers 0 to 2" in (stopped.path / "train.log").read_text()
+
+
+def test_more_epochs_go_on_without_a_jump_of_the_rate(tiny_run):
+    tiny_run("run", "log.every_steps=1", "train.stop_epoch=2")
+    run = tiny_run("run", "log.every_steps=1", "train.epochs=8", resume=True)
+    rates = [r["lr"] for r in map(json.loads, run.metrics.read_text().splitlines()) if r["kind"] == "train"]
+    assert len(rates) == 32 and rates == [*sorted(rates[:5]), *sorted(rates[5:], reverse=True)]
+    assert max(abs(a - b) for a, b in zip(rates[4:], rates[5:], strict=False)) < 1.2e-3
+    assert "the schedule now ends at step 32, not 16" in (run.path / "train.log").read_text()
+
+
+def test_a_finished_run_is_not_trained_on_at_rate_zero(tiny_run):
+    run = tiny_run("run")
+    before = contents(run.path)
+    with pytest.raises(ConfigError, match="learning rate has reached its end"):
+        tiny_run("run", "train.epochs=8", resume=True)
+    assert contents(run.path) == before
+
+
+@pytest.mark.parametrize("change", ["content", "time", "elsewhere"])
+def test_data_that_changed_are_noticed(tiny_yaml, tmp_path, change):
+    root = tmp_path / "frames"
+    for split, count in (("train", 4), ("val", 2)):
+        for index in range(count):
+            for part, value in (("rgb", np.zeros((32, 32, 3), np.uint8)), ("thermal", np.zeros((32, 32), np.uint8)),
+                                ("labels", np.full((32, 32), index % 2, np.uint8))):  # fmt: skip
+                save_picture(root / split / part / f"{index}.png", value)
+
+    def opts(root):
+        data = {"type": "Folder", "root": str(root), "classes": ["a", "b"], "test_split": None}
+        return [f"data={json.dumps(data)}"]
+
+    run = train(tiny_yaml, [*opts(root), "train.max_steps=1"], run_dir=tmp_path / "run")
+    place = root
+    if change == "content":
+        save_picture(root / "val" / "rgb" / "0.png", np.arange(3072, dtype=np.uint8).reshape(32, 32, 3))
+    elif change == "time":
+        os.utime(root / "train" / "labels" / "1.png", (1, 1))
+    else:
+        place = shutil.copytree(root, tmp_path / "copy", copy_function=shutil.copyfile)
+    if change == "elsewhere":
+        train(tiny_yaml, opts(place), resume=run.path)
+        assert load_checkpoint(run.last)["progress"]["epoch"] == 4
+        return
+    expected = {"content": "selection split.*other sizes", "time": "train split.*other times"}[change]
+    with pytest.raises(ConfigError, match=expected):
+        train(tiny_yaml, opts(place), resume=run.path)
+
+
+def test_other_code_is_noticed(tiny_run, monkeypatch):
+    tiny_run("run", "train.max_steps=3")
+    monkeypatch.setattr("mdg.engine.resume.code_fingerprint", lambda modules: "0123456789abcdef")
+    with pytest.raises(ConfigError, match="code [0-9a-f]{16} to 0123456789abcdef"):
+        tiny_run("run", resume=True)
+
+
+# --- states that are damaged, and stops between them ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "empty", "absent"])
+def test_a_damaged_state_costs_one_save(tiny_run, damage):
+    straight = tiny_run("straight")
+    run = tiny_run("stopped", "train.stop_epoch=2")
+    content = bytearray(run.last.read_bytes())
+    content[len(content) // 2] ^= 4
+    if damage == "absent":
+        run.last.unlink()
+    else:
+        run.last.write_bytes({"flip": bytes(content), "cut": bytes(content[:-100]), "empty": b""}[damage])
+    resumed = tiny_run("stopped", resume=True)
+    assert_same_run(straight, resumed)
+    log = (run.path / "train.log").read_text()
+    assert "resumed from previous.pt at epoch 1" in log
+
+
+def test_no_whole_state_is_one_error_that_names_both(tiny_run):
+    run = tiny_run("run", "train.stop_epoch=2")
+    run.last.write_bytes(b"x")
+    run.previous.write_bytes(b"")
+    with pytest.raises(UserError, match=r"no saved state can be read: .*last\.pt.*previous\.pt"):
+        tiny_run("run", resume=True)
+
+
+def test_the_configuration_inside_a_state_replaces_a_lost_one(tiny_run):
+    straight = tiny_run("straight")
+    run = tiny_run("stopped", "train.stop_epoch=2", "custom_imports=[]", "model.type=TinySegmentor")
+    run.config.unlink()
+    train(resume=run.path, opts=["train.stop_epoch=null"])
+    for name in ("model", "optimizer"):
+        assert_same(load_checkpoint(straight.last)[name], load_checkpoint(run.last)[name])
+
+
+def test_an_error_in_validation_does_not_cost_the_epoch(tiny_run, monkeypatch):
+    straight = tiny_run("straight")
+    with monkeypatch.context() as patch, pytest.raises(UserError, match="bad label"):
+        patch.setattr(Trainer, "validate", lambda self: (_ for _ in ()).throw(UserError("bad label")))
+        tiny_run("stopped")
+    progress = load_checkpoint(straight.path.parent / "stopped" / "checkpoints" / "last.pt")["progress"]
+    assert (progress["epoch"], progress["pending"]) == (1, True)
+    assert_same_run(straight, tiny_run("stopped", resume=True))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP])
+def test_a_signal_in_validation_ends_it_and_a_resume_begins_with_it(tiny_run, tiny_yaml, tmp_path, monkeypatch, number):
+    straight = tiny_run("straight")
+    original, seen = Tally.add, []
+
+    def add_with_signal(self, *args):
+        original(self, *args)
+        seen.append(1)
+        if len(seen) == 4:  # the first image of the second validation
+            signal.raise_signal(number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Tally, "add", add_with_signal)
+        outcome = run_training(tiny_yaml, run_dir=tmp_path / "stopped")
+    assert outcome.stopped and outcome.progress.pending and outcome.progress.epoch == 2 and len(seen) == 4
+    assert_same_run(straight, tiny_run("stopped", resume=True))
+
+
+def test_a_run_that_ends_inside_an_epoch_is_scored_there(tiny_run):
+    run = tiny_run("run", "train.max_steps=3")
+    best = load_checkpoint(run.best)
+    assert best["progress"]["step"] == 3 and best["progress"]["best_epoch"] == 1
+    assert [json.loads(line)["kind"] for line in run.metrics.read_text().splitlines()] == ["train", "eval"]
+
+
+def test_best_of_whole_epochs_survives_a_score_inside_one(tiny_run, monkeypatch):
+    """The score inside the epoch is the highest of all, and a run that is continued must not know it."""
+    scores = iter([0.5, 0.9, 0.1, 0.2, 0.3])
+    monkeypatch.setattr(Evaluation, "means", lambda self, *a, **k: {"mIoU": next(scores), "mAcc": 0, "mF1": 0,
+                                                                   "pixel_accuracy": 0})  # fmt: skip
+    monkeypatch.setattr("mdg.engine.monitor.Monitor.log_evaluation", lambda *a: None)
+    run = tiny_run("run", "train.max_steps=6")
+    assert load_checkpoint(run.best)["progress"]["best_score"] == 0.9
+    tiny_run("run", resume=True)
+    best = load_checkpoint(run.best)["progress"]
+    assert (best["best_score"], best["step"]) == (0.5, 4)
+
+
+def test_two_processes_never_work_in_one_run(tiny_run):
+    run = tiny_run("run", "train.stop_epoch=1")
+    with run.held(), pytest.raises(ConfigError, match="works in this run since"):
+        tiny_run("run", resume=True)
+    assert load_checkpoint(tiny_run("run", resume=True).last)["progress"]["epoch"] == 4
+
+
+def test_a_run_that_cannot_start_leaves_nothing(tiny_run, tmp_path):
+    with pytest.raises(UserError):
+        tiny_run("run", "data.val_split=null", "data.type=Folder", f"data.root={tmp_path / 'none'}")
+    assert not (tmp_path / "run").exists()
+
+
+def test_where_a_disk_is_full_the_last_state_stays(tiny_run, tmp_path, monkeypatch):
+    straight = tiny_run("straight")
+    calls, sync = [], files._sync
+
+    def full(stream):
+        calls.append(1)
+        if len(calls) == 9:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        sync(stream)
+
+    with monkeypatch.context() as patch, pytest.raises(MachineError, match="free some space"):
+        patch.setattr(files, "_sync", full)
+        tiny_run("stopped")
+    assert not list((tmp_path / "stopped").rglob("*.partial"))
+    assert_same_run(straight, tiny_run("stopped", resume=True))

@@ -13,8 +13,9 @@ from mdg.config import load_config
 from mdg.engine.checkpoint import load_checkpoint, save_checkpoint
 from mdg.engine.distributed import World
 from mdg.engine.optim import parameter_groups
+from mdg.engine.state import moving_average
 from mdg.engine.trainer import Trainer
-from mdg.errors import ConfigError, WeightsError
+from mdg.errors import ConfigError
 from mdg.models import build_model
 from mdg.registry import OPTIMIZERS, SCHEDULES
 from mdg.utils.run_directory import RunDirectory, fresh_path, newest_run
@@ -72,8 +73,25 @@ def test_moving_average_follows_the_weights(tiny_yaml, tmp_path):
     trainer.train_step(batches[1:2])
     averaged = dict(trainer.ema.module.named_parameters())
     for name, p in trainer.model.named_parameters():
-        torch.testing.assert_close(averaged[name], 0.75 * first[name] + 0.25 * p.detach())
+        # The decay of step 1 is (1 + 1) / (10 + 1), until that reaches 0.75.
+        torch.testing.assert_close(averaged[name], 2 / 11 * first[name] + 9 / 11 * p.detach())
     assert trainer.scored_model is trainer.ema.module
+
+
+@pytest.mark.parametrize("decay", [0.9, 0.999])
+def test_a_moving_average_forgets_where_it_began(decay):
+    model = nn.Linear(1, 1, bias=False)
+    average = moving_average(model, decay)
+    expected, share = 0.0, 1.0  # by the formula, in float64; the share of the first weights
+    for step in range(1000):
+        value = float(step % 7)
+        with torch.no_grad():
+            model.weight.fill_(value)
+        average.update_parameters(model)
+        d = min(decay, (1 + step) / (10 + step)) if step else 0.0
+        expected, share = d * expected + (1 - d) * value, share * d if step else 1.0
+    assert average.module.weight.item() == pytest.approx(expected, rel=1e-4)
+    assert share < 1e-9
 
 
 def test_the_loss_falls(tiny_run):
@@ -104,6 +122,40 @@ def test_schedules_warm_up_and_decay_per_step(kind, halfway):
     assert schedule.factor(35) == pytest.approx(halfway)
     if kind != "Constant":
         assert schedule.factor(60) == pytest.approx(0.0, abs=1e-12) and 0 < schedule.factor(59) < 0.05
+
+
+@pytest.mark.parametrize("kind", ["Poly", "Cosine"])
+def test_a_moved_end_spreads_what_is_left_of_the_decay(kind):
+    options = {"type": kind, "warmup_epochs": 1}
+    before, after = (SCHEDULES.create(options, steps_per_epoch=10, epochs=epochs) for epochs in (10, 20))
+    after.continue_from(55, [[0, 100]])
+    rates = [after.factor(step) for step in range(201)]
+    assert rates[:56] == [before.factor(step) for step in range(56)]  # what was trained stays what it was
+    assert max(abs(a - b) for a, b in zip(rates[10:], rates[11:], strict=False)) < 0.02  # no jump
+    assert rates[200] == pytest.approx(0, abs=1e-9) and rates[199] > 0
+    assert rates[55 + 29] == pytest.approx(before.factor(55 + 9), rel=1e-9)  # 29 of 145 is 9 of 45
+    again = SCHEDULES.create(options, steps_per_epoch=10, epochs=20)
+    again.continue_from(120, after.ends)  # resumed once more
+    assert [again.factor(step) for step in range(201)] == rates
+
+
+def test_a_moved_end_within_the_warm_up():
+    schedule = SCHEDULES.create({"type": "Poly", "warmup_epochs": 3, "power": 1.0}, steps_per_epoch=10, epochs=20)
+    schedule.continue_from(10, [[0, 100]])
+    assert schedule.factor(15) == pytest.approx(0.1 + 0.9 * 15 / 30) and schedule.factor(30) == 1
+    assert schedule.factor(115) == pytest.approx(0.5)
+
+
+def test_a_rate_that_has_ended_is_not_continued_silently():
+    make = lambda: SCHEDULES.create({"type": "Poly", "warmup_epochs": 0}, steps_per_epoch=10, epochs=20)  # noqa: E731
+    with pytest.raises(ConfigError, match="has reached its end .* at step 100"):
+        make().continue_from(100, [[0, 100]])
+    schedule = make()
+    schedule.continue_from(100, [[0, 100]], jump=True)
+    assert schedule.factor(100) == pytest.approx(0.5**0.9)
+    constant = SCHEDULES.create({"type": "Constant"}, steps_per_epoch=10, epochs=20)
+    constant.continue_from(100, [[0, 100]])
+    assert constant.factor(150) == 1
 
 
 def test_the_schedule_reaches_zero_at_the_end_of_training(tiny_run):
@@ -157,47 +209,6 @@ def test_selection_last_needs_no_validation(tiny_run):
     run = tiny_run("run", "eval.selection=last", "data.val_split=null", "train.epochs=1")
     assert run.best.is_file()
     assert all(json.loads(line)["kind"] == "train" for line in run.metrics.read_text().splitlines())
-
-
-def test_a_checkpoint_holds_no_code(tmp_path):
-    marker = tmp_path / "ran"
-
-    class Bomb:
-        def __reduce__(self):
-            return (marker.write_text, ("boom",))
-
-    torch.save({"format": 1, "model": Bomb()}, tmp_path / "evil.pt")
-    with pytest.raises(WeightsError, match=r"evil\.pt: not a readable file of weights"):
-        load_checkpoint(tmp_path / "evil.pt")
-    assert not marker.exists()
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ({"patch_embed1.proj.weight": torch.zeros(1)}, "not a checkpoint of mdg"),
-        ({"format": 99, "model": {}}, "checkpoint format 99"),
-    ],
-)
-def test_other_files_are_refused(tmp_path, content, message):
-    torch.save(content, tmp_path / "other.pt")
-    with pytest.raises(WeightsError, match=message):
-        load_checkpoint(tmp_path / "other.pt")
-
-
-def test_a_failed_write_leaves_the_old_checkpoint(tmp_path, monkeypatch):
-    file = tmp_path / "last.pt"
-    save_checkpoint(file, {"model": {}, "step": 1})
-
-    def fail(content, stream):
-        stream.write(b"half")
-        raise OSError("disk full")
-
-    monkeypatch.setattr(torch, "save", fail)
-    with pytest.raises(OSError, match="disk full"):
-        save_checkpoint(file, {"model": {}, "step": 2})
-    monkeypatch.undo()
-    assert load_checkpoint(file)["step"] == 1
 
 
 def test_newest_run_is_found_by_its_checkpoint(tmp_path):
