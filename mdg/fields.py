@@ -10,17 +10,18 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from mdg.errors import ConfigError
 from mdg.utils.limits import require_within
 
 MOST_COUNTED = 10**9
 
 
 def user_path(path: Path) -> Path:
-    """The path with ``~`` and ``~name`` replaced by the home folder; ValueError where there is no such home."""
+    """The path with ``~`` and ``~name`` replaced by the home folder; ConfigError where there is no such home."""
     try:
         return path.expanduser()
     except RuntimeError as error:
-        raise ValueError(f"expected a path: {error}") from None
+        raise ConfigError(f"{path}: expected a path: {error}") from None
 
 
 def _written_path(value: object) -> object:

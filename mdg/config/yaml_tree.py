@@ -128,8 +128,10 @@ def _read_value(key: str, text: str, source: str) -> ConfigTree:
     try:
         parsed = parse_yaml(f"value: {text}", source)
     except ConfigError as error:
-        written = shlex.quote("{}='{}'".format(key, text.replace("'", "''")))
-        raise ConfigError(f"{error}. A value that is text goes in quotes of its own: --opts {written}") from None
+        message = str(error).replace(f"{source}:1: ", f"{source}: ")
+        quoted = "'{}'".format(text.replace("'", "''")) if set(text) & set('"\\') else f'"{text}"'
+        advice = f". A value that is text goes in quotes of its own: --opts {shlex.quote(f'{key}={quoted}')}"
+        raise ConfigError(message if text.strip()[:1].isdigit() else message + advice) from None
     if list(parsed.values) != ["value"]:
         raise ConfigError(f"{source}: expected one value, got several lines")
     return parsed

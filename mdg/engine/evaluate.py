@@ -24,6 +24,7 @@ from mdg.engine.report import score_table
 from mdg.engine.results import describe_result, write_folder
 from mdg.engine.train import apply_runtime
 from mdg.errors import ConfigError, WeightsError
+from mdg.fields import user_path
 from mdg.metrics import Protocol
 from mdg.models import build_model
 from mdg.models.compilation import compile_network
@@ -116,7 +117,7 @@ def find_checkpoint(checkpoint: str | Path | None, opts: Sequence[str]) -> Path:
     if checkpoint is not None:
         return Path(checkpoint).expanduser()
     exp_dir = next((opt.partition("=")[2] for opt in reversed(opts) if opt.startswith("exp_dir=")), "exp")
-    run = newest_run(Path(exp_dir))
+    run = newest_run(user_path(Path(exp_dir)))
     return run.best if run.best.is_file() else run.last
 
 
@@ -128,8 +129,6 @@ def config_inside(state: dict[str, Any], checkpoint: Path, opts: Sequence[str]) 
     """
     source = f"configuration inside {checkpoint}"
     tree = parse_yaml(state["config"], source)
-    if not isinstance(tree.values, dict):
-        raise ConfigError(f"{source}: expected a mapping, got {type(tree.values).__name__}")
     tree.origins.setdefault((), source)  # of what nobody wrote
     if modules := tree.values.get("custom_imports"):
         named = ", ".join(map(str, modules)) if isinstance(modules, list) else str(modules)
