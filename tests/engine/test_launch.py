@@ -13,6 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from mdg.engine.process_group import meet
+from mdg.errors import MachineError
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 RANKS = REPOSITORY / "tests" / "support" / "ranks.py"
 LAUNCH = [sys.executable, "-m", "mdg.launch"]
@@ -126,14 +129,14 @@ def test_a_process_that_never_starts_is_named():
     assert "ranks: error: process 1 of 2 (counted from 0) did not start within 1 s" in done.stderr
 
 
-def test_the_first_process_never_starts():
+def test_the_first_process_never_starts(monkeypatch):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    variables = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    code = "from mdg.engine.process_group import meet; meet(1, 2, 0.1)"
-    done = launch(sys.executable, "-c", code, **variables)
-    assert f"process 1 did not reach process 0 at 127.0.0.1:{port} within 0.1 s" in done.stderr
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    monkeypatch.setenv("MASTER_PORT", str(port))
+    with pytest.raises(MachineError, match=f"process 1 did not reach process 0 at 127.0.0.1:{port} within 0.1 s"):
+        meet(1, 2, 0.1)
 
 
 # --- signals -----------------------------------------------------------------------------------------------------
