@@ -3,6 +3,8 @@
 # make test-slow  the slow ones too
 # make lint       style
 # make bench      measures the network and writes docs/benchmarks.md (six minutes on two CPU cores)
+# make chaos      kills, fills, damages and takes away, and looks whether runs survive; the table of docs/reliability.md
+# make fuzz       ten minutes of mutated files for every reader; FUZZ_SECONDS=60 for fewer
 # make audit      asks for known faults of the locked packages
 # make lock       writes requirements.lock anew from requirements.txt
 # make gpu        with a CUDA GPU and MFNet: tests of the CUDA backends, measurements, eight minutes of training
@@ -14,9 +16,11 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 TOOLS := .venv-tools
+ATHERIS := atheris==3.0.0
+FUZZ_SECONDS ?= 600
 DEMO_DIR = exp/demo/$(shell date +%Y%m%d-%H%M%S)
 
-.PHONY: demo test test-slow lint bench gpu setup audit lock clean-venv
+.PHONY: demo test test-slow lint bench gpu chaos fuzz setup audit lock clean-venv
 .DEFAULT_GOAL := setup
 
 setup: $(READY)
@@ -51,6 +55,14 @@ bench: $(READY)
 
 gpu: $(READY)
 	$(BIN)/python scripts/check_gpu.py
+
+chaos: $(READY)
+	$(BIN)/python scripts/chaos.py --kills 300
+
+fuzz: $(READY)
+	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(PIP) --no-deps $(ATHERIS) || \
+	  echo "atheris could not be installed; inputs are mutated blindly instead"
+	$(BIN)/python scripts/fuzz.py --seconds $(FUZZ_SECONDS)
 
 # Both run in an environment of their own, which is removed again.
 audit:
