@@ -117,12 +117,10 @@ def trained_config(state: Mapping[str, Any], checkpoint: Path) -> dict[str, Any]
     """The resolved configuration of the run that made a checkpoint, as a plain tree.
 
     Raises:
-        ConfigError: It is no YAML. WeightsError: it is no configuration.
+        ConfigError: It is no mapping in YAML. WeightsError: it is no configuration.
     """
     source = f"configuration inside {checkpoint}"
     tree = parse_yaml(state["config"], source).values
-    if not isinstance(tree, dict):
-        raise WeightsError(f"{source}: expected a mapping, got {type(tree).__name__}")
     require(TrainedConfig, tree, source, "it is no whole configuration of mdg", WeightsError)
     return tree
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import reprlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -54,6 +55,8 @@ def _describe(problem: Any) -> str:
     if problem["type"] == "missing":
         return f"{path}: missing"
     value, expected = problem["input"], message.replace("Input should be ", "expected ")
+    expected = re.sub(r"a valid dictionary( or instance of \w+)?", "a mapping", expected)
+    expected = expected.replace("an instance of str", "text").replace("an instance of Tensor", "a tensor")
     if expected == message:  # it says what was got
         return f"{path}: {message}"
     plain = value is None or isinstance(value, (str, int, float))

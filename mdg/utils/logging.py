@@ -43,6 +43,16 @@ class FileLog(logging.FileHandler):
         print(f"warning: {self.baseFilename} is no longer written ({error})", file=sys.stderr, flush=True)
 
 
+class TerminalLog(logging.StreamHandler):
+    """Log lines on the standard output; falls silent where its reader has gone (``tool | head``)."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  (the name is the standard library's)
+        if isinstance(sys.exc_info()[1], BrokenPipeError):
+            self.setLevel(logging.CRITICAL + 1)
+        else:
+            super().handleError(record)
+
+
 def setup_logging(main: bool = True) -> None:
     """Sends the ``mdg`` loggers to the terminal; processes other than the main one only report warnings."""
     root = logging.getLogger("mdg")
@@ -61,7 +71,7 @@ def _terminal_handler() -> logging.Handler:
             log_time_format="[%H:%M:%S]",
             highlighter=NullHighlighter(),
         )
-    handler = logging.StreamHandler(sys.stdout)  # a file or a pipe: one record, one line
+    handler = TerminalLog(sys.stdout)  # a file or a pipe: one record, one line
     handler.setFormatter(logging.Formatter("[%(asctime)s] %(message)s", datefmt="%H:%M:%S"))
     return handler
 

@@ -252,7 +252,7 @@ def changed(file, path: str, value) -> None:
     [
         ("rules", ..., "rules: missing"),
         ("rules", {}, "rules: .*at least 1"),
-        ("rules", [], "rules: got a list, expected a valid dictionary"),
+        ("rules", [], "rules: got a list, expected a mapping"),
         ("rules.A", 3, "rules.A: got 3"),
         ("rules.A.description", None, "rules.A.description: got None"),
         ("rules.A.scores", {}, "rules.A.scores: without mIoU"),

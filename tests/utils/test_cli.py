@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import logging
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 from mdg.errors import ConfigError, MachineError, NonFiniteError
 from mdg.utils import crash
 from mdg.utils.cli import run_tool
+from mdg.utils.logging import TerminalLog
 
 
 def run(main, capsys, *arguments):
@@ -82,6 +84,7 @@ TOOL = """
 import argparse
 from mdg.errors import ConfigError
 from mdg.utils.cli import run_tool
+from mdg.utils.logging import TerminalLog
 from mdg.utils.logging import console
 def main(_):
     for _ in range(20000):
@@ -103,3 +106,17 @@ def test_a_terminal_that_cannot_show_a_character_shows_another(encoding):
     done = subprocess.run([sys.executable, "-c", TOOL.replace("20000", "1")], capture_output=True, env=env)
     assert done.returncode == 2 and b"Traceback" not in done.stderr and b"[/left]" in done.stdout
     assert done.stderr.startswith(b"tool: error: gr")
+
+
+def test_log_lines_whose_reader_has_gone_are_no_traceback(capsys, monkeypatch):
+    class Closed:
+        def write(self, text):
+            raise BrokenPipeError
+
+        flush = write
+
+    handler = TerminalLog(Closed())
+    for _ in range(2):
+        if handler.level <= logging.INFO:
+            handler.handle(logging.LogRecord("mdg", logging.INFO, "", 0, "hello", None, None))
+    assert capsys.readouterr().err == "" and handler.level > logging.CRITICAL
