@@ -68,10 +68,8 @@ def _unknown_key(key: Any, got: Any, known: Iterable[str]) -> InitErrorDetails:
 
 def _refuse_booleans(owner: str, given: Any, became: Any) -> None:
     """pydantic takes true for 1, and YAML takes yes, no, on and off for booleans: ``epochs: no`` is a mistake."""
-    errors = [
-        _line_error("boolean", path, "expected a number. YAML reads yes, no, on, off, true and false as a boolean; write a number", got)
-        for path, got in _booleans_made_numbers(given, became, ())
-    ]
+    message = "expected a number. YAML reads yes, no, on, off, true and false as a boolean; write a number"
+    errors = [_line_error("boolean", path, message, got) for path, got in _booleans_made_numbers(given, became, ())]
     if errors:
         raise ValidationError.from_exception_data(owner, errors)
 
