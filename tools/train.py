@@ -15,7 +15,7 @@ def parse() -> argparse.ArgumentParser:
     parser.add_argument("--config", dest="config_option", metavar="CONFIG", help="the same, spelt as an option")
     parser.add_argument("--resume", metavar="RUN_DIR", help="continue this run exactly where it stopped")
     parser.add_argument("--allow-changes", action="store_true",
-                        help="resume although configuration, code or data changed; every later score says so")  # fmt: skip
+                        help="resume with another configuration, code or data; scores then say so")  # fmt: skip
     parser.add_argument("--run-dir", metavar="DIR", help="keep the run here instead of exp/NAME/TIME; must be empty")
     add_opts(parser)
     return parser

@@ -1,8 +1,8 @@
 """Continuing a run: which saved state is taken, and what may differ from the run it belongs to.
 
 A resumed run equals an uninterrupted one only where configuration, code, data and number of processes are those of the
-run. What cannot change a result may differ (:data:`FREE`), more epochs may be asked for; anything else is refused before
-a file is touched, or taken with ``--allow-changes`` and named in the protocol of every later score.
+run. What cannot change a result may differ (:data:`FREE`), more epochs may be asked for; anything else is refused
+before a file is touched, or taken with ``--allow-changes`` and named in the protocol of every later score.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from mdg.config import RunConfig, dump_yaml
 from mdg.config.yaml_tree import parse_yaml
 from mdg.data import RGBTDataset
 from mdg.engine.checkpoint import load_checkpoint, verify_checkpoint
+from mdg.engine.optim import Schedule
 from mdg.errors import ConfigError, UserError, WeightsError
 from mdg.utils.environment import code_fingerprint, package_version
 from mdg.utils.run_directory import RunDirectory
@@ -54,6 +56,86 @@ class Change:
         return f"{self.key} {self.before} to {self.now}"
 
 
+@dataclass(frozen=True)
+class SavedRun:
+    """A state that is about to be continued.
+
+    Attributes:
+        state: Content of the checkpoint.
+        file: Where it was read.
+        changes: Everything that is not as it was when it was saved.
+        serious: Those of it that change results, in words; they were allowed.
+    """
+
+    state: dict[str, Any]
+    file: Path
+    changes: list[Change]
+    serious: list[str]
+
+    def changed(self, prefix: str) -> bool:
+        """Whether a key that begins so differs."""
+        return any(change.key.startswith(prefix) for change in self.changes)
+
+    def before(self, key: str, now: Any) -> Any:
+        """The value of a key in the run, ``now`` where it has not changed."""
+        found = next((change.before for change in self.changes if change.key == key), now)
+        return now if found == ABSENT else found
+
+    @property
+    def all_changes(self) -> list[str]:
+        """What was allowed now and at earlier resumes, for the protocol."""
+        step = self.state["progress"]["step"]
+        return [*self.state.get("changes", []), *(f"step {step}: {text}" for text in self.serious)]
+
+    def batch(self, config: RunConfig, processes: int, batches: int) -> int:
+        """Batches of the epoch that are done, of the size of now: the images they held, where that changed."""
+        done = self.state["progress"]["batch"]
+        size = self.before("train.batch_size", config.train.batch_size) * self.before("processes", processes)
+        return min(done * size // (config.train.batch_size * processes), max(0, batches - 1)) if done else 0
+
+    def restore_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
+        """Its state, under the options of the configuration and not those of the checkpoint."""
+        if self.changed("optimizer.type"):
+            logger.warning("the optimizer starts anew, without the state of the one before")
+            return
+        options = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
+        try:
+            optimizer.load_state_dict(self.state["optimizer"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise WeightsError(f"{self.file}: its optimizer does not fit this one ({error})") from None
+        for group, own in zip(optimizer.param_groups, options, strict=True):
+            group.update(own)
+
+    def restore_schedule(self, schedule: Schedule, config: RunConfig, steps_per_epoch: int) -> None:
+        """Where it ends, and where it was to end before; raises ConfigError where nothing of it is left."""
+        end = self.before(EPOCHS, config.train.epochs) * steps_per_epoch
+        ends = self.state.get("schedule") or [[0, end]]
+        if self.changed("schedule."):
+            ends = [[0, schedule.total]]
+        schedule.continue_from(self.state["progress"]["step"], ends, jump=bool(self.serious))
+        if ends[-1][1] != schedule.total:
+            logger.info("the schedule now ends at step %d, not %d", schedule.total, ends[-1][1])
+
+
+def open_saved(run: RunDirectory, config: RunConfig, now: Mapping[str, Any], allow_changes: bool) -> SavedRun:
+    """The newest whole state of a run, compared with what shall continue it.
+
+    Args:
+        run: The run; nothing in it is changed.
+        config: What shall continue it.
+        now: Its :func:`identity`.
+        allow_changes: Take changes that make it another run.
+
+    Raises:
+        ConfigError: It would be another run. WeightsError: no state can be read.
+    """
+    state, file = newest_state(run)
+    changes = _find_changes(state, config, now)
+    serious = _accept(changes, run, allow_changes)
+    _warn_of_environment(state, now)
+    return SavedRun(state, file, changes, serious)
+
+
 def identity(config: RunConfig, train_set: RGBTDataset, eval_set: RGBTDataset | None, processes: int) -> dict[str, Any]:
     """What a run depends on besides its configuration, in plain values, for a checkpoint."""
     sets = {"train": train_set, **({"selection": eval_set} if eval_set is not None else {})}
@@ -67,8 +149,8 @@ def identity(config: RunConfig, train_set: RGBTDataset, eval_set: RGBTDataset | 
     }
 
 
-def newest_state(run: RunDirectory) -> tuple[dict[str, Any], str]:
-    """The newest state of a run that is whole, and the name of its file; those that are damaged are named in the log.
+def newest_state(run: RunDirectory) -> tuple[dict[str, Any], Path]:
+    """The newest state of a run that is whole, and its file; those that are damaged are named in the log.
 
     Raises:
         WeightsError: There is none.
@@ -79,14 +161,14 @@ def newest_state(run: RunDirectory) -> tuple[dict[str, Any], str]:
             continue
         try:
             verify_checkpoint(file)
-            return load_checkpoint(file, training=True), file.name
+            return load_checkpoint(file, training=True), file
         except UserError as error:
             reasons.append(str(error))
             logger.warning("skipped: %s", error)
     raise WeightsError(f"--resume {run.path}: no saved state can be read: {'; '.join(reasons) or 'none is there'}")
 
 
-def find_changes(state: Mapping[str, Any], config: RunConfig, now: Mapping[str, Any]) -> list[Change]:
+def _find_changes(state: Mapping[str, Any], config: RunConfig, now: Mapping[str, Any]) -> list[Change]:
     """Everything in which a run that is resumed differs from the one that was saved."""
     before_tree = parse_yaml(state["config"], "configuration inside the checkpoint").values
     # Both through YAML: what is compared is what files say.
@@ -115,7 +197,7 @@ def _data_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Cha
     return changes
 
 
-def accept(changes: list[Change], run: RunDirectory, allowed: bool) -> list[str]:
+def _accept(changes: list[Change], run: RunDirectory, allowed: bool) -> list[str]:
     """Logs what differs freely; the other changes as texts for the checkpoint.
 
     Raises:
@@ -136,15 +218,9 @@ def accept(changes: list[Change], run: RunDirectory, allowed: bool) -> list[str]
     return serious
 
 
-def warn_of_environment(state: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+def _warn_of_environment(state: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Another PyTorch, or sums split among another number of threads, may give other bits: said, not refused."""
     for key, what in (("torch", "PyTorch"), ("threads", "CPU threads")):
         before = state["identity"].get(key, now[key])
         if before != now[key]:
             logger.warning("%s: %s when the run was saved, now %s; last bits may differ", what, before, now[key])
-
-
-def value_before(changes: list[Change], key: str, default: Any) -> Any:
-    """The value a key had in the run, where it has another one now."""
-    found = next((change.before for change in changes if change.key == key), default)
-    return default if found == ABSENT else found

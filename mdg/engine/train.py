@@ -102,8 +102,8 @@ def _load(config: str | Path | None, opts: Sequence[str], run: RunDirectory | No
     # Lost or never written: the states hold the configuration too.
     from mdg.engine.evaluate import config_inside  # TODO
 
-    state, name = newest_state(run)
-    return config_inside(state, run.path / "checkpoints" / name, opts)
+    state, file = newest_state(run)
+    return config_inside(state, file, opts)
 
 
 def _facts(config: RunConfig, resume: str | Path | None) -> dict[str, str]:

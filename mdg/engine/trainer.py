@@ -25,7 +25,7 @@ from mdg.engine.evaluator import Evaluation, evaluate_model, make_autocast, make
 from mdg.engine.guard import StepGuard
 from mdg.engine.monitor import Monitor
 from mdg.engine.provenance import frame_set, joined
-from mdg.engine.resume import Change, accept, find_changes, identity, newest_state, value_before, warn_of_environment
+from mdg.engine.resume import SavedRun, identity, open_saved
 from mdg.engine.state import LossMeter, Progress, moving_average, seed_step
 from mdg.engine.stopping import StopSignals
 from mdg.errors import NonFiniteError, UserError
@@ -61,13 +61,11 @@ class Trainer:
         self.progress, self.meter, self.changes = Progress(), LossMeter(), []
         self.interrupted = False  # by a signal to any of the processes
         self._build_data()
-        state = changes = None
-        if resume:
-            state, changes = self._saved_state(allow_changes)
+        saved = open_saved(run, config, self.identity, allow_changes) if resume else None
         self._build_model(load_pretrained=not resume)
         self._build_optimization()
-        if state is not None:
-            self._restore(state, changes)
+        if saved is not None:
+            self._restore(saved)
         self.network = self._parallel(self.model)
         self.monitor = Monitor(config, run, world, len(self.train_loader), self.steps_per_epoch)
 
@@ -256,8 +254,8 @@ class Trainer:
             write_step(file, self.model, group, facts)
         self.world.barrier()
         return NonFiniteError(
-            f"{self.config.train.max_skipped_steps} steps in a row were skipped, up to step {step}, because the loss or "
-            f"a gradient was not finite (learning rate {lr:.3g}). First in step {step}, process {rank}: "
+            f"{self.config.train.max_skipped_steps} steps in a row, up to step {step}, were skipped, as the loss or a "
+            f"gradient was not finite (learning rate {lr:.3g}). First in step {step}, process {rank}: "
             f"{found[rank] or 'nothing when the step was done again'}. {file} repeats it: python "
             f"scripts/reproduce_step.py {file}. {self.run.last} holds the last good state, if one was saved; lower "
             "optimizer.lr, set train.clip_grad_norm, or use fp32 or bf16"
@@ -335,7 +333,7 @@ class Trainer:
         return evaluation
 
     def _improves(self, evaluation: Evaluation | None, epoch: int | None = None) -> bool:
-        """Whether the state is the best so far, by the primary rule of the data set; always without a selection split."""
+        """Whether the state is the best so far, by the primary rule of the data; always without a selection split."""
         score = evaluation.means()[self.config.eval.metric] if evaluation is not None else None
         best = self.progress.best_score
         if score is not None and (math.isnan(score) or (best is not None and score <= best)):
@@ -391,29 +389,24 @@ class Trainer:
 
     # --- resuming -----------------------------------------------------------------------------------------------------
 
-    def _saved_state(self, allow_changes: bool) -> tuple[dict[str, Any], list[Change]]:
-        state, name = newest_state(self.run)
-        changes = find_changes(state, self.config, self.identity)
-        serious = accept(changes, self.run, allow_changes)
-        warn_of_environment(state, self.identity)
-        step = state["progress"]["step"]
-        self.changes = [*state.get("changes", []), *(f"step {step}: {text}" for text in serious)]
-        self._source, self._allow_changes = name, allow_changes
-        return state, changes
-
-    def _restore(self, state: dict[str, Any], changes: list[Change]) -> None:
-        load_weights(self.model, state["model"], self.run.last)
+    def _restore(self, saved: SavedRun) -> None:
+        state = saved.state
+        load_weights(self.model, state["model"], saved.file)
         self.progress = Progress(**state["progress"])
-        self._restore_optimization(state, changes)
-        if any(change.key in ("processes", "train.batch_size") for change in changes):
-            # The images seen of the epoch, in the batches of now.
-            images = value_before(changes, "train.batch_size", self.config.train.batch_size)
-            images *= value_before(changes, "processes", self.world.size) * self.progress.batch
-            batch = images // (self.config.train.batch_size * self.world.size)
-            self.progress.batch = min(batch, len(self.train_loader) - 1)
-        else:
-            meters = state["meter"]
-            self.meter.load_state_dict(meters[self.world.rank], self.world.device)
+        self.progress.batch = saved.batch(self.config, self.world.size, len(self.train_loader))
+        saved.restore_optimizer(self.optimizer)
+        if state["scaler"] and self.scaler.is_enabled():
+            self.scaler.load_state_dict(state["scaler"])
+        if self.ema is not None and state["ema"] is not None:
+            self.ema.load_state_dict(state["ema"])
+        elif self.ema is not None:
+            self.ema.module.load_state_dict(self.model.state_dict())  # the average begins here
+        self.guard.load_state_dict(state.get("skipped", {}))
+        self._skipped = self.guard.total()
+        saved.restore_schedule(self.schedule, self.config, self.steps_per_epoch)
+        if not saved.changed("processes"):
+            self.meter.load_state_dict(state["meter"][self.world.rank], self.world.device)
+        self.changes = saved.all_changes
         self.trained_on = joined(state.get("trained_on"), self.trained_on)
         self.selected_on = joined(state.get("selected_on"), self.selected_on)
         self.world.barrier()  # all have read what they need before the main process changes a file
@@ -422,32 +415,4 @@ class Trainer:
             self.run.truncate_metrics(self.progress.step, evaluated=not (inside or self.progress.pending))
             if inside:
                 self.run.forget_unfinished_best()
-        logger.info("resumed from %s at epoch %d, step %d", self._source, self.progress.epoch, self.progress.step)
-
-    def _restore_optimization(self, state: dict[str, Any], changes: list[Change]) -> None:
-        keys = {change.key for change in changes}
-        if "optimizer.type" in keys:
-            logger.warning(
-                "the optimizer starts without the moments of %s", value_before(changes, "optimizer.type", "")
-            )
-        else:
-            fresh = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
-            self.optimizer.load_state_dict(state["optimizer"])
-            for group, options in zip(self.optimizer.param_groups, fresh, strict=True):
-                group.update(options)  # those of the configuration, not those of the checkpoint
-        if state["scaler"] and self.scaler.is_enabled():
-            self.scaler.load_state_dict(state["scaler"])
-        if self.ema is not None:
-            if state["ema"] is None:
-                self.ema.module.load_state_dict(self.model.state_dict())  # the average begins here
-            else:
-                self.ema.load_state_dict(state["ema"])
-        self.guard.load_state_dict(state.get("skipped", {}))
-        self._skipped = self.guard.total()
-        old_end = value_before(changes, "train.epochs", self.config.train.epochs) * self.steps_per_epoch
-        ends = state.get("schedule") or [[0, old_end]]
-        if any(key.startswith("schedule.") for key in keys):
-            ends = [[0, self.schedule.total]]
-        self.schedule.continue_from(self.progress.step, ends, jump=self._allow_changes)
-        if ends[-1][1] != self.schedule.total:
-            logger.info("the schedule now ends at step %d, not %d", self.schedule.total, ends[-1][1])
+        logger.info("resumed from %s at epoch %d, step %d", saved.file.name, self.progress.epoch, self.progress.step)
