@@ -56,12 +56,15 @@ def lost_network(lab: Lab) -> Iterator[Case]:
 
 
 def _reference(lab: Lab) -> tuple[Path, float]:
-    run, began = lab.work / "reference-2", time.monotonic()
+    """A run on two processes that nothing happens to, and the seconds that another one took."""
+    run, note = lab.work / "reference-2", lab.work / "reference-2-seconds"
     if not run.exists():
-        outcomes = _finish_pair(lab, run, lab.work / "reference-2-output")
-        assert all(outcome.code == 0 for outcome in outcomes), outcomes
-        (lab.work / "reference-2-seconds").write_text(str(time.monotonic() - began))
-    return run, float((lab.work / "reference-2-seconds").read_text())
+        for place in (lab.work / "probe-2", run):  # the first is slower
+            began = time.monotonic()
+            outcomes = _finish_pair(lab, place, lab.work / "reference-2-output")
+            assert all(outcome.code == 0 for outcome in outcomes), outcomes
+            note.write_text(str(time.monotonic() - began))
+    return run, float(note.read_text())
 
 
 def _start_pair(
@@ -200,8 +203,10 @@ def _pull_cable(lab: Lab, reference: Path, seconds: float | None, folder: Path) 
             return Verdict(LOST, f"without a fault: {[outcome.stderr[-200:] for outcome in outcomes]}")
         return compare(reference, run, ("last.pt", "best.pt", "metrics"))
     for rank, outcome in enumerate(outcomes):
-        if outcome.fault or outcome.code == 0:
-            return Verdict(LOST, f"process {rank}: {outcome.fault or 'exit code 0'}")
+        if outcome.fault:
+            return Verdict(LOST, f"process {rank}: {outcome.fault}")
+    if any(outcome.code == 0 for outcome in outcomes):  # nothing was left to do with the other
+        return compare(reference, run, ("last.pt", "best.pt", "metrics"))
     return _continue(lab, reference, run, folder)
 
 
