@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -65,13 +66,15 @@ def main(args: argparse.Namespace) -> int:
     work = args.work or Path(tempfile.mkdtemp(prefix="mdg-chaos-"))
     work.mkdir(parents=True, exist_ok=True)
     process.preload()
-    code, lost = describe_environment()["code"], 0
+    code = re.sub(r"\b([0-9a-f]{9})[0-9a-f]{31}\b", r"\1", describe_environment()["code"])
+    lost = 0
     for only in args.only or KINDS:
         place = work / only
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir()
         lab = Lab(place, args.seed, args.kills if only == "random-kills" else args.tries)
         try:
+            assert lab.reference  # made here, before several processes need it
             cases = [case for case in KINDS[only](lab) if args.case in (None, case.name)][:: args.every]
         except Skip as reason:
             print(f"{only}: skipped: {reason}", flush=True)

@@ -117,12 +117,17 @@ def _moments(points: list[tuple[str, str]]) -> Iterator[tuple[int, str, str]]:
     for number, (kind, path) in enumerate(points):
         for moment in MOMENTS:
             if moment != "half" or kind == "write":
-                yield number, moment, f"{kind}-{Path(path).name}"
+                yield number, moment, f"{kind}-{shown(path)}"
+
+
+def shown(path: str) -> str:
+    """Name of a file for the name of a case, which must be the same the next time."""
+    return "partial" if path.endswith(".partial") else Path(path).name
 
 
 def failing_calls(lab: Lab, error: int, kinds: tuple[str, ...], stays: bool) -> Iterator[tuple[str, Fault]]:
     """A fault for every change at which a call can fail, with its name."""
     for number, (kind, path) in enumerate(_points_of_run(lab)):
         if kind in kinds:
-            name = f"{number}-{errno.errorcode[error]}-{kind}-{Path(path).name}"
+            name = f"{number}-{errno.errorcode[error]}-{kind}-{shown(path)}"
             yield name, Fault(number, "half" if kind == "write" else "before", error, stays, kinds)
