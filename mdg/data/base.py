@@ -297,11 +297,27 @@ def build_dataset(options: Any, role: str) -> RGBTDataset:
     Raises:
         ConfigError: Unknown type. DataError: no split in that role, or data that is missing or incomplete.
     """
-    from mdg.data.cache import cache_frames  # it reads data sets, which this module defines
+    dataset = open_dataset(options, role)
+    fill_cache(dataset, options)
+    return dataset
 
-    options = DATASETS.parse(options)
+
+def open_dataset(options: Any, role: str) -> RGBTDataset:
+    """:func:`build_dataset` without decoding a frame, so that other mistakes can be found before that takes minutes."""
     dataset = DATASETS.create(options, role=role)
     dataset.require_complete()
-    if dataset.cache != "none":
-        dataset.keep(cache_frames(dataset, dataset.cache, dataset.cache_dir, options.model_dump(mode="json")))
     return dataset
+
+
+def fill_cache(dataset: RGBTDataset, options: Any) -> None:
+    """Decodes the frames of a data set once, where its options ask for that; raises DataError where one cannot be used.
+
+    Args:
+        dataset: From :func:`open_dataset`.
+        options: Those it was opened with.
+    """
+    from mdg.data.cache import cache_frames  # it reads data sets, which this module defines
+
+    if dataset.cache != "none":
+        plain = DATASETS.parse(options).model_dump(mode="json")
+        dataset.keep(cache_frames(dataset, dataset.cache, dataset.cache_dir, plain))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mdg.config import RunConfig, parse_config
+from mdg.config.yaml_tree import apply_override, parse_yaml
 from mdg.engine.checkpoint_content import checked_content
-from mdg.errors import NonFiniteError, WeightsError
+from mdg.errors import ConfigError, NonFiniteError, WeightsError
 from mdg.models.finite import first_non_finite
 from mdg.models.weight_files import read_tensors, verify_weights
 from mdg.models.weights import misfits
@@ -69,6 +71,26 @@ def load_checkpoint(file: str | Path, training: bool = False) -> dict[str, Any]:
             f"version that wrote it ({str(content.get('mdg_version', 'unknown'))[:40]})"
         )
     return checked_content(content, file, training)
+
+
+def config_inside(state: dict[str, Any], checkpoint: Path, opts: Sequence[str]) -> RunConfig:
+    """The configuration a checkpoint was trained with, under ``opts``.
+
+    Raises:
+        ConfigError: It names modules to import, or an override does not fit.
+    """
+    source = f"configuration inside {checkpoint}"
+    tree = parse_yaml(state["config"], source)
+    tree.origins.setdefault((), source)  # of what nobody wrote
+    if modules := tree.values.get("custom_imports"):
+        named = ", ".join(map(str, modules)) if isinstance(modules, list) else str(modules)
+        raise ConfigError(
+            f"{checkpoint}: its configuration imports {named[:300]}. A checkpoint must not decide what code runs: if "
+            "you trust it, name its configuration with --config (config.yaml of its run)"
+        )
+    for override in opts:
+        tree = apply_override(tree, override)
+    return parse_config(tree)
 
 
 def verify_checkpoint(file: str | Path) -> None:

@@ -11,10 +11,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from mdg.config import RunConfig, load_config, parse_config
-from mdg.config.yaml_tree import apply_override, parse_yaml
+from mdg.config import RunConfig, load_config
 from mdg.data import build_dataset
-from mdg.engine.checkpoint import load_checkpoint, load_weights
+from mdg.engine.checkpoint import config_inside, load_checkpoint, load_weights
 from mdg.engine.distributed import World, distributed
 from mdg.engine.evaluation import Evaluation
 from mdg.engine.evaluator import evaluate_model, make_autocast, make_eval_loader, make_protocol
@@ -119,26 +118,6 @@ def find_checkpoint(checkpoint: str | Path | None, opts: Sequence[str]) -> Path:
     exp_dir = next((opt.partition("=")[2] for opt in reversed(opts) if opt.startswith("exp_dir=")), "exp")
     run = newest_run(user_path(Path(exp_dir)))
     return run.best if run.best.is_file() else run.last
-
-
-def config_inside(state: dict[str, Any], checkpoint: Path, opts: Sequence[str]) -> RunConfig:
-    """The configuration a checkpoint was trained with, under ``opts``.
-
-    Raises:
-        ConfigError: It names modules to import, or an override does not fit.
-    """
-    source = f"configuration inside {checkpoint}"
-    tree = parse_yaml(state["config"], source)
-    tree.origins.setdefault((), source)  # of what nobody wrote
-    if modules := tree.values.get("custom_imports"):
-        named = ", ".join(map(str, modules)) if isinstance(modules, list) else str(modules)
-        raise ConfigError(
-            f"{checkpoint}: its configuration imports {named[:300]}. A checkpoint must not decide what code runs: if "
-            "you trust it, name its configuration with --config (config.yaml of its run)"
-        )
-    for override in opts:
-        tree = apply_override(tree, override)
-    return parse_config(tree)
 
 
 def load_model(

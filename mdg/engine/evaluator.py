@@ -21,8 +21,14 @@ from mdg.engine.provenance import Provenance
 from mdg.metrics import Protocol
 
 
-def make_eval_loader(config: RunConfig, dataset: RGBTDataset, world: World, workers: int | None = None) -> EvalLoader:
-    """The loader of a split as configured, for this process."""
+def make_eval_loader(
+    config: RunConfig,
+    dataset: RGBTDataset,
+    world: World,
+    workers: int | None = None,
+    stop: Callable[[], bool] | None = None,
+) -> EvalLoader:
+    """The loader of a split as configured, for this process; ``stop`` is asked while no batch comes."""
     return EvalLoader(
         dataset,
         batch_size=config.eval.batch_size,
@@ -31,6 +37,8 @@ def make_eval_loader(config: RunConfig, dataset: RGBTDataset, world: World, work
         prefetch=config.pipeline.prefetch,
         rank=world.rank,
         world_size=world.size,
+        timeout=config.pipeline.timeout,
+        stop=stop,
     )
 
 

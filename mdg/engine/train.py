@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from mdg.config import RunConfig, dump_yaml, load_config
+from mdg.engine.checkpoint import config_inside
 from mdg.engine.distributed import World, compare_processes, distributed, launch_id, restart_count
 from mdg.engine.resume import newest_state
 from mdg.engine.state import Progress
@@ -100,8 +101,6 @@ def _load(config: str | Path | None, opts: Sequence[str], run: RunDirectory | No
     if run.config.is_file():
         return load_config(run.config, opts)
     # Lost or never written: the states hold the configuration too.
-    from mdg.engine.evaluate import config_inside  # TODO
-
     state, file = newest_state(run)
     return config_inside(state, file, opts)
 

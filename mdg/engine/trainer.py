@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Iterator
 from contextlib import nullcontext
 from itertools import islice
 from typing import Any
@@ -17,7 +18,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 import mdg
 from mdg.config import RunConfig, dump_yaml
-from mdg.data import Batch, TrainLoader, build_dataset, build_transforms
+from mdg.data import Batch, TrainLoader, build_transforms
+from mdg.data.base import fill_cache, open_dataset
+from mdg.data.waiting import NoBatch
 from mdg.engine.checkpoint import load_weights, save_checkpoint
 from mdg.engine.diagnosis import find_non_finite, write_step
 from mdg.engine.distributed import World, broadcast_buffers, compare_processes
@@ -28,7 +31,7 @@ from mdg.engine.provenance import frame_set, joined
 from mdg.engine.resume import SavedRun, identity, open_saved
 from mdg.engine.state import LossMeter, Progress, moving_average, seed_step
 from mdg.engine.stopping import StopSignals
-from mdg.errors import NonFiniteError, UserError
+from mdg.errors import ConfigError, NonFiniteError
 from mdg.losses import Objective
 from mdg.models import build_model
 from mdg.models.compilation import compile_network
@@ -59,11 +62,13 @@ class Trainer:
     ):
         self.config, self.run, self.world = config, run, world
         self.progress, self.meter, self.changes = Progress(), LossMeter(), []
-        self.interrupted = False  # by a signal to any of the processes
+        self.signals, self.interrupted = StopSignals(), False  # interrupted: by a signal to any of the processes
         self._build_data()
         saved = open_saved(run, config, self.identity, allow_changes) if resume else None
         self._build_model(load_pretrained=not resume)
         self._build_optimization()
+        for dataset in filter(None, (self.train_set, self.eval_set)):
+            fill_cache(dataset, config.data)  # minutes: after all that can be found wrong without it
         if saved is not None:
             self._restore(saved)
         self.network = self._parallel(self.model)
@@ -73,7 +78,7 @@ class Trainer:
 
     def _build_data(self) -> None:
         config, world = self.config, self.world
-        self.train_set = build_dataset(config.data, "train")
+        self.train_set = open_dataset(config.data, "train")
         self.train_loader = TrainLoader(
             self.train_set,
             build_transforms(config.pipeline.train),
@@ -83,11 +88,14 @@ class Trainer:
             prefetch=config.pipeline.prefetch,
             rank=world.rank,
             world_size=world.size,
+            timeout=config.pipeline.timeout,
+            stop=self.signals.asked,
         )
         self.eval_set = self.eval_loader = None
         if config.eval.selection != "last":
-            self.eval_set = build_dataset(config.data, config.eval.selection)
-            self.eval_loader = make_eval_loader(config, self.eval_set, world, min(config.pipeline.workers, 2))
+            self.eval_set = open_dataset(config.data, config.eval.selection)
+            workers = min(config.pipeline.workers, 2)
+            self.eval_loader = make_eval_loader(config, self.eval_set, world, workers, stop=self.signals.asked)
         # Checkpoints keep the names of the frames, so that an evaluation can tell whether it scores some of them.
         self.trained_on = frame_set(self.train_set)
         self.selected_on = frame_set(self.eval_set) if self.eval_set is not None else None
@@ -138,18 +146,8 @@ class Trainer:
             NonFiniteError: Too many steps in a row gave numbers that are not finite. UserError: data that cannot be
                 used. ``last.pt`` then holds the last good state.
         """
-        with self.monitor, StopSignals() as self.signals:
-            try:
-                self._train_epochs()
-            except RuntimeError as error:
-                if not (self.signals.received and "DataLoader worker" in str(error)):
-                    raise
-                # A signal to every single process (some clusters) kills the loaders in the middle of a step, which then
-                # must not be saved.
-                raise UserError(
-                    f"stopped by a signal that also killed a loader process, in the middle of step "
-                    f"{self.progress.step + 1}; continue from the last saved step with --resume {self.run.path}"
-                ) from None
+        with self.monitor, self.signals:
+            self._train_epochs()
         return self.progress
 
     @property
@@ -174,7 +172,7 @@ class Trainer:
         """One pass over the training split from where it stands; False where it was stopped inside."""
         self.network.train()
         batches = self.train_loader.epoch(epoch, start=self.progress.batch)
-        while group := list(islice(batches, self.config.train.accumulate)):
+        while group := self._next_group(batches):
             self.train_step(group)
             self.progress.step += 1
             self.progress.batch += len(group)
@@ -184,7 +182,19 @@ class Trainer:
                 if not self.interrupted:
                     self._score_unfinished_epoch()
                 return False
-        return True
+        return not self.interrupted
+
+    def _next_group(self, batches: Iterator[Batch]) -> list[Batch]:
+        """The batches of one optimizer step; none at the end of the epoch, and where a signal came while loader
+        processes hang."""
+        try:
+            return list(islice(batches, self.config.train.accumulate))
+        except NoBatch:
+            if not (self.signals.asked() and self.world.size == 1):
+                raise
+            self.interrupted = True
+            self.save_last()
+            return []
 
     def train_step(self, group: list[Batch]) -> None:
         """One optimizer step over the batches of ``group``, whose gradients are averaged; none where the loss or a
@@ -205,10 +215,18 @@ class Trainer:
     def _forward(self, network: nn.Module, part: int, batch: Batch) -> torch.Tensor:
         device = self.world.device
         seed_step(self.config.seed, self.progress.step, part, self.world.rank)
-        with self.autocast:
-            output = network(
-                batch.rgb_B3HW.to(device, non_blocking=True), batch.thermal_B1HW.to(device, non_blocking=True)
-            )
+        images = batch.rgb_B3HW.to(device, non_blocking=True), batch.thermal_B1HW.to(device, non_blocking=True)
+        try:
+            with self.autocast:
+                output = network(*images)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            count, _, height, width = batch.rgb_B3HW.shape
+            raise ConfigError(
+                f"{count} image(s) of {height}x{width} leave BatchNorm a single value per channel at the deepest stage "
+                "(1/32 of the size), which has no variance: raise train.batch_size or the size of the crops"
+            ) from None
         loss, terms = self.objective(output, batch.label_BHW.to(device, non_blocking=True).long())
         self.meter.add({"loss": loss, **terms})
         return loss
@@ -267,7 +285,7 @@ class Trainer:
             return True
         if limits.max_steps is not None and progress.step >= limits.max_steps:
             return True
-        self.interrupted = self.world.vote(self.signals.received)
+        self.interrupted = self.world.vote(self.signals.asked())
         return self.interrupted
 
     def _finish_epoch(self) -> None:
@@ -321,7 +339,7 @@ class Trainer:
             self.config,
             self.world,
             progress=self.monitor.validating(self.eval_loader.images),
-            stop=lambda: self.signals.received,
+            stop=self.signals.asked,
         )
         if evaluation is None:
             self.interrupted = True

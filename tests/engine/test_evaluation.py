@@ -23,9 +23,9 @@ from mdg.data import build_dataset, read_batch
 from mdg.data.base import day_or_night
 from mdg.data.mfnet import MFNet
 from mdg.engine import evaluate
-from mdg.engine.checkpoint import load_checkpoint, save_checkpoint
+from mdg.engine.checkpoint import config_inside, load_checkpoint, save_checkpoint
 from mdg.engine.distributed import World
-from mdg.engine.evaluate import config_inside, load_model
+from mdg.engine.evaluate import load_model
 from mdg.engine.evaluation import Tally
 from mdg.engine.evaluator import evaluate_model, make_eval_loader
 from mdg.engine.frames import file_names
