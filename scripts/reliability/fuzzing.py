@@ -62,8 +62,11 @@ def _weights(data: bytes) -> None:
 
 def _list(data: bytes) -> None:
     from mdg.data.files import read_split
+    from mdg.data.patterns import read_list
 
-    read_split(_file("fuzzed.txt", data))
+    file = _file("fuzzed.txt", data)
+    read_split(file.parent, file.stem)
+    read_list(file, file.parent, None)
 
 
 def _results(data: bytes) -> None:
