@@ -18,13 +18,24 @@ def parse() -> argparse.ArgumentParser:
         prog="benchmark_data", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--config", metavar="YAML", required=True, help="such as configs/mfnet/mdg_b2.yaml")
-    parser.add_argument("--seconds", type=float, default=20.0, help="per figure, default 20; in five rounds")
+    parser.add_argument("--seconds", type=seconds, default=20.0, help="per figure, default 20; in five rounds")
     parser.add_argument(
         "--workers", type=int, nargs="+", metavar="N", help="loader processes; default: 0 and pipeline.workers"
     )
     parser.add_argument("--json", metavar="FILE", help="write the figures there too")
     add_opts(parser)
     return parser
+
+
+def seconds(text: str) -> float:
+    """A time to measure for."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 3600:
+        raise argparse.ArgumentTypeError(f"got '{text}', expected seconds, more than 0 and at most 3600")
+    return value
 
 
 def main(args: argparse.Namespace) -> None:

@@ -16,14 +16,15 @@ from torch.utils._pytree import tree_leaves
 from mdg.config import parse_config
 from mdg.config.yaml_tree import parse_yaml
 from mdg.data import Batch
-from mdg.engine.distributed import distributed
+from mdg.engine.distributed import World, distributed
 from mdg.engine.evaluator import make_autocast
 from mdg.engine.state import seed_step
-from mdg.errors import WeightsError
+from mdg.errors import NonFiniteError, WeightsError
 from mdg.losses import Objective
 from mdg.models import build_model
 from mdg.models.weights import read_tensors
 from mdg.utils.files import replacing
+from mdg.utils.run_directory import RunDirectory
 
 Forward = Callable[[int, Batch], Tensor]
 
@@ -65,6 +66,33 @@ def find_non_finite(model: nn.Module, forward: Forward, batches: Sequence[Batch]
             hook.remove()
         model.zero_grad(set_to_none=True)
     return None
+
+
+def diverged(
+    model: nn.Module, forward: Forward, batches: Sequence[Batch], world: World, run: RunDirectory, kept: dict[str, Any]
+) -> NonFiniteError:
+    """The error of a run whose steps are no longer finite. The last one is done again on all processes, to name its
+    first tensor that is not, and kept by the first process that finds one.
+
+    Args:
+        model, forward, batches: See :func:`find_non_finite`; this process's share of the step.
+        world, run: Where the run is.
+        kept: What :func:`repeat_step` needs to know: ``config``, ``classes``, ``ignore_index``, ``step`` and ``lr``.
+    """
+    found = world.gather(find_non_finite(model, forward, batches))
+    rank = next((rank for rank, text in enumerate(found) if text is not None), 0)
+    step = kept["step"] + 1  # as people count
+    file = run.path / f"non-finite-step-{step}.pt"
+    if world.rank == rank:
+        write_step(file, model, batches, {**kept, "rank": rank})
+    world.barrier()
+    return NonFiniteError(
+        f"too many steps in a row, up to step {step}, were skipped, as the loss or a gradient was not finite (learning "
+        f"rate {kept['lr']:.3g}; train.max_skipped_steps). First in step {step}, process {rank}: "
+        f"{found[rank] or 'nothing when the step was done again'}. {file} repeats it: python "
+        f"scripts/reproduce_step.py {file}. {run.last} holds the last good state, if one was saved; lower "
+        "optimizer.lr, set train.clip_grad_norm, or use fp32 or bf16"
+    )
 
 
 def _note(found: list[str], what: str, output: Any) -> None:

@@ -12,19 +12,24 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from mdg.config import RunConfig, dump_yaml
 from mdg.config.yaml_tree import parse_yaml
 from mdg.data import RGBTDataset
-from mdg.engine.checkpoint import load_checkpoint, verify_checkpoint
+from mdg.engine.checkpoint import load_checkpoint, load_weights, verify_checkpoint
 from mdg.engine.optim import Schedule
+from mdg.engine.provenance import joined
+from mdg.engine.state import Progress
 from mdg.errors import ConfigError, UserError, WeightsError
 from mdg.utils.environment import code_fingerprint, package_version
 from mdg.utils.run_directory import RunDirectory
 from mdg.utils.trees import ABSENT, differences, flatten
+
+if TYPE_CHECKING:
+    from mdg.engine.trainer import Trainer
 
 logger = logging.getLogger("mdg.train")
 
@@ -98,7 +103,9 @@ class SavedRun:
         if self.changed("optimizer.type"):
             logger.warning("the optimizer starts anew, without the state of the one before")
             return
-        options = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
+        # The rate is set by the schedule before every step; until then it is that of the last one.
+        kept = ("params", "lr")
+        options = [{key: group[key] for key in group if key not in kept} for group in optimizer.param_groups]
         try:
             optimizer.load_state_dict(self.state["optimizer"])
         except (ValueError, KeyError, TypeError) as error:
@@ -134,6 +141,36 @@ def open_saved(run: RunDirectory, config: RunConfig, now: Mapping[str, Any], all
     serious = _accept(changes, run, allow_changes)
     _warn_of_environment(state, now)
     return SavedRun(state, file, changes, serious)
+
+
+def restore(trainer: Trainer, saved: SavedRun) -> None:
+    """Puts a trainer that was built anew where the saved run stands, and takes out of the log what comes later."""
+    state = saved.state
+    load_weights(trainer.model, state["model"], saved.file)
+    trainer.progress = Progress.of(state["progress"])
+    trainer.progress.batch = saved.batch(trainer.config, trainer.world.size, len(trainer.train_loader))
+    saved.restore_optimizer(trainer.optimizer)
+    if state["scaler"] and trainer.scaler.is_enabled():
+        trainer.scaler.load_state_dict(state["scaler"])
+    if trainer.ema is not None and state["ema"] is not None:
+        trainer.ema.load_state_dict(state["ema"])
+    elif trainer.ema is not None:
+        trainer.ema.module.load_state_dict(trainer.model.state_dict())  # the average begins here
+    trainer.guard.load_state_dict(state.get("skipped", {}))
+    trainer.skipped = trainer.guard.total()
+    saved.restore_schedule(trainer.schedule, trainer.config, trainer.steps_per_epoch)
+    if not saved.changed("processes"):
+        trainer.meter.load_state_dict(state["meter"][trainer.world.rank], trainer.world.device)
+    trainer.changes = saved.all_changes
+    trainer.trained_on = joined(state.get("trained_on"), trainer.trained_on)
+    trainer.selected_on = joined(state.get("selected_on"), trainer.selected_on)
+    trainer.world.barrier()  # all have read what they need before the main process changes a file
+    if trainer.world.main:
+        inside = trainer.progress.batch > 0
+        trainer.run.truncate_metrics(trainer.progress.step, evaluated=not (inside or trainer.progress.pending))
+        if inside:
+            trainer.run.forget_unfinished_best()
+    logger.info("resumed from %s at epoch %d, step %d", saved.file.name, trainer.progress.epoch, trainer.progress.step)
 
 
 def identity(config: RunConfig, train_set: RGBTDataset, eval_set: RGBTDataset | None, processes: int) -> dict[str, Any]:

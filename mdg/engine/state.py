@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import torch
@@ -28,6 +28,11 @@ class Progress:
     best_epoch: int | None = None
     pending: bool = False
     """Whether the finished epoch has yet to be scored and to compete for ``best.pt``."""
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Progress:
+        """The inverse of :meth:`as_dict`; what this version does not know is left out."""
+        return cls(**{field.name: values[field.name] for field in fields(cls) if field.name in values})
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for a checkpoint."""

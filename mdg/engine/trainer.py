@@ -21,14 +21,14 @@ from mdg.config import RunConfig, dump_yaml
 from mdg.data import Batch, TrainLoader, build_transforms
 from mdg.data.base import fill_cache, open_dataset
 from mdg.data.waiting import NoBatch
-from mdg.engine.checkpoint import load_weights, save_checkpoint
-from mdg.engine.diagnosis import find_non_finite, write_step
+from mdg.engine.checkpoint import save_checkpoint
+from mdg.engine.diagnosis import diverged
 from mdg.engine.distributed import World, broadcast_buffers, compare_processes
 from mdg.engine.evaluator import Evaluation, evaluate_model, make_autocast, make_eval_loader
 from mdg.engine.guard import StepGuard
 from mdg.engine.monitor import Monitor
-from mdg.engine.provenance import frame_set, joined
-from mdg.engine.resume import SavedRun, identity, open_saved
+from mdg.engine.provenance import frame_set
+from mdg.engine.resume import identity, open_saved, restore
 from mdg.engine.state import LossMeter, Progress, moving_average, seed_step
 from mdg.engine.stopping import StopSignals
 from mdg.errors import ConfigError, NonFiniteError
@@ -70,7 +70,7 @@ class Trainer:
         for dataset in filter(None, (self.train_set, self.eval_set)):
             fill_cache(dataset, config.data)  # minutes: after all that can be found wrong without it
         if saved is not None:
-            self._restore(saved)
+            restore(self, saved)
         self.network = self._parallel(self.model)
         self.monitor = Monitor(config, run, world, len(self.train_loader), self.steps_per_epoch)
 
@@ -129,7 +129,7 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(self.world.device.type, enabled=config.train.precision == "fp16")
         self.autocast = make_autocast(config, self.world.device)
         self.guard = StepGuard(self.model, self.optimizer, self.scaler, config.train.clip_grad_norm)
-        self._skipped = 0  # of which the log tells already
+        self.skipped = 0  # of which the log tells already
 
     def _parallel(self, model: nn.Module) -> nn.Module:
         if self.world.size == 1:
@@ -250,34 +250,25 @@ class Trainer:
     def _log_losses(self) -> None:
         means, skipped = self.meter.flush(self.world), self.guard.total()
         self.monitor.log_losses(self.progress, means, self.optimizer.param_groups[0]["lr"], skipped)
-        if skipped > self._skipped:
-            logger.warning(
-                "%d steps skipped since the last line: loss or gradients not finite", skipped - self._skipped
-            )
-        self._skipped = skipped
+        if skipped > self.skipped:
+            logger.warning("%d steps skipped since the last line: loss or gradients not finite", skipped - self.skipped)
+        self.skipped = skipped
 
     def _diverged(self, group: list[Batch]) -> NonFiniteError:
         """The error of a run that has skipped too many steps; does the last of them again to find out where."""
-        self.progress.step -= 1  # the step that is done again
-        step, lr = self.progress.step + 1, self._set_learning_rate()
-        where = find_non_finite(
-            self.model.train(), lambda part, batch: self.guard.spread(self._forward(self.model, part, batch)), group
-        )
-        found = self.world.gather(where)
-        rank = next((rank for rank, text in enumerate(found) if text is not None), 0)
-        file = self.run.path / f"non-finite-step-{step}.pt"
-        if self.world.rank == rank:
-            facts = {"config": dump_yaml(self.config), "step": self.progress.step, "rank": rank, "lr": lr}
-            facts |= {"classes": len(self.train_set.classes), "ignore_index": self.train_set.ignore_index}
-            write_step(file, self.model, group, facts)
-        self.world.barrier()
-        return NonFiniteError(
-            f"{self.config.train.max_skipped_steps} steps in a row, up to step {step}, were skipped, as the loss or a "
-            f"gradient was not finite (learning rate {lr:.3g}). First in step {step}, process {rank}: "
-            f"{found[rank] or 'nothing when the step was done again'}. {file} repeats it: python "
-            f"scripts/reproduce_step.py {file}. {self.run.last} holds the last good state, if one was saved; lower "
-            "optimizer.lr, set train.clip_grad_norm, or use fp32 or bf16"
-        )
+        self.progress.step -= 1
+        kept = {
+            "config": dump_yaml(self.config),
+            "classes": len(self.train_set.classes),
+            "ignore_index": self.train_set.ignore_index,
+            "step": self.progress.step,
+            "lr": self._set_learning_rate(),
+        }
+
+        def forward(part: int, batch: Batch) -> torch.Tensor:
+            return self.guard.spread(self._forward(self.model, part, batch))
+
+        return diverged(self.model.train(), forward, group, self.world, self.run, kept)
 
     def _stop_reached(self) -> bool:
         limits, progress = self.config.train, self.progress
@@ -404,33 +395,3 @@ class Trainer:
             keep = self.run.previous if self.config.checkpoint.previous else None
             save_checkpoint(self.run.last, content, keep_as=keep)
         self.world.barrier()
-
-    # --- resuming -----------------------------------------------------------------------------------------------------
-
-    def _restore(self, saved: SavedRun) -> None:
-        state = saved.state
-        load_weights(self.model, state["model"], saved.file)
-        self.progress = Progress(**state["progress"])
-        self.progress.batch = saved.batch(self.config, self.world.size, len(self.train_loader))
-        saved.restore_optimizer(self.optimizer)
-        if state["scaler"] and self.scaler.is_enabled():
-            self.scaler.load_state_dict(state["scaler"])
-        if self.ema is not None and state["ema"] is not None:
-            self.ema.load_state_dict(state["ema"])
-        elif self.ema is not None:
-            self.ema.module.load_state_dict(self.model.state_dict())  # the average begins here
-        self.guard.load_state_dict(state.get("skipped", {}))
-        self._skipped = self.guard.total()
-        saved.restore_schedule(self.schedule, self.config, self.steps_per_epoch)
-        if not saved.changed("processes"):
-            self.meter.load_state_dict(state["meter"][self.world.rank], self.world.device)
-        self.changes = saved.all_changes
-        self.trained_on = joined(state.get("trained_on"), self.trained_on)
-        self.selected_on = joined(state.get("selected_on"), self.selected_on)
-        self.world.barrier()  # all have read what they need before the main process changes a file
-        if self.world.main:
-            inside = self.progress.batch > 0
-            self.run.truncate_metrics(self.progress.step, evaluated=not (inside or self.progress.pending))
-            if inside:
-                self.run.forget_unfinished_best()
-        logger.info("resumed from %s at epoch %d, step %d", saved.file.name, self.progress.epoch, self.progress.step)

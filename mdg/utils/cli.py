@@ -4,6 +4,7 @@ alike. docs/reliability.md lists the codes."""
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 import time
@@ -62,6 +63,8 @@ def run_tool(
 def _explain(program: str, error: Exception) -> int:
     if isinstance(error, OSError):
         error = file_error(error)
+    elif isinstance(error, RuntimeError) and "Symlink loop" in str(error):  # Path.resolve() before Python 3.13
+        error = file_error(OSError(errno.ELOOP, os.strerror(errno.ELOOP)), str(error).rpartition(" from ")[2])
     elif isinstance(error, MemoryError) or any(hint in str(error).lower() for hint in OUT_OF_MEMORY):
         first = next(iter(str(error).strip().splitlines()), "") or "no more memory"
         error = MachineError(f"not enough memory ({first[:200]}); choose smaller images, batches or fewer processes")

@@ -147,6 +147,7 @@ def keep_second(file: Path, second: Path) -> None:
             _rename(file, second)
             return
         _rename(aside, second)
+        aside.unlink(missing_ok=True)  # where both were names of one file already, renaming does nothing
 
 
 def remove_partials(folder: Path) -> None:

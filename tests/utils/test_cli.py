@@ -38,6 +38,11 @@ def raising(error):
         (MachineError("disk"), 3, "tool: error: disk\n"),
         (OSError(errno.ENOSPC, "No space left on device", "/x"), 3, "tool: error: /x: cannot be written (No space"),
         (FileNotFoundError(errno.ENOENT, "No such file or directory", "/x"), 2, "tool: error: /x: No such file"),
+        (
+            RuntimeError("Symlink loop from '/a/b'"),
+            2,
+            "'/a/b': Too many levels of symbolic links",
+        ),
         (MemoryError(), 3, "tool: error: not enough memory"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 3 TB"), 3, "not enough memory (Default"),
         (KeyboardInterrupt(), 130, "tool: error: interrupted\n"),

@@ -118,6 +118,16 @@ def test_the_content_before_is_kept_under_another_name(tmp_path, monkeypatch):
     assert previous.read_bytes() == b"3"
 
 
+def test_two_names_of_one_file_leave_nothing_behind(tmp_path):
+    """As after a kill between keeping the old content and renaming the new one."""
+    last, previous = tmp_path / "last", tmp_path / "previous"
+    last.write_bytes(b"1")
+    os.link(last, previous)
+    with replacing(last, keep_as=previous) as stream:
+        stream.write(b"2")
+    assert (last.read_bytes(), previous.read_bytes()) == (b"2", b"1") and names(tmp_path) == ["last", "previous"]
+
+
 def test_lines_are_appended_on_lines_of_their_own(tmp_path):
     file = tmp_path / "x"
     append_line(file, "one")
