@@ -63,7 +63,7 @@ def main(args: argparse.Namespace) -> int:
         command = [sys.executable, __file__, "--worker", "--only", name, "--seconds", str(seconds)]
         log = folder / "log.txt"
         with open(log, "w") as stream:
-            environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+            environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENCV_LOG_LEVEL": "SILENT"}
             arguments = [*command, "--findings", str(folder)]
             try:
                 code = subprocess.run(

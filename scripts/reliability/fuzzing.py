@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import random
 import resource
@@ -210,7 +211,15 @@ def run_worker(name: str, folder: Path, seconds: int, largest: int, per_input: i
         sys.argv[0], f"-max_total_time={seconds}", f"-max_len={largest}", f"-timeout={per_input}", "-seed=1",
         f"-rss_limit_mb={megabytes}", f"-artifact_prefix={folder}/", "-print_final_stats=1", str(folder / "corpus"),
     ]  # fmt: skip
-    atheris.Setup(arguments, lambda data: try_input(name, data))
+
+    def one_input(data: bytes) -> None:
+        try:
+            try_input(name, data)
+        except BaseException:  # kept by ourselves too: the fuzzer may be ended by its own alarm before it does so
+            (folder / f"found-{hashlib.sha256(data).hexdigest()[:16]}").write_bytes(data)
+            raise
+
+    atheris.Setup(arguments, one_input)
     atheris.Fuzz()
 
 
