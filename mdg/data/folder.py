@@ -17,7 +17,7 @@ from mdg.data.files import unread
 from mdg.data.folder_options import FolderOptions, resolve_map
 from mdg.data.labels import IGNORED, ColourLabels, IdLabels, LabelReader
 from mdg.data.names import clues, pick, unite
-from mdg.data.patterns import NAME, SPLIT, Matches, read_list, require_apart, scan_pattern
+from mdg.data.patterns import NAME, SPLIT, SUFFIXES, Matches, read_list, require_apart, scan_pattern
 from mdg.errors import DataError
 from mdg.metrics.scoring import ScoringRule, all_classes
 from mdg.registry import DATASETS
@@ -113,7 +113,9 @@ class Folder(FileDataset):
         require_apart(files, {part: f"data.{part}: '{patterns[part]}'" for part in PARTS}, APART)
         # Parts may share a folder, so a missing file is told by its pattern.
         places = {part: self.root / patterns[part].replace(SPLIT, self.split_name) for part in PARTS}
-        self._list(names, places, files, lambda part, lacking: clues(lacking, found[part], matches[part].others))
+        self._list(
+            names, places, files, lambda part, lacking: clues(lacking, found[part], matches[part].others, SUFFIXES)
+        )
 
     def _nothing_fits(self, patterns: Mapping[str, str], matches: Mapping[str, Matches]) -> str:
         near = next((file for match in matches.values() for file in match.others.values()), None)

@@ -18,6 +18,8 @@ LOSSY_IN_TIFF = {6, 7, 34892, 50001}  # compressions: JPEG as of old and new, JP
 BY_PILLOW = ("GIF", "AVIF", "JPEG2000", "PPM", "SUN")
 PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
 NO_LENGTH = {0x01, *range(0xD0, 0xD9)}  # JPEG markers that stand alone
+# What Pillow raises for damaged files; the last where a frame is larger than its header says.
+PILLOW_ERRORS = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
 MOST_PARTS = 1_000_000  # chunks and segments: no honest file has more, and another would keep the reader busy
 SIZES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # JPEG markers that tell the size
 
@@ -198,7 +200,7 @@ def _by_pillow(data: bytes) -> Header | None:
         try:
             images = 1 + getattr(image, "is_animated", False)
             orientation = image.getexif().get(tiff.ORIENTATION, 1)
-        except (OSError, SyntaxError, ValueError):
+        except PILLOW_ERRORS:
             return None
         return Header(
             str(image.format),
@@ -232,6 +234,6 @@ def open_by_pillow(data: bytes, kinds: tuple[str, ...]) -> Image.Image | None:
             continue
         try:
             return factory(io.BytesIO(data), "")
-        except (OSError, SyntaxError, ValueError, IndexError, TypeError, struct.error, EOFError):
+        except (*PILLOW_ERRORS, IndexError, TypeError, struct.error):
             return None
     return None

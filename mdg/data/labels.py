@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mdg.data.image_header import Header, open_by_pillow
+from mdg.data.image_header import PILLOW_ERRORS, Header, open_by_pillow
 from mdg.data.images import count_channels, damaged, decode, drop_opaque_alpha, open_image, upright
 from mdg.errors import DataError
 
@@ -173,7 +173,7 @@ def _read_indices(data: bytes, header: Header, file: Path) -> np.ndarray:
     image = open_by_pillow(data, (header.kind,))
     try:
         indices = None if image is None else np.array(image)
-    except (OSError, SyntaxError, ValueError, EOFError):  # what Pillow raises for damaged files
+    except PILLOW_ERRORS:
         indices = None
     if indices is None or indices.ndim != 2:
         raise damaged(file, data, header)

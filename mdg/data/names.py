@@ -6,8 +6,9 @@ of letters does matter, for ``a`` and ``A`` may be two frames; where it is the o
 
 from __future__ import annotations
 
+import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 
@@ -44,25 +45,46 @@ def pick(names: Iterable[str], files: Mapping[str, Path]) -> dict[str, Path]:
     return {name: by_spelling[same(name)] for name in names if same(name) in by_spelling}
 
 
-def clues(names: Iterable[str], there: Iterable[str], others: Mapping[str, Path]) -> dict[str, str]:
+def clues(
+    names: Iterable[str], there: Iterable[str], others: Mapping[str, Path], readable: Collection[str] = ()
+) -> dict[str, str]:
     """Why names have no file, where that can be seen.
 
     Args:
         names: Those without a file.
         there: Names of the files that were found.
         others: Files by name that lie there and are not read, for their suffix.
+        readable: Suffixes that would be read if they were asked for, in lower case.
     """
+    there = list(there)
     near, unread = {alike(name): name for name in there}, {alike(name): file for name, file in others.items()}
-    found = {name: _clue(name, near, unread) for name in names}
+    longer = {core: name for name in there for core in _cores(alike(name))}
+    found = {name: _clue(name, near, unread, longer, readable) for name in names}
     return {name: clue for name, clue in found.items() if clue}
 
 
-def _clue(name: str, near: Mapping[str, str], unread: Mapping[str, Path]) -> str:
-    if alike(name) in near:
-        return f"'{near[alike(name)]}' is there, which differs in the case of letters: rename one of them"
+def _cores(name: str) -> list[str]:
+    """A name without its last part, and without its first one: ``01_mask`` and ``ir_01`` go with ``01``."""
+    pieces = re.split(r"[-_. ]", name)
+    return [name[: -len(pieces[-1]) - 1], name[len(pieces[0]) + 1 :]] if len(pieces) > 1 else []
+
+
+def _clue(
+    name: str, near: Mapping[str, str], unread: Mapping[str, Path], longer: Mapping[str, str], readable: Collection[str]
+) -> str:
+    twin = near.get(alike(name))
+    if twin is not None and same(twin) != same(name):
+        return f"'{twin}' is there, which differs in the case of letters: rename one of them"
     if alike(name) in unread:
         file = unread[alike(name)]
+        if file.suffix.lower() in readable:
+            return f"{file.name} is there, but '{file.suffix}' is not what was asked for: ask for '{file.suffix}'"
         return f"{file.name} is there, but '{file.suffix}' is not read here: convert it, or name it as expected"
+    other = longer.get(alike(name)) or next((near[core] for core in _cores(alike(name)) if core in near), None)
+    if other is not None:
+        return (
+            f"'{other}' is there: rename one of them, or write what they do not share into the pattern, if there is one"
+        )
     if any("\udc80" <= letter <= "\udcff" for letter in name):
         return "the name is not UTF-8: save the list as UTF-8, and give the files names that can be read"
     if "\\" in name:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +41,7 @@ def save_checkpoint(file: Path, content: dict[str, Any], keep_as: Path | None = 
     if (name := first_non_finite(named)) is not None:
         raise NonFiniteError(f"{file}: not written, as {name} holds NaN or infinity; the file of before stays")
     with replacing(file, keep_as) as stream, _with_crc():
-        torch.save({"format": FORMAT, **content}, stream)
+        _save({"format": FORMAT, **content}, stream)
         seal(stream)
 
 
@@ -136,6 +136,34 @@ def _tensors(value: Any, name: str) -> Iterator[tuple[str, Tensor]]:
         items = value.items() if isinstance(value, Mapping) else enumerate(value)
         for key, item in items:
             yield from _tensors(item, f"{name}.{key}")
+
+
+def _save(content: dict[str, Any], stream: BinaryIO) -> None:
+    """``torch.save``, which hides what the storage says behind an error of its own."""
+    watched = _Watched(stream)
+    try:
+        torch.save(content, watched)
+    except RuntimeError:
+        if watched.error is not None:
+            raise watched.error from None
+        raise
+
+
+class _Watched:
+    """A stream that remembers the error of a write."""
+
+    def __init__(self, stream: BinaryIO):
+        self.stream, self.error = stream, None
+
+    def write(self, data: bytes) -> int:
+        try:
+            return self.stream.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        self.stream.flush()
 
 
 @contextmanager

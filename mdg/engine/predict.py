@@ -178,7 +178,10 @@ def find_pairs(rgb: Path, thermal: Path | None) -> Pairs:
     """
     for path in (rgb, thermal):
         if path is not None and not path.exists():
-            raise DataError(f"{path}: no such file or folder")
+            raise DataError(
+                f"{path}: no such file or folder; expected an image or a folder of images (cameras, streams and topics "
+                "are not read)"
+            )
     if thermal is not None and rgb.is_dir() != thermal.is_dir():
         raise DataError(f"expected two files or two folders, got {rgb} and {thermal}")
     if not rgb.is_dir():
@@ -187,15 +190,20 @@ def find_pairs(rgb: Path, thermal: Path | None) -> Pairs:
     if thermal is None:
         return {name: (file, None) for name, file in sorted(images.items())}
     others = _list_images(thermal)
+    _require_partners(images, rgb, others, thermal)
+    _require_partners(others, thermal, images, rgb)
     partners = pick(images, others)
-    lonely = sorted(set(images) - set(partners)) + sorted(set(others) - set(pick(others, images)))
+    return {name: (images[name], partners[name]) for name in sorted(images)}
+
+
+def _require_partners(images: Mapping[str, Path], folder: Path, others: Mapping[str, Path], other: Path) -> None:
+    lonely = sorted(set(images) - set(pick(images, others)))
     if lonely:
-        why = clues(lonely[:1], [*images, *others], list_others(rgb, ALL_SUFFIXES) | list_others(thermal, ALL_SUFFIXES))
+        why = clues(lonely[:1], others, list_others(other, ALL_SUFFIXES))
         raise DataError(
-            f"{len(lonely)} images of {rgb} and {thermal} have no partner of the same name: {', '.join(lonely[:5])}"
+            f"{len(lonely)} image(s) of {folder} have no partner of the same name in {other}: {', '.join(lonely[:5])}"
             + "".join(f"; {clue}" for clue in why.values())
         )
-    return {name: (images[name], partners[name]) for name in sorted(images)}
 
 
 def _list_images(folder: Path) -> dict[str, Path]:

@@ -147,6 +147,8 @@ def _train(config: RunConfig, run: RunDirectory, world: World, resuming: bool, a
     try:
         if handler is not None:
             pass_on(lines, handler)
+            if not resuming:  # an earlier attempt of this launch may have ended before it saved anything
+                run.truncate_metrics(0)
             _explain(config, run, trainer)
         progress = trainer.fit()
         _report_end(config, run, progress, trainer.finished)

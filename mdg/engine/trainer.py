@@ -276,7 +276,8 @@ class Trainer:
             return True
         if limits.max_steps is not None and progress.step >= limits.max_steps:
             return True
-        self.interrupted = self.world.vote(self.signals.asked())
+        # A validation that was interrupted has told all processes already; a vote would be known one step later.
+        self.interrupted = self.interrupted or self.world.vote(self.signals.asked())
         return self.interrupted
 
     def _finish_epoch(self) -> None:
@@ -308,6 +309,8 @@ class Trainer:
         """A run that ends inside an epoch is scored there. ``last.pt`` does not know of it, and what was best before is
         kept, so that a run that is continued equals one that never stopped."""
         evaluation = self.validate() if self.eval_loader is not None else None
+        if self.eval_loader is not None and evaluation is None:
+            return
         if self._improves(evaluation, epoch=self.progress.epoch + 1):
             if self.world.main and self.run.best.is_file():
                 keep_second(self.run.best, self.run.best_of_epochs)

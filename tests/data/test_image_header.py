@@ -314,3 +314,12 @@ BUSY = {
 def test_a_header_keeps_nobody_busy(name):
     header = parse_header(BUSY[name])
     assert header is None or not header.complete
+
+
+@pytest.mark.parametrize("read", [read_rgb, read_ids, read_raw_thermal])
+def test_a_frame_larger_than_its_header_says_is_damage(tmp_path, read):
+    """Pillow's own bomb error for a GIF of 7x9 pixels, whose frame has 65535x65535, never comes out."""
+    screen, frame = struct.pack("<HHBBB", 7, 9, 0x80, 0, 0), struct.pack("<BHHHHB", 0x2C, 0, 0, 65535, 65535, 0)
+    (tmp_path / "a.gif").write_bytes(b"GIF87a" + screen + bytes(6) + frame + b"\x02\x02\x44\x01\x00;")
+    with pytest.raises(DataError, match="a.gif: not a readable image .*GIF"):
+        read(tmp_path / "a.gif")

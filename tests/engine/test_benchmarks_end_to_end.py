@@ -28,9 +28,10 @@ from layouts import (
 
 from mdg.config import load_config
 from mdg.data import build_dataset
+from mdg.data.pairs import PairOptions, read_pair
 from mdg.data.thermal import ThermalScaling
 from mdg.engine import evaluate, train
-from mdg.engine.predict import find_pairs, predict, read_pairs
+from mdg.engine.predict import find_pairs, predict
 from mdg.errors import DataError, UserError
 
 TINY = {
@@ -312,11 +313,11 @@ def test_pairs_are_scaled_and_aligned(tmp_path):
     thermal = write_image(tmp_path / "thermal" / "a.tiff", raw_counts(scene.thermal))
     pairs = find_pairs(tmp_path / "rgb", tmp_path / "thermal")
     assert pairs == {"a": (rgb, thermal)} == find_pairs(rgb, thermal)
-    ((name, rgb_HW3, thermal_HW),) = read_pairs(pairs, ThermalScaling(**RAW_SCALING), "thermal")
-    assert name == "a"
+    scaling = ThermalScaling(**RAW_SCALING)
+    rgb_HW3, thermal_HW = read_pair(rgb, thermal, PairOptions(thermal_scaling=scaling, align="thermal"))
     np.testing.assert_array_equal(thermal_HW, scene.thermal)
     np.testing.assert_array_equal(rgb_HW3, scene.rgb)
-    ((_, rgb_HW3, thermal_HW),) = read_pairs(pairs, ThermalScaling(**RAW_SCALING), "label")
+    rgb_HW3, thermal_HW = read_pair(rgb, thermal, PairOptions(thermal_scaling=scaling, align="label"))
     assert rgb_HW3.shape == (96, 128, 3) and thermal_HW.shape == (96, 128), "without a label, RGB gives the size"
 
 
@@ -325,16 +326,16 @@ def test_pairs_that_the_configuration_does_not_prepare(tmp_path):
     rgb = write_image(tmp_path / "a.png", scene.rgb[:40])
     thermal = write_image(tmp_path / "a.tiff", raw_counts(scene.thermal))
     with pytest.raises(DataError, match=r"a\.tiff: got uint16 values .*data\.thermal_scaling"):
-        list(read_pairs({"a": (rgb, thermal)}))
+        read_pair(rgb, thermal, PairOptions())
     with pytest.raises(DataError, match=r"a\.png is 40x64, .*a\.tiff is 48x64; .*data\.align"):
-        list(read_pairs({"a": (rgb, thermal)}, ThermalScaling(mode="minmax")))
+        read_pair(rgb, thermal, PairOptions(thermal_scaling=ThermalScaling(mode="minmax")))
 
 
 def test_packed_images_are_scaled_too(tmp_path):
     _, scene = next(scenes_of("test", 1))
     packed = np.dstack([scene.rgb[..., ::-1], scene.thermal])
     assert cv2.imwrite(str(tmp_path / "a.png"), packed)
-    pairs = find_pairs(tmp_path / "a.png", None)
-    ((_, rgb_HW3, thermal_HW),) = read_pairs(pairs, ThermalScaling(invert=True))
+    ((rgb, thermal),) = find_pairs(tmp_path / "a.png", None).values()
+    rgb_HW3, thermal_HW = read_pair(rgb, thermal, PairOptions(thermal_scaling=ThermalScaling(invert=True)))
     np.testing.assert_array_equal(rgb_HW3, scene.rgb)
     np.testing.assert_array_equal(thermal_HW, 255 - scene.thermal)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import errno
 import random
 import zipfile
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 import yaml
 from torch import nn
 
+from mdg.engine import checkpoint
 from mdg.engine.checkpoint import load_checkpoint, load_weights, save_checkpoint, verify_checkpoint
 from mdg.errors import MachineError, NonFiniteError, WeightsError
 from mdg.models.finite import first_non_finite
@@ -412,3 +414,23 @@ def test_tensors_that_do_not_fit_are_named(change, words):
     change(tensors)
     with pytest.raises(WeightsError, match=rf"x\.pt: 1 tensors do not fit.*{words}"):
         load_weights(network(), tensors, "x.pt")
+
+
+def test_a_disk_that_refuses_one_write_says_so(file, monkeypatch):
+    """torch.save would hide the reason where the next write succeeds."""
+    before, writes, watched = file.read_bytes(), [], checkpoint._Watched
+
+    class Refusing:
+        def __init__(self, stream):
+            self.stream = stream
+
+        def write(self, data):
+            writes.append(1)
+            if len(writes) == 3:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return self.stream.write(data)
+
+    monkeypatch.setattr(checkpoint, "_Watched", lambda stream: watched(Refusing(stream)))
+    with pytest.raises(MachineError, match="No space left"):
+        save_checkpoint(file, content())
+    assert file.read_bytes() == before and list(file.parent.iterdir()) == [file]
