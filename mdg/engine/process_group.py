@@ -168,6 +168,7 @@ def told_reason(error: Exception, control: Control, rank: int) -> Exception:
             text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {_first_line(error)}"
             if not control.store.check(["reason"]):
                 control.store.set("reason", json.dumps({"rank": rank, "code": code, "text": text}))
+            control.call_stop()  # who is busy with a share of its own, as in a validation, need not finish it
             return error
         control.store.wait(["reason"], timedelta(seconds=SECONDS_FOR_A_REASON))
         reason = json.loads(control.store.get("reason"))

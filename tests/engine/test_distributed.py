@@ -112,6 +112,16 @@ def test_the_reason_of_one_process_is_what_the_others_end_with():
     assert str(told) == "process 1: images/3.png: broken" and told.exit_code == 2
 
 
+def test_a_failure_ends_the_shares_of_the_others():
+    """Without it a process would first validate all of its images."""
+    store, seen = dist.HashStore(), []
+    for item in World(0, 2, control=Control(store)).until_stopped(range(10), lambda: False):
+        seen.append(item)
+        if item == 3:
+            told_reason(DataError("images/3.png: broken"), Control(store), 1)
+    assert seen == [0, 1, 2, 3]
+
+
 def test_an_unforeseen_error_of_another_process_is_not_a_mistake_of_the_user():
     store = dist.HashStore()
     told_reason(KeyError("oops"), Control(store), 1)

@@ -109,6 +109,25 @@ def test_a_signal_stops_behind_a_saved_step(tiny_run, monkeypatch, number):
     assert_same_run(straight, tiny_run("stopped", resume=True))
 
 
+def test_a_score_that_a_signal_broke_off_is_no_best_one(tiny_run, tiny_yaml, tmp_path, monkeypatch):
+    """Behind ``train.max_steps`` inside an epoch: the best state stays that of the first epoch."""
+    best = tiny_run("best", "train.stop_epoch=1")
+    original = Trainer.validate
+
+    def interrupted(self):
+        if self.progress.step == 6:
+            signal.raise_signal(signal.SIGTERM)
+        return original(self)
+
+    monkeypatch.setattr(Trainer, "validate", interrupted)
+    outcome = run_training(tiny_yaml, ["train.max_steps=6"], run_dir=tmp_path / "run")
+    assert outcome.stopped and outcome.progress.step == 6
+    one, two = load_checkpoint(best.best), load_checkpoint(outcome.run.best)
+    assert_same(one["model"], two["model"])
+    assert load_checkpoint(outcome.run.last)["progress"]["best_score"] == one["progress"]["best_score"]
+    assert outcome.progress.best_score == one["progress"]["best_score"]
+
+
 def test_a_crash_costs_no_more_than_the_last_saved_step(tiny_run, monkeypatch):
     straight = tiny_run("straight")
     original = Trainer.train_step
