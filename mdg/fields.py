@@ -5,6 +5,7 @@ Bounds are generous: they refuse what is a slip of the finger and would end in m
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -25,6 +26,8 @@ def user_path(path: Path) -> Path:
 
 
 def _written_path(value: object) -> object:
+    if re.match(r"\$\w|\$\{|%\w+%", str(value)):  # a folder of that name would be made
+        raise ValueError("expected a path: variables of a shell are not replaced here; `~` is the home folder")
     if value == "":  # Path("") would be the folder one happens to stand in
         raise ValueError("expected a path; a folder can be named as `.`")
     return value

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import argparse
 
-from mdg.utils.cli import add_opts, run_tool
+from mdg.utils.cli import add_opts, run_tool, user_path
 
 
 def parse() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="benchmark", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--config", metavar="YAML", required=True, help="such as configs/mfnet/mdg_b2.yaml")
+    parser.add_argument(
+        "--config", type=user_path, metavar="YAML", required=True, help="such as configs/mfnet/mdg_b2.yaml"
+    )
     parser.add_argument("--height", type=int, default=480, metavar="N", help="of the images, default 480")
     parser.add_argument("--width", type=int, default=640, metavar="N", help="of the images, default 640")
     parser.add_argument("--batch", type=int, default=1, metavar="N", help="images per pass, default 1")
@@ -35,7 +37,7 @@ def parse() -> argparse.ArgumentParser:
     parser.add_argument("--steps", type=int, metavar="N", help="measured; default 10 (train 5), GPU 100 (train 30)")
     parser.add_argument("--warmup", type=int, metavar="N", help="before them; default 2 (train 1), GPU 10 (train 5)")
     parser.add_argument("--ops", action="store_true", help="race all backends of the operators at the network's shapes")
-    parser.add_argument("--json", metavar="FILE", help="write the figures there too")
+    parser.add_argument("--json", type=user_path, metavar="FILE", help="write the figures there too")
     add_opts(parser)
     return parser
 

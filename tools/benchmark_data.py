@@ -10,19 +10,21 @@ from __future__ import annotations
 
 import argparse
 
-from mdg.utils.cli import add_opts, run_tool
+from mdg.utils.cli import add_opts, run_tool, user_path
 
 
 def parse() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="benchmark_data", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--config", metavar="YAML", required=True, help="such as configs/mfnet/mdg_b2.yaml")
+    parser.add_argument(
+        "--config", type=user_path, metavar="YAML", required=True, help="such as configs/mfnet/mdg_b2.yaml"
+    )
     parser.add_argument("--seconds", type=seconds, default=20.0, help="per figure, default 20; in five rounds")
     parser.add_argument(
         "--workers", type=int, nargs="+", metavar="N", help="loader processes; default: 0 and pipeline.workers"
     )
-    parser.add_argument("--json", metavar="FILE", help="write the figures there too")
+    parser.add_argument("--json", type=user_path, metavar="FILE", help="write the figures there too")
     add_opts(parser)
     return parser
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from mdg.utils.cli import add_opts, run_tool
+from mdg.utils.cli import add_opts, run_tool, user_path
 
 EXIT_PROBLEMS = 1
 
@@ -21,10 +21,10 @@ def parse() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="check_data", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("config", help="YAML under configs/; only its data set matters")
+    parser.add_argument("config", type=user_path, help="YAML under configs/; only its data set matters")
     parser.add_argument("--workers", type=positive, metavar="N", help="frames read at once; default: one per processor")
-    parser.add_argument("--html", metavar="FILE", help="write a page with charts and sample frames")
-    parser.add_argument("--json", metavar="FILE", help="write everything, for programs")
+    parser.add_argument("--html", type=user_path, metavar="FILE", help="write a page with charts and sample frames")
+    parser.add_argument("--json", type=user_path, metavar="FILE", help="write everything, for programs")
     add_opts(parser)
     return parser
 

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import argparse
 
-from mdg.utils.cli import run_tool
+from mdg.utils.cli import run_tool, user_path
 
 
 def parse() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="compare", description=__doc__)
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="run directory, results folder or results.json")
+    parser.add_argument(
+        "runs", type=user_path, nargs="+", metavar="RUN", help="run directory, results folder or results.json"
+    )
     parser.add_argument("--split", default="test", help="results to take from run directories: train, val or test")
     parser.add_argument("--per-class", action="store_true", help="the IoU of every class too")
-    parser.add_argument("--markdown", metavar="FILE", help="write the tables there as Markdown")
-    parser.add_argument("--csv", metavar="FILE", help="write the scores there as CSV")
-    parser.add_argument("--json", metavar="FILE", help="write the comparison there as JSON")
+    parser.add_argument("--markdown", type=user_path, metavar="FILE", help="write the tables there as Markdown")
+    parser.add_argument("--csv", type=user_path, metavar="FILE", help="write the scores there as CSV")
+    parser.add_argument("--json", type=user_path, metavar="FILE", help="write the comparison there as JSON")
     return parser
 
 

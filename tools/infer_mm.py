@@ -11,18 +11,26 @@ from __future__ import annotations
 
 import argparse
 
-from mdg.utils.cli import add_opts, run_tool
+from mdg.utils.cli import add_opts, run_tool, user_path
 
 
 def parse() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="infer_mm", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rgb", required=True, metavar="PATH", help="image or folder; 4-channel without --thermal")
-    parser.add_argument("--thermal", metavar="PATH", help="thermal image or folder; scaled and aligned as in training")
-    parser.add_argument("--checkpoint", metavar="FILE", help="default: best.pt of the newest run in exp/")
-    parser.add_argument("--config", metavar="YAML", help="default: the configuration inside the checkpoint")
-    parser.add_argument("--out", default="predictions", metavar="DIR", help="default: predictions")
+    parser.add_argument(
+        "--rgb", type=user_path, required=True, metavar="PATH", help="image or folder; 4-channel without --thermal"
+    )
+    parser.add_argument(
+        "--thermal", type=user_path, metavar="PATH", help="thermal image or folder; scaled and aligned as in training"
+    )
+    parser.add_argument(
+        "--checkpoint", type=user_path, metavar="FILE", help="default: best.pt of the newest run in exp/"
+    )
+    parser.add_argument(
+        "--config", type=user_path, metavar="YAML", help="default: the configuration inside the checkpoint"
+    )
+    parser.add_argument("--out", type=user_path, default="predictions", metavar="DIR", help="default: predictions")
     parser.add_argument("--resume", action="store_true", help="leave out the pairs whose outputs exist")
     parser.add_argument(
         "--thermal-scaling", metavar="YAML", help="how more than 8 bits become 8: minmax, percentile, or '{mode: ...}'"

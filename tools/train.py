@@ -6,17 +6,25 @@ from __future__ import annotations
 import argparse
 
 from mdg.errors import ConfigError
-from mdg.utils.cli import EXIT_STOPPED, add_opts, run_tool
+from mdg.utils.cli import EXIT_STOPPED, add_opts, run_tool, user_path
 
 
 def parse() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="train", description=__doc__)
-    parser.add_argument("config", nargs="?", help="YAML under configs/; with --resume the run's own by default")
-    parser.add_argument("--config", dest="config_option", metavar="CONFIG", help="the same, spelt as an option")
-    parser.add_argument("--resume", metavar="RUN_DIR", help="continue this run exactly where it stopped")
+    parser.add_argument(
+        "config", type=user_path, nargs="?", help="YAML under configs/; with --resume the run's own by default"
+    )
+    parser.add_argument(
+        "--config", type=user_path, dest="config_option", metavar="CONFIG", help="the same, spelt as an option"
+    )
+    parser.add_argument(
+        "--resume", type=user_path, metavar="RUN_DIR", help="continue this run exactly where it stopped"
+    )
     parser.add_argument("--allow-changes", action="store_true",
                         help="resume with another configuration, code or data; scores then say so")  # fmt: skip
-    parser.add_argument("--run-dir", metavar="DIR", help="keep the run here instead of exp/NAME/TIME; must be empty")
+    parser.add_argument(
+        "--run-dir", type=user_path, metavar="DIR", help="keep the run here instead of exp/NAME/TIME; must be empty"
+    )
     add_opts(parser)
     return parser
 

@@ -14,18 +14,24 @@ from __future__ import annotations
 
 import argparse
 
-from mdg.utils.cli import add_opts, run_tool
+from mdg.utils.cli import add_opts, run_tool, user_path
 
 
 def parse() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="val_mm", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--checkpoint", metavar="FILE", help="a best.pt or last.pt; default: newest best.pt in exp/")
-    parser.add_argument("--config", metavar="YAML", help="default: the configuration inside the checkpoint")
+    parser.add_argument(
+        "--checkpoint", type=user_path, metavar="FILE", help="a best.pt or last.pt; default: newest best.pt in exp/"
+    )
+    parser.add_argument(
+        "--config", type=user_path, metavar="YAML", help="default: the configuration inside the checkpoint"
+    )
     parser.add_argument("--split", default="test", help="train, val or test (default)")
-    parser.add_argument("--json", metavar="FILE", help="write the results there too")
-    parser.add_argument("--out", metavar="DIR", help="folder for results and pictures; default: results/ of the run")
+    parser.add_argument("--json", type=user_path, metavar="FILE", help="write the results there too")
+    parser.add_argument(
+        "--out", type=user_path, metavar="DIR", help="folder for results and pictures; default: results/ of the run"
+    )
     add_opts(parser)
     return parser
 

@@ -87,6 +87,11 @@ def _say(program: str, message: str) -> None:
     print(f"{program}: error: {message}", file=sys.stderr, flush=True)
 
 
+def user_path(text: str) -> str:
+    """A path of the command line. Shells leave the ``~`` of ``--out=~/masks`` alone; it is the home folder here too."""
+    return os.path.expanduser(text)
+
+
 def add_opts(parser: argparse.ArgumentParser) -> None:
     """Adds ``--opts key=value ...``."""
     parser.add_argument(

@@ -36,8 +36,9 @@ from filelock import FileLock, Timeout
 
 from mdg.errors import ConfigError
 from mdg.utils.files import append_line, explained, plain, remove_partials, write_json, write_text
+from mdg.utils.launched import launch_id
 
-LOCK = ".lock"
+LOCK, RUNNING = ".lock", "running.json"
 
 
 class RunDirectory:
@@ -93,7 +94,10 @@ class RunDirectory:
         if run_dir is None:
             return cls(make_fresh_folder(exp_dir / name / datetime.now().strftime("%Y%m%d-%H%M%S")))
         with explained(run_dir):
-            if run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):
+            # A process that was killed while it built its model leaves these behind; who holds them is asked later.
+            if run_dir.exists() and (
+                not run_dir.is_dir() or {path.name for path in run_dir.iterdir()} - {LOCK, RUNNING}
+            ):
                 raise ConfigError(
                     f"--run-dir {run_dir}: exists and is not empty; nothing is overwritten. Continue that run "
                     f"with --resume {run_dir}, or name another folder."
@@ -117,10 +121,12 @@ class RunDirectory:
     @property
     def launch(self) -> str | None:
         """The launch that began the run, see :func:`mdg.engine.distributed.launch_id`; None where it is not known."""
-        try:
-            return json.loads((self.path / "environment.json").read_text(encoding="utf-8")).get("launch")
-        except (OSError, ValueError, AttributeError):
-            return None
+        for file in (self.path / "environment.json", self._running):  # the second while nothing is known of the first
+            try:
+                return json.loads(file.read_text(encoding="utf-8")).get("launch")
+            except (OSError, ValueError, AttributeError):
+                continue
+        return None
 
     @contextmanager
     def held(self, command: str = "") -> Iterator[None]:
@@ -141,9 +147,8 @@ class RunDirectory:
             remove_partials(self.path)
             remove_partials(self.path / "checkpoints")
             since = datetime.now().isoformat(sep=" ", timespec="seconds")
-            write_json(
-                self._running, {"host": socket.gethostname(), "pid": os.getpid(), "since": since, "command": command}
-            )
+            holder = {"host": socket.gethostname(), "pid": os.getpid(), "since": since, "command": command}
+            write_json(self._running, {**holder, "launch": launch_id()})
             yield
         finally:
             with suppress(OSError):
@@ -155,7 +160,7 @@ class RunDirectory:
 
     @property
     def _running(self) -> Path:
-        return self.path / "running.json"
+        return self.path / RUNNING
 
     def _holder(self) -> str:
         try:
@@ -202,9 +207,10 @@ def _is_before(line: str, step: int, evaluated: bool) -> bool:
 
 
 def fresh_path(path: Path) -> Path:
-    """``path``, or the first of ``stem-2.suffix``, ``stem-3.suffix``, ... that does not exist."""
+    """``path``, or the first of ``stem-2.suffix``, ``stem-3.suffix``, ... that does not exist. A device or a pipe is
+    written to and holds nothing that could be overwritten."""
     candidate, number = path, 1
-    while candidate.exists():
+    while candidate.is_file() or candidate.is_dir():
         number += 1
         candidate = path.with_name(f"{path.stem}-{number}{path.suffix}")
     return candidate

@@ -262,6 +262,12 @@ def test_any_text_makes_a_valid_name(tmp_path, text):
     (tmp_path / name).mkdir()
 
 
+@pytest.mark.parametrize("path", ["$HOME/runs", "${DATA}/runs", "'%USERPROFILE%/runs'"])
+def test_variables_of_a_shell_make_no_folder_of_their_name(tmp_path, path):
+    assert "variables of a shell are not replaced here" in refusal(tmp_path, "data: Synthetic", f"exp_dir={path}")
+    assert str(load(tmp_path, "data: Synthetic", "exp_dir=a$b").exp_dir) == "a$b"
+
+
 def test_a_home_of_nobody(tmp_path):
     assert "exp_dir" in refusal(tmp_path, "data: Synthetic", "exp_dir=~nobody_of_that_name/x")
     assert "exp_dir" in refusal(tmp_path, "data: Synthetic", "exp_dir=''")

@@ -50,3 +50,17 @@ def test_clues():
     assert found["02"].startswith("02.heic is there, but '.heic' is not read here")
     assert "save the list as UTF-8" in found[NOT_UTF8] and "backslashes" in found["rgb\\7"]
     assert "gone" not in found
+
+
+def test_clues_to_suffixes_that_only_have_to_be_asked_for():
+    there = {"00": Path("x/00.JPG"), "01": Path("x/01.heic")}
+    found = clues(["00", "01"], [], there, readable=(".jpg",))
+    assert "00.JPG is there" in found["00"] and found["00"].endswith("ask for '.JPG'")
+    assert "'.heic' is not read here: convert it" in found["01"]
+
+
+def test_clues_to_names_with_more_in_them():
+    found = clues(["01", "02", "7_rgb", "8_rgb", "b"], ["01_mask", "ir_02", "7", "9_rgb", "b"], {})
+    assert "'01_mask' is there" in found["01"] and "'ir_02' is there" in found["02"]
+    assert "'7' is there" in found["7_rgb"]
+    assert found.keys() == {"01", "02", "7_rgb"}, "a name is no clue to itself, nor to one that shares a part with it"

@@ -156,7 +156,26 @@ def test_names_without_a_partner(pairs):
     rgb, thermal = pairs
     (thermal / "c.png").rename(thermal / "C.png")
     message = error_of(lambda: find_pairs(rgb, thermal))
-    assert "no partner of the same name: c" in message and "case of letters" in message
+    assert f"1 image(s) of {rgb} have no partner of the same name in {thermal}: c" in message
+    assert "'C' is there, which differs in the case of letters" in message
+
+
+def test_a_partner_that_is_missing_is_not_taken_for_one_of_another_case(pairs):
+    rgb, thermal = pairs
+    (rgb / "c.png").unlink()
+    message = error_of(lambda: find_pairs(rgb, thermal))
+    assert message.endswith(f"1 image(s) of {thermal} have no partner of the same name in {rgb}: c")
+
+
+def test_a_partner_of_a_kind_that_is_not_read(pairs):
+    rgb, thermal = pairs
+    (rgb / "c.png").rename(rgb / "c.heic")
+    assert "c.heic is there, but '.heic' is not read here" in error_of(lambda: find_pairs(rgb, thermal))
+
+
+@pytest.mark.parametrize("source", ["0", "rtsp://camera/1", "/camera/rgb"])
+def test_cameras_are_no_images(source):
+    assert "cameras, streams and topics are not read" in error_of(lambda: find_pairs(Path(source), None))
 
 
 def test_composed_and_decomposed_names_are_partners(pairs):

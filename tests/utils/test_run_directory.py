@@ -8,11 +8,12 @@ import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from mdg.errors import ConfigError, UserError
-from mdg.utils.run_directory import RunDirectory, make_fresh_folder
+from mdg.utils.run_directory import RunDirectory, fresh_path, make_fresh_folder
 
 HOLD = """
 import sys, time
@@ -111,3 +112,9 @@ def test_best_inside_an_epoch_is_forgotten_where_the_run_goes_on(tmp_path):
     run.best_of_epochs.write_text("whole")
     run.forget_unfinished_best()
     assert run.best.read_text() == "whole" and not run.best_of_epochs.exists()
+
+
+def test_a_device_is_no_file_that_has_to_be_kept(tmp_path):
+    (tmp_path / "a.json").touch()
+    assert fresh_path(tmp_path / "a.json") == tmp_path / "a-2.json"
+    assert str(fresh_path(Path(os.devnull))) == os.devnull
