@@ -95,9 +95,8 @@ class RunDirectory:
             return cls(make_fresh_folder(exp_dir / name / datetime.now().strftime("%Y%m%d-%H%M%S")))
         with explained(run_dir):
             # A process that was killed while it built its model leaves these behind; who holds them is asked later.
-            if run_dir.exists() and (
-                not run_dir.is_dir() or {path.name for path in run_dir.iterdir()} - {LOCK, RUNNING}
-            ):
+            left = {LOCK, RUNNING}
+            if run_dir.exists() and (not run_dir.is_dir() or any(path.name not in left for path in run_dir.iterdir())):
                 raise ConfigError(
                     f"--run-dir {run_dir}: exists and is not empty; nothing is overwritten. Continue that run "
                     f"with --resume {run_dir}, or name another folder."

@@ -48,6 +48,20 @@ def test_a_held_run_names_its_holder_until_that_one_is_killed(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_run_that_was_killed_before_it_began_blocks_nothing_and_is_known(tmp_path, monkeypatch):
+    """A restart finds its folder, and by hand the same command may be given again."""
+    monkeypatch.setenv("MDG_LAUNCH_ID", "launch-1")
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    holder.stdout.readline()
+    holder.kill()
+    holder.wait()
+    assert RunDirectory(tmp_path).launch == "launch-1"
+    assert RunDirectory.create(tmp_path, "name", tmp_path).path == tmp_path
+    (tmp_path / "train.log").write_text("")
+    with pytest.raises(ConfigError, match="nothing is overwritten"):
+        RunDirectory.create(tmp_path, "name", tmp_path)
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff\x00", b'{"pid": 1}'])
 def test_a_damaged_note_of_the_holder_is_no_obstacle(tmp_path, content):
     from filelock import FileLock
