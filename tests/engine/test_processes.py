@@ -114,13 +114,14 @@ def test_two_processes_log_the_score_of_what_they_save(straight, folder):
     assert_logged_scores_are_those_of_the_file(run, notes, folder)
 
 
+@pytest.mark.slow  # four times two processes
 @posix
 def test_restarts_end_as_a_run_that_was_never_killed(straight, train_pair):
-    """One process dies before anything is saved, the other in the next attempt within an interval of the log."""
-    done, run, _ = train_pair("restarted", mishaps="kill:1:3:0 kill:0:6:1", restarts=2)
+    """Processes die while the model is built, before anything is saved and within an interval of the log."""
+    done, run, _ = train_pair("restarted", mishaps="kill:0:-1:0 kill:1:3:1 kill:0:6:2", restarts=3)
     assert done.returncode == 0, done.stderr
     killed = re.findall(r"error: process (\d) \(pid \d+ on .*\) was killed by SIGKILL", done.stderr)
-    assert killed == ["1", "0"] and "restart 2 of 2" in done.stderr
+    assert killed == ["0", "1", "0"] and "restart 3 of 3" in done.stderr
     assert_same_run(run, straight[0])
 
 

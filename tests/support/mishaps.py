@@ -3,7 +3,7 @@
 MISHAPS lists them with blanks between, each as ``kind:rank:step`` or, for one attempt of a launch alone,
 ``kind:rank:step:attempt``; steps count from 0. Where NOTES names a folder, every process keeps there what it validated.
 
-    kill       the process kills itself before the step.
+    kill       the process kills itself before the step; before step -1: while it builds the model.
     nan        the loss of the step is NaN, in every epoch's pass that comes to it.
     nan-from   the same in this step and all behind it.
     logits     NaN logits in the validation behind the step, or the first one after it.
@@ -33,7 +33,7 @@ for _text in os.environ.get("MISHAPS", "").split():
         MINE[_kind] = int(_step)
 
 _train_step, _forward, _evaluate = Trainer.train_step, Trainer._forward, trainer.evaluate_model
-_scores, _validate = Inference.scores, Trainer.validate
+_scores, _validate, _build_model = Inference.scores, Trainer.validate, Trainer._build_model
 _running: list[Trainer] = []
 
 
@@ -41,6 +41,12 @@ def train_step(self, group):
     if MINE.get("kill") == self.progress.step:
         os.kill(os.getpid(), signal.SIGKILL)
     _train_step(self, group)
+
+
+def build_model(self, *args, **kwargs):
+    if MINE.get("kill") == -1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    _build_model(self, *args, **kwargs)
 
 
 def forward(self, network, part, batch):
@@ -84,7 +90,7 @@ def digest(model: nn.Module) -> str:
 
 
 Trainer.train_step, Trainer._forward, Trainer.validate = train_step, forward, validate
-trainer.evaluate_model, Inference.scores = evaluate, scores
+trainer.evaluate_model, Inference.scores, Trainer._build_model = evaluate, scores, build_model
 if "logits" in MINE:
     nn.modules.module.register_module_forward_hook(
         lambda network, args, output: spoil(network, args, output) if hasattr(output, "logits") else None
