@@ -160,8 +160,9 @@ class ComponentRegistry(Registry):
         if isinstance(value, str):
             value = self._presets.get(value, {"type": value})
         if not isinstance(value, dict) or not isinstance(value.get("type"), str):
+            article = "an" if self.name[0] in "aeiou" else "a"
             raise ConfigError(
-                f"expected a {self.name}: a mapping with a `type:` out of {', '.join(self.names())}"
+                f"expected {article} {self.name}: a mapping with a `type:` out of {', '.join(self.names())}"
                 + (f", or one of the short names {', '.join(self._presets)}" if self._presets else "")
             )
         return self.options_of(value["type"]).model_validate(value)

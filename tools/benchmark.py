@@ -46,9 +46,11 @@ def main(args: argparse.Namespace) -> None:
     from mdg.benchmark.report import print_benchmark
     from mdg.benchmark.run import benchmark
     from mdg.benchmark.settings import flag_opts, load_settings
-    from mdg.utils.files import write_json
+    from mdg.utils.files import require_writable, write_json
     from mdg.utils.logging import console
 
+    if args.json:
+        require_writable(args.json, "--json")
     opts = [*args.opts, *flag_opts(args.backend, args.precision, args.compile, args.checkpointing, args.cuda_graphs)]
     sizes = {name: getattr(args, name) for name in ("height", "width", "batch", "mode", "steps", "warmup")}
     found = benchmark(load_settings(args.config, opts, **sizes), ops=args.ops)

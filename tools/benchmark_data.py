@@ -45,8 +45,10 @@ def main(args: argparse.Namespace) -> None:
     from mdg.data.meters import ROUNDS
     from mdg.data.throughput import measure
     from mdg.utils.environment import describe_environment
-    from mdg.utils.files import write_json
+    from mdg.utils.files import require_writable, write_json
 
+    if args.json:
+        require_writable(args.json, "--json")
     config = load_config(args.config, args.opts)
     found = measure(config, args.seconds, args.workers or sorted({0, config.pipeline.workers}))
     environment = describe_environment()

@@ -65,6 +65,7 @@ def _read_with_bases(file: Path, chain: tuple[Path, ...], read: list[Path]) -> C
     bases = [bases] if isinstance(bases, str) else bases
     if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
         raise ConfigError(f"{tree.origin(('_base_',))}: _base_: expected a path or a list of paths, got {bases!r}")
+    tree.origins[()] = str(file)  # of what is missing in it
     merged = ConfigTree()
     for base in bases:
         try:

@@ -24,7 +24,11 @@ class ConfigTree:
     origins: dict[Path_, str] = field(default_factory=dict)
 
     def origin(self, path: Path_) -> str:
-        """Where ``path`` was set, or its nearest parent that was; empty for a value nobody wrote."""
+        """Where ``path`` was set, or something in it, or its nearest parent; empty for a value nobody wrote."""
+        if path and path not in self.origins:
+            for inner, origin in reversed(self.origins.items()):
+                if inner[: len(path)] == path:
+                    return origin
         for length in range(len(path), -1, -1):
             if path[:length] in self.origins:
                 return self.origins[path[:length]]

@@ -54,7 +54,7 @@ def clues(
         names: Those without a file.
         there: Names of the files that were found.
         others: Files by name that lie there and are not read, for their suffix.
-        readable: Suffixes that would be read if they were asked for, in lower case.
+        readable: Suffixes, in lower case, that another pattern would read.
     """
     there = list(there)
     near, unread = {alike(name): name for name in there}, {alike(name): file for name, file in others.items()}
@@ -78,7 +78,7 @@ def _clue(
     if alike(name) in unread:
         file = unread[alike(name)]
         if file.suffix.lower() in readable:
-            return f"{file.name} is there, but '{file.suffix}' is not what was asked for: ask for '{file.suffix}'"
+            return f"{file.name} is there, and its pattern ends otherwise: end it with '{file.suffix}' or '.*'"
         return f"{file.name} is there, but '{file.suffix}' is not read here: convert it, or name it as expected"
     other = longer.get(alike(name)) or next((near[core] for core in _cores(alike(name)) if core in near), None)
     if other is not None:

@@ -68,8 +68,10 @@ class CrossEntropy(nn.Module):
 def _class_weights(weights: list[float] | None, num_classes: int) -> Tensor | None:
     if weights is None:
         return None
-    if len(weights) != num_classes or min(weights) < 0:
-        raise ConfigError(f"loss.class_weights: expected {num_classes} numbers >= 0, one per class, got {weights}")
+    if len(weights) != num_classes or min(weights) < 0 or not any(weights):
+        raise ConfigError(
+            f"loss.class_weights: expected {num_classes} numbers >= 0, one per class and not all 0, got {weights}"
+        )
     return torch.tensor(weights, dtype=torch.float32)
 
 

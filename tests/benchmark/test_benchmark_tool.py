@@ -177,3 +177,10 @@ def test_classes_are_known_without_files():
     config = load_settings(REPOSITORY / "configs" / "folder" / "example.yaml").config
     assert classes_of(config.data) == (len(config.data.classes), 255)
     assert classes_of(load_settings(REPOSITORY / "configs" / "mfnet" / "mdg_b2.yaml").config.data) == (9, 255)
+
+
+def test_a_place_that_takes_no_figures_is_known_before_measuring(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("mdg.benchmark.run.benchmark", lambda *_, **__: pytest.fail("measured"))
+    with pytest.raises(SystemExit, match="2"):
+        run("--config", DEMO, *SMALL, "--json", tmp_path, *ONE_THREAD)
+    assert f"--json {tmp_path}" in capsys.readouterr().err

@@ -302,3 +302,11 @@ def test_short_names_parse(entry):
         assert entry.parse(name).type in entry.names()
     with pytest.raises(ConfigError, match="unknown"):
         entry.parse("Nothing")
+
+
+def test_what_is_missing_is_missing_in_a_file(tmp_path):
+    (tmp_path / "base.yaml").write_text("seed: 1")
+    (tmp_path / "run.yaml").write_text("_base_: base.yaml")
+    with pytest.raises(ConfigError) as caught:
+        load_config(tmp_path / "run.yaml")
+    assert str(caught.value) == f"{tmp_path / 'run.yaml'}: data: missing; set this key"

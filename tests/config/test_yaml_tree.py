@@ -94,6 +94,8 @@ def test_origins_follow_the_file_that_won():
     assert merged.origin(("a", "y")) == "over.yaml:3"
     assert merged.origin(("l", "0")) == "over.yaml:1"
     assert ("l", "2") not in merged.origins
+    set_inside = apply_override(base, "m.new.key=1")
+    assert set_inside.origin(("m",)) == set_inside.origin(("m", "new")) == "--opts m.new.key=1"
 
 
 # --- merging -----------------------------------------------------------------------------------------------------

@@ -55,7 +55,7 @@ def test_clues():
 def test_clues_to_suffixes_that_only_have_to_be_asked_for():
     there = {"00": Path("x/00.JPG"), "01": Path("x/01.heic")}
     found = clues(["00", "01"], [], there, readable=(".jpg",))
-    assert "00.JPG is there" in found["00"] and found["00"].endswith("ask for '.JPG'")
+    assert "00.JPG is there" in found["00"] and found["00"].endswith("end it with '.JPG' or '.*'")
     assert "'.heic' is not read here: convert it" in found["01"]
 
 

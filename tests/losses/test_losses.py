@@ -98,7 +98,7 @@ def test_only_pixels_of_weight_zero_give_zero():
     assert value == 0 and logits.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("weights", [[1.0], [1.0] * 5, [-1.0, 1, 1, 1], []])
+@pytest.mark.parametrize("weights", [[1.0], [1.0] * 5, [-1.0, 1, 1, 1], [0.0] * 4, []])
 def test_class_weights_that_do_not_fit(weights):
     with pytest.raises(ValueError, match="class_weights: expected 4 numbers"):
         loss("CrossEntropy", class_weights=weights)
