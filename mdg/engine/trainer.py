@@ -282,10 +282,10 @@ class Trainer:
 
     def _finish_epoch(self) -> None:
         """Saves the epoch before anything that can fail or be stopped, then lets it compete for ``best.pt``."""
+        if self.progress.epoch + 1 == self.config.train.epochs and not self.meter.empty:
+            self._log_losses()  # what is left of an interval
         self.progress.epoch += 1
         self.progress.batch = 0
-        if self.progress.epoch == self.config.train.epochs and not self.meter.empty:
-            self._log_losses()  # what is left of an interval
         self.progress.pending = self._is_scored(self.progress.epoch)
         self.save_last()
         if self.progress.pending:
