@@ -98,7 +98,7 @@ def _load(config: str | Path | None, opts: Sequence[str], run: RunDirectory | No
     if config is not None:
         return load_config(config, opts)
     assert run is not None, "train() needs a config or a run to resume"
-    if run.config.is_file():
+    if run.config.is_file() and run.config.stat().st_size:
         return load_config(run.config, opts)
     # Lost or never written: the states hold the configuration too.
     state, file = newest_state(run)
@@ -220,7 +220,11 @@ def _report_end(config: RunConfig, run: RunDirectory, progress: Progress, finish
     else:
         place = "behind" if progress.pending else "in"
         epoch = progress.epoch + (not progress.pending)
-        logger.info("stopped %s epoch %d at step %d; continue with --resume %s", place, epoch, progress.step, run.path)
+        asked = [key for key in ("stop_epoch", "max_steps") if getattr(config.train, key) is not None]
+        further = f" --opts {' '.join(f'train.{key}=null' for key in asked)}" if asked else ""
+        logger.info(
+            "stopped %s epoch %d at step %d; continue with --resume %s%s", place, epoch, progress.step, run.path, further
+        )
     if progress.best_score is not None:
         logger.info(
             "best %s on %s: %.2f (epoch %d), %s",

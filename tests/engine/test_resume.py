@@ -288,10 +288,14 @@ def test_no_whole_state_is_one_error_that_names_both(tiny_run):
         tiny_run("run", resume=True)
 
 
-def test_the_configuration_inside_a_state_replaces_a_lost_one(tiny_run):
+@pytest.mark.parametrize("lost", ["absent", "empty"])
+def test_the_configuration_inside_a_state_replaces_a_lost_one(tiny_run, lost):
     straight = tiny_run("straight")
     run = tiny_run("stopped", "train.stop_epoch=2", "custom_imports=[]", "model.type=TinySegmentor")
     run.config.unlink()
+    if lost == "empty":
+        run.config.touch()
+    assert "train.stop_epoch=null" in (run.path / "train.log").read_text()  # the advice to go on
     train(resume=run.path, opts=["train.stop_epoch=null"])
     for name in ("model", "optimizer"):
         assert_same(load_checkpoint(straight.last)[name], load_checkpoint(run.last)[name])
