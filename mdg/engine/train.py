@@ -223,7 +223,12 @@ def _report_end(config: RunConfig, run: RunDirectory, progress: Progress, finish
         asked = [key for key in ("stop_epoch", "max_steps") if getattr(config.train, key) is not None]
         further = f" --opts {' '.join(f'train.{key}=null' for key in asked)}" if asked else ""
         logger.info(
-            "stopped %s epoch %d at step %d; continue with --resume %s%s", place, epoch, progress.step, run.path, further
+            "stopped %s epoch %d at step %d; continue with --resume %s%s",
+            place,
+            epoch,
+            progress.step,
+            run.path,
+            further,
         )
     if progress.best_score is not None:
         logger.info(
