@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,15 @@ MINI = REPOSITORY.parent / "shared" / "data" / "mfnet_mini"
 # The same examples in every run and on every machine, none remembered; a slow machine is no failure.
 settings.register_profile("repeatable", derandomize=True, deadline=None, database=None, max_examples=60)
 settings.load_profile("repeatable")
+
+
+def pytest_configure():
+    """Signals arrive here as in a terminal, also where the tests were started in the background or by nohup, which
+    ignore some; processes that tests start begin with what the system does."""
+    for name in ("SIGINT", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if name == "SIGINT" else lambda *_: None)
 
 
 def pytest_collection_modifyitems(items):
