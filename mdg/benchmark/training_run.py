@@ -17,6 +17,7 @@ from mdg.benchmark.suite import ROOT, Entry, run_entry
 from mdg.config import load_config
 from mdg.engine.checkpoint import load_checkpoint
 from mdg.errors import UserError
+from mdg.utils.cli import EXIT_STOPPED
 from mdg.utils.environment import describe_environment
 from mdg.utils.run_directory import RunDirectory
 
@@ -52,7 +53,7 @@ def train_for(config: str | Path, seconds: float, opts: Sequence[str], run_dir: 
             process.send_signal(signal.SIGTERM)
         code = process.wait()
     elapsed = time.monotonic() - begun
-    if code or not run.last.is_file():
+    if code not in (0, EXIT_STOPPED) or not run.last.is_file():
         raise UserError(f"the training run ended with exit code {code} after {elapsed:.0f} s; see its messages above")
     progress = load_checkpoint(run.last)["progress"]
     images = progress["step"] * settings.train.accumulate * settings.train.batch_size

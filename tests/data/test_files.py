@@ -168,6 +168,6 @@ def test_incomplete_splits_say_what_was_seen():
 
 def test_room(tmp_path, monkeypatch):
     require_room(tmp_path / "not" / "yet", 1, "x")
-    with pytest.raises(MachineError, match="MB are needed, .* are free; name another") as caught:
+    with pytest.raises(MachineError, match="MB are needed and .* are free; name another") as caught:
         require_room(tmp_path / "not" / "yet", 1 << 80, "name another")
     assert caught.value.exit_code == 3
