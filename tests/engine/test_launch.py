@@ -109,6 +109,7 @@ def test_a_killed_process_is_named():
     assert f"ranks: error: process 1 (pid {pid} on {socket.gethostname()}) was killed by SIGKILL" in done.stderr
 
 
+@pytest.mark.slow  # every launch imports PyTorch twice
 @posix
 def test_a_restart_belongs_to_the_same_launch():
     done = launch(*PAIR, "--max-restarts", 2, RANKS, "--kill", 1)

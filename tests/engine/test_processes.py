@@ -138,6 +138,7 @@ def test_a_stop_in_a_validation_and_a_resume_are_the_same_run(straight, train_pa
     assert_same_run(run, straight[0])
 
 
+@pytest.mark.slow  # every launch imports PyTorch twice
 def test_a_batch_that_is_not_finite_on_one_process_is_skipped_by_both(train_pair, folder):
     """With a moving average, whose buffers are part of what is scored."""
     done, run, notes = train_pair("skipped", "train.ema_decay=0.9", "train.epochs=2", mishaps="nan:1:6")
@@ -149,6 +150,7 @@ def test_a_batch_that_is_not_finite_on_one_process_is_skipped_by_both(train_pair
     assert_logged_scores_are_those_of_the_file(run, notes, folder)
 
 
+@pytest.mark.slow  # every launch imports PyTorch twice
 def test_too_many_skipped_steps_end_both_with_one_message(train_pair):
     done, run, _ = train_pair("diverged", "train.max_skipped_steps=2", mishaps="nan-from:1:5")
     assert done.returncode == 2, done.stderr
@@ -158,6 +160,7 @@ def test_too_many_skipped_steps_end_both_with_one_message(train_pair):
     assert load_checkpoint(run.last)["progress"]["step"] == 4
 
 
+@pytest.mark.slow  # every launch imports PyTorch twice
 @pytest.mark.parametrize("rank", [0, 1])
 def test_logits_that_are_not_finite_on_one_process_end_both(train_pair, rank):
     """The other one waits for it behind its own share of the images, though not for long."""
