@@ -19,7 +19,7 @@ import torch
 from mdg.config import RunConfig, dump_yaml
 from mdg.config.yaml_tree import parse_yaml
 from mdg.data import RGBTDataset
-from mdg.engine.checkpoint import load_checkpoint, load_weights, verify_checkpoint
+from mdg.engine.checkpoint import load_checkpoint, load_weights
 from mdg.engine.optim import Schedule
 from mdg.engine.provenance import joined
 from mdg.engine.state import Progress
@@ -197,7 +197,6 @@ def newest_state(run: RunDirectory) -> tuple[dict[str, Any], Path]:
         if not file.is_file():
             continue
         try:
-            verify_checkpoint(file)
             return load_checkpoint(file, training=True), file
         except UserError as error:
             reasons.append(str(error))

@@ -42,7 +42,7 @@ def replacing(file: str | Path, keep_as: Path | None = None) -> Iterator[BinaryI
             return
         target = file.resolve() if file.is_symlink() else file
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(PARTIAL.format(f"{os.getpid()}-{secrets.token_hex(4)}"))
+        partial = _partial_in(target.parent)
         try:
             with open(partial, "x+b") as stream:
                 yield stream
@@ -110,7 +110,7 @@ def require_writable(file: str | Path, option: str = "") -> None:
         longest = os.pathconf(folder, "PC_NAME_MAX") if hasattr(os, "pathconf") else 255
         if max(len(os.fsencode(part)) for part in file.relative_to(folder).parts) > longest:
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
-        trial = folder / PARTIAL.format(f"{os.getpid()}-{secrets.token_hex(4)}")
+        trial = _partial_in(folder)
         open(trial, "xb").close()
         trial.unlink()
 
@@ -139,7 +139,7 @@ def keep_second(file: Path, second: Path) -> None:
 
     At every moment ``file`` exists, and ``second`` is its old or its new content.
     """
-    aside = second.with_name(PARTIAL.format(f"{os.getpid()}-{secrets.token_hex(4)}"))
+    aside = _partial_in(second.parent)
     with explained(second):
         try:
             os.link(file, aside)
@@ -194,6 +194,11 @@ def plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+def _partial_in(folder: Path) -> Path:
+    """A name for an unfinished file that no other writer takes."""
+    return folder / PARTIAL.format(f"{os.getpid()}-{secrets.token_hex(4)}")
 
 
 # Every change of a file goes through these two, so that tests can break off before and after each.
