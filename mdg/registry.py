@@ -16,7 +16,7 @@ builds it passes (channel counts, for instance). A module listed under ``custom_
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Annotated, Any, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, TypeVar, get_args
 
 from mmengine.registry import Registry
 from pydantic import (
@@ -46,24 +46,32 @@ class Options(BaseModel):
 
     @model_validator(mode="wrap")
     @classmethod
-    def _name_unknown_keys(cls, values: Any, handler: ModelWrapValidatorHandler[Options]) -> Options:
-        unknown = [key for key in values if key not in cls.model_fields] if isinstance(values, dict) else []
+    def _check_keys(cls, values: Any, handler: ModelWrapValidatorHandler[Options]) -> Options:
+        if not isinstance(values, dict):
+            if isinstance(values, cls):
+                return handler(values)
+            message = f"expected a mapping with keys out of: {_listed(cls.model_fields)}"
+            raise ValidationError.from_exception_data(cls.__name__, [_line_error("no_mapping", (), message, values)])
+        unknown = [key for key in values if key not in cls.model_fields]
         if not unknown:
             options = handler(values)
-            if isinstance(values, dict):
-                _refuse_booleans(cls.__name__, values, {key: getattr(options, key) for key in values})
+            _refuse_booleans(cls.__name__, values, {key: getattr(options, key) for key in values})
             return options
-        errors = [_unknown_key(key, values[key], cls.model_fields) for key in unknown]
+        errors = [_line_error("unknown_key", (str(key),), cls._expected(key), values[key]) for key in unknown]
         try:
             handler({key: value for key, value in values.items() if key not in unknown})
         except ValidationError as error:  # the other mistakes are reported beside these
             errors += [_line_error(**item) for item in error.errors(include_url=False)]
         raise ValidationError.from_exception_data(cls.__name__, errors)
 
+    @classmethod
+    def _expected(cls, key: Any) -> str:
+        """What is said of a key that does not exist."""
+        return f"expected one of: {_listed(cls.model_fields)}.{nearest(key, cls.model_fields)}"
 
-def _unknown_key(key: Any, got: Any, known: Iterable[str]) -> InitErrorDetails:
-    message = f"expected one of: {', '.join(sorted(known)) or '(no options)'}.{nearest(key, known)}"
-    return _line_error("unknown_key", (str(key),), message, got)
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names)) or "(no options)"
 
 
 def _refuse_booleans(owner: str, given: Any, became: Any) -> None:
@@ -93,7 +101,18 @@ def _line_error(type: str, loc: tuple, msg: str, input: Any, ctx: dict[str, Any]
 class ComponentOptions(Options):
     """Options of a registered component; ``type`` is the registered name."""
 
+    registry: ClassVar[ComponentRegistry | None] = None
+
     type: str
+
+    @classmethod
+    def _expected(cls, key: Any) -> str:
+        names = cls.registry.names() if cls.registry else ()
+        others = [name for name in names if key in cls.registry.options_of(name).model_fields]
+        if not others:
+            return super()._expected(key)
+        type_name = cls.model_fields["type"].default
+        return f"expected one of: {_listed(cls.model_fields)}. It is a key of {', '.join(others)}, not of {type_name}."
 
 
 class ComponentRegistry(Registry):
@@ -115,7 +134,7 @@ class ComponentRegistry(Registry):
         def decorate(cls: T) -> T:
             key = name or cls.__name__
             self.register_module(name=key, module=cls)
-            self._options[key] = _with_type(options, key)
+            self._options[key] = _with_type(options, key, self)
             return cls
 
         return decorate
@@ -174,12 +193,14 @@ class ComponentRegistry(Registry):
         return self.get(options.type)(**arguments, **context)
 
 
-def _with_type(options: type[Options], key: str) -> type[ComponentOptions]:
+def _with_type(options: type[Options], key: str, registry: ComponentRegistry) -> type[ComponentOptions]:
     # `type` is a plain string for pydantic (the registry has checked it); the JSON schema pins it with `const`.
     bases = (ComponentOptions,) if options is Options else (ComponentOptions, options)
-    return create_model(
+    model = create_model(
         options.__name__, __base__=bases, __doc__=options.__doc__, __module__=options.__module__, type=(str, key)
     )
+    model.registry = registry
+    return model
 
 
 class _ComponentField:

@@ -222,7 +222,10 @@ def nearest_path(path: Path) -> str:
                 return ""
             names = [entry.name for entry in _listed(str(parent))]
             twin = next((name for name in names if alike(name) == alike(child.name)), None)
-            return f" '{twin}' is there: the case of letters matters." if twin else nearest(child.name, names)
+            if twin:
+                return f" '{twin}' is there: the case of letters matters."
+            stem = next((name for name in names if alike(os.path.splitext(name)[0]) == alike(child.stem)), None)
+            return f" '{stem}' is there." if stem else nearest(child.name, names)
     return ""
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from mdg.data.base import palette
 from mdg.data.file_dataset import PARTS, FileDataset
-from mdg.data.files import unread
+from mdg.data.files import nearest_path, unread
 from mdg.data.folder_options import FolderOptions, resolve_map
 from mdg.data.labels import IGNORED, ColourLabels, IdLabels, LabelReader
 from mdg.data.names import clues, pick, unite
@@ -26,6 +26,7 @@ APART = (
     f"write patterns of which only one fits, with exact endings ('{NAME}_rgb.png') or a folder for each part, or name "
     "the frames in data.split_file"
 )
+EXPLAINED = 20  # names without a file for which their folder is searched for what may be meant
 
 
 @DATASETS.register(FolderOptions)
@@ -85,16 +86,22 @@ class Folder(FileDataset):
         names = None
         if split_file is not None:
             self.listed_in = self.root / os.path.expanduser(split_file.replace(SPLIT, self.split_name))
-            names, files = read_list(self.listed_in, self.root, lambda: {p: m.files for p, m in matches().items()})
-            if files is not None:
-                self._list_columns(names, files)
+            names, paths = read_list(self.listed_in, self.root, lambda: {p: m.files for p, m in matches().items()})
+            if paths is not None:
+                self._list_columns(names, paths)
                 return
         self._list_matches(names, matches(), patterns)
 
-    def _list_columns(self, names: list[str], files: Mapping[str, Mapping[str, Path]]) -> None:
+    def _list_columns(self, names: list[str], paths: Mapping[str, Mapping[str, Path]]) -> None:
         places = {part: self.listed_in.with_name(f"{self.listed_in.name} (column {part})") for part in PARTS}
+        files = {part: {name: path for name, path in paths[part].items() if path.is_file()} for part in PARTS}
         require_apart(files, {part: str(place) for part, place in places.items()}, "write one file for each part")
-        self._list(names, places, files, lambda _, lacking: clues(lacking, (), {}))
+
+        def explain(part: str, lacking: list[str]) -> dict[str, str]:
+            seen = {name: f"no {paths[part][name]}.{nearest_path(paths[part][name])}" for name in lacking[:EXPLAINED]}
+            return {name: clue.removesuffix(".") for name, clue in seen.items()} | clues(lacking, (), {})
+
+        self._list(names, places, files, explain)
 
     def _list_matches(
         self, listed: list[str] | None, matches: Mapping[str, Matches], patterns: Mapping[str, str]

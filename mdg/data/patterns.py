@@ -149,8 +149,8 @@ def read_list(
         match: Gives the files of every part by name, by which names are understood; called for lists of names only.
 
     Returns:
-        The names, and the files of each part by name; None instead of the files where the list holds names only. The
-        name of a line of paths is the path of RGB without its suffix.
+        The names, and the paths of each part by name, whether a file is there or not; None instead of the paths where
+        the list holds names only. The name of a line of paths is the path of RGB without its suffix.
 
     Raises:
         DataError: No such file, an empty one, a line of another form, or a name twice.
@@ -173,8 +173,7 @@ def read_list(
     names = {number: _path_name(row[0], files[number][0], root) for number, row in rows.items()}
     require_different(file, names)
     columns = {
-        part: {name: files[number][column] for number, name in names.items() if files[number][column].is_file()}
-        for column, part in enumerate(PARTS)
+        part: {name: files[number][column] for number, name in names.items()} for column, part in enumerate(PARTS)
     }
     return list(names.values()), columns
 

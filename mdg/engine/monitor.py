@@ -150,8 +150,8 @@ class Monitor:
             }
         )
         logger.info(
-            "epoch %d  %s  mIoU %.2f  mAcc %.2f  pixel accuracy %.2f  %s%s(%d images in %.1f s)",
-            progress.epoch,
+            "epoch %s  %s  mIoU %.2f  mAcc %.2f  pixel accuracy %.2f  %s%s(%d images in %.1f s)",
+            f"{progress.epoch + 1}, step {progress.step}" if progress.batch else progress.epoch,
             split,
             scores["mIoU"],
             scores["mAcc"],

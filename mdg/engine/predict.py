@@ -102,7 +102,7 @@ def predict(
         for name, files in pairs.items():
             try:
                 rgb_HW3, thermal_HW = read_pair(*files, options, FLAGS)
-                mask_HW = segment(inference, rgb_HW3, thermal_HW, run_config.pipeline.eval_size)
+                mask_HW = segment(inference, rgb_HW3, thermal_HW, run_config.pipeline.eval_size, name)
                 painted = vis.overlay(rgb_HW3, mask_HW, palette_K3)
                 key = vis.legend(state["classes"], palette_K3, painted.shape[1])
                 vis.save_picture(out_dir / f"{name}_overlay.png", vis.stack([painted, key]))
@@ -128,7 +128,7 @@ def predict(
 
 
 def segment(
-    inference: Inference, rgb_HW3: np.ndarray, thermal_HW: np.ndarray, eval_size: tuple[int, int] | None
+    inference: Inference, rgb_HW3: np.ndarray, thermal_HW: np.ndarray, eval_size: tuple[int, int] | None, name: str
 ) -> np.ndarray:
     """Class ids ``[H, W]`` uint8 of one uint8 pair, at the size of the pair, by the rules that score it.
 
@@ -136,12 +136,13 @@ def segment(
         inference: Network in evaluation mode, and the rules.
         rgb_HW3, thermal_HW: uint8.
         eval_size: [height, width] to which the pair is resized for the network; None keeps its size.
+        name: Of the pair, for messages.
     """
     rgb_13HW = torch.from_numpy(np.ascontiguousarray(rgb_HW3)).permute(2, 0, 1)[None].contiguous()
     thermal_11HW = torch.from_numpy(np.ascontiguousarray(thermal_HW))[None, None]
     if eval_size is not None:
         rgb_13HW, thermal_11HW = (resize_image(image, eval_size) for image in (rgb_13HW, thermal_11HW))
-    return inference(rgb_13HW, thermal_11HW, thermal_HW.shape)[0].to(torch.uint8).cpu().numpy()
+    return inference(rgb_13HW, thermal_11HW, thermal_HW.shape, [name])[0].to(torch.uint8).cpu().numpy()
 
 
 def parse_choices(**values: Any) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def _opts(data: bytes) -> None:
 
     file = _place() / "base.yaml"
     if not file.exists():
-        file.write_text(CONFIG.replace("custom_imports: [reliability.tiny]\n", "").replace("ReliabilityNet", "MDG"))
+        file.write_text(CONFIG.replace("custom_imports: [reliability.tiny]\n", "").replace("TinySegmentor", "MDG"))
     load_config(file, data.decode("utf-8", "surrogateescape").split("\n"))
 
 

@@ -23,7 +23,7 @@ CONFIG = """
 custom_imports: [reliability.tiny]
 data: {type: Synthetic, height: 32, width: 40, train_images: 5, val_images: 2, test_images: 2}
 pipeline: {train: [{type: HorizontalFlip, p: 0.5}], workers: 0}
-model: {type: ReliabilityNet}
+model: {type: TinySegmentor}
 optimizer: {type: AdamW, lr: 1e-2}
 schedule: {type: Poly, warmup_epochs: 1}
 train: {epochs: 3, batch_size: 2, ema_decay: 0.9, clip_grad_norm: 1.0}

@@ -9,14 +9,14 @@ from mdg.models.segmentor import SegmentationOutput
 from mdg.registry import MODELS, Options
 
 
-class ReliabilityNetOptions(Options):
+class TinyOptions(Options):
     """Width of the hidden layer."""
 
     width: int = 8
 
 
-@MODELS.register(ReliabilityNetOptions)
-class ReliabilityNet(nn.Module):
+@MODELS.register(TinyOptions)
+class TinySegmentor(nn.Module):
     """Two convolutions."""
 
     def __init__(self, width: int, *, num_classes: int):

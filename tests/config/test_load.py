@@ -147,6 +147,7 @@ def test_missing_base_is_named(tmp_path):
         ("loss:\n  - type: Dice\n  - {type: Dicee}", ["run.yaml:4", "loss.1", "'Dice'"]),
         ("ops: {selective_scan: mamba}", ["ops.selective_scan", "'mamba_ssm'", "torch"]),
         ("name: a/b", ["run.yaml:2", "name", "'a/b'"]),
+        ("model: {type: MDG, pretrained: mit_b2.pth}", ["run.yaml:2", "'mit_b2.pth'", "mapping with keys out of: rgb"]),
     ],
 )
 def test_error_says_where_what_and_what_instead(tmp_path, text, words):
@@ -163,6 +164,10 @@ def test_error_says_where_what_and_what_instead(tmp_path, text, words):
         ("data: {height: 64}", ["run.yaml:1", "data", "`type:`"]),
         ("data: {type: MFNet}", ["run.yaml:1", "data.root", "missing"]),
         ("data: {type: Synthetic, hight: 64}", ["run.yaml:1", "data.hight", "unknown key", "'height'"]),
+        (
+            "data: {type: Synthetic, thermal_scaling: percentile}",
+            ["run.yaml:1", "unknown key", "a key of FMB, Folder, MFNet, PST900, not of Synthetic"],
+        ),
     ],
 )
 def test_error_about_the_data(tmp_path, text, words):

@@ -193,6 +193,7 @@ def test_list_of_triples_without_a_file(tmp_path):
     message = error_of(lambda: build_plain(root, split_file="{split}.txt"))
     assert f"1 without a file in {root / 'test.txt'} (column thermal): test/rgb/0" in message
     assert "column rgb" not in message and "column label" not in message
+    assert f"test/rgb/0: no {root / 'test/thermal/0.tiff'}. '0.png' is there" in message
 
 
 def test_files_outside_the_root(tmp_path):

@@ -250,7 +250,7 @@ def test_three_paths_a_line(tmp_path, separator):
     assert listed == ["v/1", "v/2"]
     assert files["rgb"] == {"v/1": tmp_path / "v/1.jpg", "v/2": tmp_path / "v/2.jpg"}
     assert files["thermal"] == {"v/1": tmp_path / "t/1.tiff", "v/2": tmp_path / "t/2.tiff"}
-    assert files["label"] == {"v/1": tmp_path / "l/1.png"}, "l/2.png does not exist"
+    assert files["label"] == {"v/1": tmp_path / "l/1.png", "v/2": tmp_path / "l/2.png"}, "also one that is not there"
 
 
 @pytest.mark.parametrize("separator", ["\t", ", "])

@@ -10,7 +10,7 @@ import yaml
 from mdg.engine import train
 
 TINY = {
-    "custom_imports": ["tiny_segmentor"],
+    "custom_imports": ["reliability.tiny"],
     "data": {"type": "Synthetic", "height": 40, "width": 48, "train_images": 7, "val_images": 3, "test_images": 5},
     "pipeline": {"train": [{"type": "HorizontalFlip", "p": 0.5}], "workers": 0},
     "model": {"type": "TinySegmentor"},

@@ -35,7 +35,7 @@ from mdg.engine.predict import find_pairs, predict
 from mdg.errors import DataError, UserError
 
 TINY = {
-    "custom_imports": ["tiny_segmentor"],
+    "custom_imports": ["reliability.tiny"],
     "pipeline": {"train": [{"type": "HorizontalFlip", "p": 0.5}], "workers": 0},
     "model": {"type": "TinySegmentor"},
     "optimizer": {"type": "AdamW", "lr": 1e-2},

@@ -8,13 +8,13 @@ import hashlib
 import json
 import os
 import stat
-import subprocess
 import sys
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from commands import REPOSITORY, shell
 from rich.console import Console
 from sklearn.metrics import confusion_matrix
 
@@ -136,10 +136,10 @@ def test_selecting_on_test_marks_every_file_and_table(tiny_run, tiny_yaml, tmp_p
 
 def test_the_checkpoint_inside_knows_its_configuration(tiny_run, tiny_yaml):
     state = load_checkpoint(one_trained_run(tiny_run).best)
-    with pytest.raises(UserError, match="imports tiny_segmentor.*must not decide what code runs"):
+    with pytest.raises(UserError, match="imports reliability.tiny.*must not decide what code runs"):
         config_inside(state, "best.pt", [])
     state["config"] = (
-        state["config"].replace("- tiny_segmentor", "[]").replace("custom_imports:\n[]", "custom_imports: []")
+        state["config"].replace("- reliability.tiny", "[]").replace("custom_imports:\n[]", "custom_imports: []")
     )
     assert config_inside(state, "best.pt", ["train.epochs=9"]).train.epochs == 9
 
@@ -294,19 +294,11 @@ def test_scores_of_single_images_are_written_and_the_worst_are_shown(tiny_run, t
 
 
 @pytest.mark.slow
-def test_two_processes_write_the_same_scores_of_images(tiny_run, tiny_yaml, tmp_path, repository):
+def test_two_processes_write_the_same_scores_of_images(tiny_run, tiny_yaml, tmp_path):
     run = one_trained_run(tiny_run)
     evaluate(run.best, tiny_yaml, opts=["eval.pictures=0"], out_dir=tmp_path / "one")
-    paths = os.pathsep.join([str(repository), str(repository / "tests" / "support")])
-    variables = {"PYTHONPATH": paths, "PYTHON": sys.executable, "OMP_NUM_THREADS": "1", "NPROC": "2"}
-    command = ["bash", repository / "tools" / "val_ddp.sh", "--config", tiny_yaml, "--checkpoint", run.best]
-    done = subprocess.run(
-        [*map(str, command), "--out", str(tmp_path / "two"), "--opts", "eval.pictures=0"],
-        env={**os.environ, **variables},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    command = ["bash", REPOSITORY / "tools" / "val_ddp.sh", "--config", tiny_yaml, "--checkpoint", run.best]
+    done = shell(*command, "--out", tmp_path / "two", "--opts", "eval.pictures=0", NPROC="2")
     assert done.returncode == 0, done.stderr
     one, two = ((tmp_path / name / "images.csv").read_bytes() for name in ("one", "two"))
     assert one == two and one.count(b"\n") == 6

@@ -94,7 +94,7 @@ def test_progress_lines_count_images(caplog, tiny_yaml):
 def test_masks_and_pictures_show_what_is_scored(options, eval_size, value):
     dataset, inference = Mixed(3), make(HeightIsClass(), **options)
     frame = dataset.read(0)
-    mask_HW = segment(inference, frame.rgb_HW3, frame.thermal_HW, eval_size)
+    mask_HW = segment(inference, frame.rgb_HW3, frame.thermal_HW, eval_size, "a")
     assert mask_HW.dtype == np.uint8 and mask_HW.shape == frame.label_HW.shape and set(mask_HW.flat) == {value}
     (name, picture), *_ = predict_panels(inference, dataset, [0, 2], eval_size)
     H, W = eval_size or frame.label_HW.shape
@@ -130,7 +130,7 @@ def test_a_mask_equals_the_prediction_of_the_evaluation():
         frame = dataset.read(index)
         rgb = torch.from_numpy(frame.rgb_HW3.transpose(2, 0, 1).copy())[None]
         scored = inference(rgb, torch.from_numpy(frame.thermal_HW)[None, None], frame.label_HW.shape)
-        assert np.array_equal(segment(inference, frame.rgb_HW3, frame.thermal_HW, None), scored[0].numpy())
+        assert np.array_equal(segment(inference, frame.rgb_HW3, frame.thermal_HW, None, "a"), scored[0].numpy())
 
 
 def test_a_run_validates_and_draws_with_windows_and_views(tiny_run, tiny_yaml, tmp_path):

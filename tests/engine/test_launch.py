@@ -12,30 +12,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from commands import REPOSITORY, environment, shell
 
 from mdg.engine.process_group import meet
 from mdg.errors import MachineError
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 RANKS = REPOSITORY / "tests" / "support" / "ranks.py"
 LAUNCH = [sys.executable, "-m", "mdg.launch"]
 PAIR = [*LAUNCH, "--nproc-per-node", "2"]
 posix = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
-
-
-def environment(**extra: str) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", **extra}
-
-
-def launch(*command: object, **extra: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [str(part) for part in command],
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=False,
-        env=environment(**extra),
-    )
 
 
 @contextlib.contextmanager
@@ -77,7 +62,7 @@ def sleeper(tmp_path):
 
 def test_votes_buffers_and_stops_are_the_same_on_all():
     """A vote is known at the next call; processes with uneven shares of work do not wait for each other."""
-    done = launch(*PAIR, RANKS, "--agree")
+    done = shell(*PAIR, RANKS, "--agree")
     assert done.returncode == 0, done.stderr
     agreed = [line for line in done.stdout.splitlines() if line.startswith("agree")]
     assert agreed == ["agree [False, False, False, True, False] [1.0, 1.0, 1.0] 7 3 False"] * 2
@@ -88,7 +73,7 @@ def test_votes_buffers_and_stops_are_the_same_on_all():
 
 
 def test_processes_that_differ_all_stop_and_say_in_what():
-    done = launch(*PAIR, RANKS, "--differ")
+    done = shell(*PAIR, RANKS, "--differ")
     assert done.returncode == 2 and "ready" not in done.stdout
     assert done.stderr.count("code (process 0: version0; process 1: version1)") == 1
     assert "configuration (" not in done.stderr and "Traceback" not in done.stderr
@@ -96,14 +81,14 @@ def test_processes_that_differ_all_stop_and_say_in_what():
 
 def test_the_message_is_that_of_the_process_that_failed():
     """Process 1 fails, process 0 loses contact: what is said is what happened, once, and not worth a restart."""
-    done = launch(*PAIR, "--max-restarts", 2, RANKS, "--fail", 1)
+    done = shell(*PAIR, "--max-restarts", 2, RANKS, "--fail", 1)
     assert done.returncode == 2
     assert done.stderr == "ranks: error: process 1: images/3.png: broken\n"
 
 
 @posix
 def test_a_killed_process_is_named():
-    done = launch(*PAIR, RANKS, "--kill", 1, "--steps", 10**6)
+    done = shell(*PAIR, RANKS, "--kill", 1, "--steps", 10**6)
     pid = re.search(r"begin 1 (\d+)", done.stdout)[1]
     assert done.returncode == 3 and "Traceback" not in done.stderr
     assert f"ranks: error: process 1 (pid {pid} on {socket.gethostname()}) was killed by SIGKILL" in done.stderr
@@ -112,7 +97,7 @@ def test_a_killed_process_is_named():
 @pytest.mark.slow  # every launch imports PyTorch twice
 @posix
 def test_a_restart_belongs_to_the_same_launch():
-    done = launch(*PAIR, "--max-restarts", 2, RANKS, "--kill", 1)
+    done = shell(*PAIR, "--max-restarts", 2, RANKS, "--kill", 1)
     begun = re.findall(r"begin \d \d+ (\w+) (\d)", done.stdout)
     assert done.returncode == 0, done.stderr
     assert len({name for name, _ in begun}) == 1 and sorted(count for _, count in begun) == ["0", "0", "1", "1"]
@@ -125,7 +110,7 @@ def test_a_process_that_never_starts_is_named():
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     machines = ["--nnodes", 2, "--node-rank", 0, "--master-addr", "127.0.0.1", "--master-port", port]
-    done = launch(*LAUNCH, *machines, RANKS, "--timeout", 1)
+    done = shell(*LAUNCH, *machines, RANKS, "--timeout", 1)
     assert done.returncode == 3 and "Traceback" not in done.stderr
     assert "ranks: error: process 1 of 2 (counted from 0) did not start within 1 s" in done.stderr
 

@@ -5,26 +5,25 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from commands import REPOSITORY, shell
 
 from mdg.engine import evaluate
 from mdg.engine.checkpoint import load_checkpoint
 from mdg.utils.run_directory import RunDirectory
 from tests.engine.conftest import TINY
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 SECONDS = 240  # far below the 600 s after which a process counts as lost
 posix = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 
 # Two processes take 4 steps an epoch and log every 3: the ends of the epochs lie within intervals.
 CONFIG = TINY | {
-    "custom_imports": ["tiny_segmentor", "mishaps"],
+    "custom_imports": ["reliability.tiny", "mishaps"],
     "train": {"epochs": 4, "batch_size": 1},
 }
 
@@ -44,23 +43,11 @@ def train_pair(folder):
     def run(name: str, *opts: str, mishaps: str = "", restarts: int = 0, resume: bool = False):
         path, notes = folder / name, folder / f"{name}-notes"
         notes.mkdir(exist_ok=True)
-        command = ["-m", "mdg.launch", "--nproc-per-node", "2", "--max-restarts", str(restarts), "tools/train.py"]
-        command += [str(folder / "tiny.yaml"), "--resume" if resume else "--run-dir", str(path)]
-        done = subprocess.run(
-            [sys.executable, *command, *(("--opts", *opts) if opts else ())],
-            capture_output=True,
-            text=True,
-            timeout=SECONDS,
-            check=False,
-            cwd=REPOSITORY,
-            env={
-                **os.environ,
-                "PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests" / "support")]),
-                "OMP_NUM_THREADS": "1",
-                "MISHAPS": mishaps,
-                "NOTES": str(notes),
-            },
-        )
+        tool = REPOSITORY / "tools" / "train.py"
+        command = ["-m", "mdg.launch", "--nproc-per-node", "2", "--max-restarts", restarts, tool]
+        command += [folder / "tiny.yaml", "--resume" if resume else "--run-dir", path]
+        options = ("--opts", *opts) if opts else ()
+        done = shell(sys.executable, *command, *options, timeout=SECONDS, MISHAPS=mishaps, NOTES=str(notes))
         assert "Traceback" not in done.stderr, done.stderr
         return done, RunDirectory(path), [(notes / f"rank-{rank}.txt") for rank in (0, 1)]
 
@@ -102,7 +89,7 @@ def assert_same_run(one: RunDirectory, two: RunDirectory) -> None:
 def assert_logged_scores_are_those_of_the_file(run: RunDirectory, notes: list[Path], folder: Path) -> None:
     first, second = (file.read_text() for file in notes)
     assert first == second != ""  # weights and buffers of every validation
-    result = evaluate(run.last, run.config, split="val", opts=["custom_imports=[tiny_segmentor]"])
+    result = evaluate(run.last, run.config, split="val", opts=["custom_imports=[reliability.tiny]"])
     scored = {name: 100 * value for name, value in result.evaluation.means().items()}
     logged = records(run, "eval")[-1]
     assert {name: logged[name] for name in scored} == scored

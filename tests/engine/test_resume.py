@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import signal
 
@@ -107,6 +108,12 @@ def test_a_signal_stops_behind_a_saved_step(tiny_run, monkeypatch, number):
         "pending": False,
     }
     assert_same_run(straight, tiny_run("stopped", resume=True))
+
+
+def test_the_score_of_an_unfinished_epoch_names_its_step(tiny_run, capsys):
+    tiny_run("run", "train.max_steps=6")
+    scores = [line for line in capsys.readouterr().out.splitlines() if "  val  mIoU" in line]
+    assert [re.sub(r"^\[.*?\] ", "", line).split("  ")[0] for line in scores] == ["epoch 1", "epoch 2, step 6"]
 
 
 def test_a_score_that_a_signal_broke_off_is_no_best_one(tiny_run, tiny_yaml, tmp_path, monkeypatch):

@@ -9,17 +9,15 @@ import re
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import yaml
+from commands import REPOSITORY, environment, shell
 
 from mdg.data import build_dataset
 from mdg.utils.cli import run_tool
-
-REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def load_tool(name: str):
@@ -45,22 +43,6 @@ def test_every_path_of_a_tool_knows_the_home_folder(name):
     assert actions
     for action in actions:
         assert action.type is not None and action.type("~/x") == os.path.expanduser("~/x"), action.dest
-
-
-def environment(**extra: str) -> dict[str, str]:
-    path = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests" / "support")])
-    return {**os.environ, "PYTHONPATH": path, "PYTHON": sys.executable, "OMP_NUM_THREADS": "1", **extra}
-
-
-def shell(*command: object, **extra: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [str(part) for part in command],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-        env=environment(**extra),
-    )
 
 
 MISTAKES = {
@@ -102,16 +84,8 @@ def test_val_without_arguments_takes_the_newest_run(tiny_run, tiny_yaml, tmp_pat
 def test_two_processes_train_and_count_the_same_integers(tiny_yaml, tmp_path):
     """`NPROC=2 bash tools/train_ddp.sh`, then the checkpoint scored by one process and by two."""
     run = tmp_path / "run"
-    done = shell(
-        "bash",
-        REPOSITORY / "tools" / "train_ddp.sh",
-        tiny_yaml,
-        "--run-dir",
-        run,
-        "--opts",
-        "train.epochs=2",
-        NPROC="2",
-    )
+    command = ["bash", REPOSITORY / "tools" / "train_ddp.sh", tiny_yaml, "--run-dir", run]
+    done = shell(*command, "--opts", "train.epochs=2", NPROC="2")
     assert done.returncode == 0, done.stderr
     assert "2 process(es)" in done.stdout
     files = [tmp_path / "one.json", tmp_path / "two.json"]
