@@ -196,8 +196,14 @@ class ComponentRegistry(Registry):
 def _with_type(options: type[Options], key: str, registry: ComponentRegistry) -> type[ComponentOptions]:
     # `type` is a plain string for pydantic (the registry has checked it); the JSON schema pins it with `const`.
     bases = (ComponentOptions,) if options is Options else (ComponentOptions, options)
+    # There are no docstrings to extract here, and pydantic's search for the source takes a quarter of a second a model.
     model = create_model(
-        options.__name__, __base__=bases, __doc__=options.__doc__, __module__=options.__module__, type=(str, key)
+        options.__name__,
+        __base__=bases,
+        __doc__=options.__doc__,
+        __module__=options.__module__,
+        __cls_kwargs__={"use_attribute_docstrings": False},
+        type=(str, key),
     )
     model.registry = registry
     return model
