@@ -1,5 +1,5 @@
 # make demo       train and evaluate MDG on generated scenes (minutes on two CPU cores)
-# make test       the fast tests
+# make test       the fast tests, in two processes; TEST_PROCESSES=8 on a larger machine
 # make test-slow  the slow ones too
 # make lint       style
 # make bench      measures the network and writes docs/benchmarks.md (six minutes on two CPU cores)
@@ -18,6 +18,9 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 TOOLS := .venv-tools
 ATHERIS := atheris==3.0.0
 FUZZ_SECONDS ?= 600
+TEST_PROCESSES ?= 2
+# Side by side, each process with one thread; what needs more asks for them.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --durations 15
 DEMO_DIR = exp/demo/$(shell date +%Y%m%d-%H%M%S)
 
 .PHONY: demo test test-slow lint bench gpu chaos fuzz setup audit lock clean-venv
@@ -41,10 +44,10 @@ demo: $(READY)
 	  $(BIN)/python tools/val_mm.py --checkpoint $$run/checkpoints/best.pt --split test
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-slow: $(READY)
-	$(BIN)/python -m pytest -m "slow or not slow"
+	$(PYTEST) -m "slow or not slow"
 
 lint: $(READY)
 	$(BIN)/ruff check .

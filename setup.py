@@ -36,6 +36,13 @@ setup(
         # Source packages that need the installed torch at build time: pip install --no-build-isolation "mdg[natten]"
         "natten": ["natten==0.21.7"],
         "mamba": ["mamba-ssm>=2.3"],
-        "dev": ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.8", "scikit-learn>=1.5", "jsonschema>=4.21", "hypothesis>=6.100"],
+        "dev": [
+            "pytest>=8",
+            "pytest-xdist>=3.6",
+            "ruff>=0.8",
+            "scikit-learn>=1.5",
+            "jsonschema>=4.21",
+            "hypothesis>=6.100",
+        ],
     },
 )

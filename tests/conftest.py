@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 from pathlib import Path
 
@@ -45,3 +46,13 @@ def mfnet_mini() -> Path:
     if not MINI.is_dir():
         pytest.skip(f"the small real set is absent: {MINI}")
     return MINI
+
+
+@pytest.fixture(autouse=True)
+def _own_logging():
+    """What a tool sets up for its log ends with the test that ran it: tests see the same in any order."""
+    logger = logging.getLogger("mdg")
+    before = logger.level, logger.propagate, logger.handlers[:]
+    yield
+    level, logger.propagate, logger.handlers = before
+    logger.setLevel(level)

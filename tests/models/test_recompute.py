@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mdg.models.backbones.mit import MixFeedForward
+from mdg.models.backbones.mit import MixFeedForward, MixTransformer
 from mdg.models.decoders import SegFormerDecoder
 from mdg.models.decoders.dynamic_linear import DynamicLinear
 from mdg.models.layers import ChannelDropout
@@ -55,12 +55,23 @@ def test_evaluation_is_not_touched(small_model, draw):
         assert torch.equal(model(rgb, thermal).logits, before)
 
 
-def test_it_compiles_to_one_graph(small_model, draw):
-    model = small_model().train()
-    recompute_activations(model)
-    rgb, thermal = 255 * draw(1, 3, 64, 64).abs().clamp(max=1), 255 * draw(1, 1, 64, 64).abs().clamp(max=1)
-    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
-    compiled(rgb, thermal).logits.mean().backward()
+def compile_and_train(module: nn.Module, *inputs: torch.Tensor) -> torch.Tensor:
+    assert recompute_activations(module.train())
+    return torch.compile(module, fullgraph=True, backend="aot_eager")(*inputs)
+
+
+def test_a_recomputed_encoder_compiles_to_one_graph(draw):
+    encoder = MixTransformer("b0", in_channels=1)
+    maps = compile_and_train(encoder, draw(1, 1, 64, 64))
+    sum(feat_BHWC.mean() for feat_BHWC in maps).backward()
+    assert all(p.grad is not None for p in encoder.parameters())
+
+
+@pytest.mark.slow  # a minute of tracing: every module of the network, forward and backward
+def test_a_recomputed_network_compiles_to_one_graph(small_model, draw):
+    model = small_model()
+    images = [255 * draw(1, channels, 64, 64).abs().clamp(max=1) for channels in (3, 1)]
+    compile_and_train(model, *images).logits.mean().backward()
     assert all(p.grad is not None for p in model.rgb_backbone.parameters())
 
 
