@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field, model_validator
-from torch import nn
+from torch import Tensor, nn
 
 from mdg.errors import ConfigError
 from mdg.registry import OPTIMIZERS, SCHEDULES, Options
@@ -43,6 +43,17 @@ class AdamW(torch.optim.AdamW):
 
     def __init__(self, lr: float, betas: tuple[float, float], weight_decay: float, *, model: nn.Module):
         super().__init__(parameter_groups(model, weight_decay), lr=lr, betas=betas, fused=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state with step counts as plain numbers, which :meth:`load_state_dict` takes: as tensors they are a third
+        of all records of a checkpoint, and copied from a GPU one by one."""
+        content = super().state_dict()
+        states = {key: state for key, state in content["state"].items() if isinstance(state.get("step"), Tensor)}
+        if states:
+            steps = torch.stack([state["step"] for state in states.values()]).tolist()
+            counted = {key: {**states[key], "step": step} for key, step in zip(states, steps, strict=True)}
+            content["state"] = {**content["state"], **counted}
+        return content
 
 
 class SGDOptions(Options):

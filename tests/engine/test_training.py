@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 
@@ -219,3 +220,31 @@ def test_newest_run_is_found_by_its_checkpoint(tmp_path):
         save_checkpoint(file, {"model": {}})
         os.utime(file, (1000 + age, 1000 + age))
     assert newest_run(tmp_path / "exp").path.parent.name == "newer"
+
+
+def test_step_counts_are_kept_as_numbers_and_continue():
+    """As tensors they would be a third of a checkpoint's records."""
+
+    def steps(optimizer, model, n):
+        for step in range(n):
+            generator = torch.Generator().manual_seed(step)
+            model.weight.grad, model.bias.grad = (torch.randn(size, generator=generator) for size in ((2, 3), 2))
+            optimizer.step()
+
+    def fresh():
+        model = nn.Linear(3, 2)
+        nn.init.ones_(model.weight), nn.init.ones_(model.bias)
+        return model, OPTIMIZERS.create({"type": "AdamW", "lr": 0.1}, model=model)
+
+    model, optimizer = fresh()
+    assert optimizer.state_dict()["state"] == {}
+    steps(optimizer, model, 3)
+    state = optimizer.state_dict()
+    assert [entry["step"] for entry in state["state"].values()] == [3.0, 3.0]
+    assert all(isinstance(entry["step"], torch.Tensor) for entry in optimizer.state.values()), "its own is untouched"
+    other, continued = fresh()
+    other.load_state_dict(model.state_dict())
+    continued.load_state_dict(copy.deepcopy(state))
+    steps(optimizer, model, 2), steps(continued, other, 2)
+    assert torch.equal(model.weight, other.weight) and torch.equal(model.bias, other.bias)
+    assert continued.state_dict()["state"][0]["step"] == 5.0
