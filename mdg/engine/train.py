@@ -218,8 +218,7 @@ def _report_end(config: RunConfig, run: RunDirectory, progress: Progress, finish
     if finished:
         logger.info("done: %d epochs, %d steps", progress.epoch, progress.step)
     else:
-        place = "behind" if progress.pending else "in"
-        epoch = progress.epoch + (not progress.pending)
+        place, epoch = ("in", progress.epoch + 1) if progress.batch else ("behind", progress.epoch)
         asked = [key for key in ("stop_epoch", "max_steps") if getattr(config.train, key) is not None]
         further = f" --opts {' '.join(f'train.{key}=null' for key in asked)}" if asked else ""
         logger.info(

@@ -110,6 +110,15 @@ def test_a_signal_stops_behind_a_saved_step(tiny_run, monkeypatch, number):
     assert_same_run(straight, tiny_run("stopped", resume=True))
 
 
+@pytest.mark.parametrize(
+    ("opt", "place"),
+    [("train.stop_epoch=2", "behind epoch 2 at step 8"), ("train.max_steps=6", "in epoch 2 at step 6")],
+)
+def test_where_a_run_stopped_is_said(tiny_run, capsys, opt, place):
+    tiny_run("run", opt)
+    assert f"stopped {place}; continue with --resume" in capsys.readouterr().out
+
+
 def test_the_score_of_an_unfinished_epoch_names_its_step(tiny_run, capsys):
     tiny_run("run", "train.max_steps=6")
     scores = [line for line in capsys.readouterr().out.splitlines() if "  val  mIoU" in line]
