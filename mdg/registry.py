@@ -3,14 +3,14 @@
 A component is a class and a pydantic model of its options, registered together::
 
     class BlurOptions(Options):
-        p: float = Field(0.2, ge=0, le=1, description="Probability.")
+        p: float = Field(0.2, ge=0, le=1)
 
     @TRANSFORMS.register(BlurOptions)
     class Blur:
-        def __init__(self, p: float): ...
+        def __init__(self, options: BlurOptions): ...
 
-The constructor takes the options as keyword arguments of the same names, followed by whatever context the code that
-builds it passes (channel counts, for instance). A module listed under ``custom_imports`` can register more.
+The constructor takes the options, so that a default is stated once, and behind them, as keywords, whatever context the
+code that builds it passes (channel counts, for instance). A module listed under ``custom_imports`` can register more.
 """
 
 from __future__ import annotations
@@ -189,8 +189,7 @@ class ComponentRegistry(Registry):
     def create(self, options: Any, **context: Any) -> Any:
         """Builds a component from its options (anything :meth:`parse` takes) and the caller's context."""
         options = self.parse(options)
-        arguments = {name: getattr(options, name) for name in type(options).model_fields if name != "type"}
-        return self.get(options.type)(**arguments, **context)
+        return self.get(options.type)(options, **context)
 
 
 def _with_type(options: type[Options], key: str, registry: ComponentRegistry) -> type[ComponentOptions]:

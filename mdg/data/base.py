@@ -81,12 +81,8 @@ class RGBTDataset(Dataset, ABC):
     """A split of an RGB-thermal data set. Subclasses set the class attributes, fill ``names`` and write ``read``.
 
     Args:
+        options: Which splits there are and which frames take part. How frames are kept is up to :func:`build_dataset`.
         role: ``train``, ``val`` or ``test``: what this split is used for.
-        train_split, val_split, test_split: Name of the split in each role; None where there is none.
-        holdout: Share of the train split that plays val instead of training; None holds nothing out.
-        holdout_seed: Chooses the held-out frames.
-        limit: Number of leading frames to use; None uses all.
-        cache, cache_dir: How decoded frames are kept; ``build_dataset`` sees to it.
 
     Attributes:
         split: The role. ``split_name`` is the name of the split on disk that plays it, ``split_label`` that name with
@@ -102,22 +98,11 @@ class RGBTDataset(Dataset, ABC):
     palette_K3: ClassVar[np.ndarray]  # uint8, R, G, B per class id
     ignore_index: ClassVar[int] = 255
 
-    def __init__(
-        self,
-        role: str,
-        train_split: str | None = "train",
-        val_split: str | None = "val",
-        test_split: str | None = "test",
-        holdout: float | None = None,
-        holdout_seed: int = 0,
-        limit: int | None = None,
-        cache: str = "none",
-        cache_dir: str | Path | None = None,
-    ):
+    def __init__(self, options: DatasetOptions, *, role: str):
         assert role in ROLES, role
-        splits = dict(zip(ROLES, (train_split, val_split, test_split), strict=True))
-        self._held_out = role == "val" and val_split is None and holdout is not None
-        split_name = train_split if self._held_out else splits[role]
+        splits = dict(zip(ROLES, (options.train_split, options.val_split, options.test_split), strict=True))
+        self._held_out = role == "val" and options.val_split is None and options.holdout is not None
+        split_name = options.train_split if self._held_out else splits[role]
         if split_name is None:
             source = "train" if self._held_out else role
             raise DataError(
@@ -125,11 +110,11 @@ class RGBTDataset(Dataset, ABC):
                 f"with --opts data.{source}_split=NAME, or run without it (training without validation: "
                 "--opts eval.selection=last; holding a tenth out of the train split: --opts data.holdout=0.1)"
             )
-        self.split, self.limit = role, limit
+        self.split, self.limit = role, options.limit
         self.split_name: str = split_name
-        self.holdout = holdout if role == "train" or self._held_out else None
-        self.holdout_seed = holdout_seed
-        self.cache, self.cache_dir = cache, Path(os.path.expanduser(cache_dir)) if cache_dir else None
+        self.holdout = options.holdout if role == "train" or self._held_out else None
+        self.holdout_seed = options.holdout_seed
+        self.cache, self.cache_dir = options.cache, options.cache_dir
         self._kept: Sequence[Frame] | None = None
         self.names: list[str] = []
 

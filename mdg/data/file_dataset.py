@@ -7,10 +7,8 @@ different sizes and label formats are handled in one place for all of them.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -20,7 +18,7 @@ from mdg.data.files import check_complete
 from mdg.data.images import GreyRGB, read_rgb
 from mdg.data.labels import IdLabels, LabelReader
 from mdg.data.pairs import PairOptions
-from mdg.data.thermal import AS_STORED, ThermalScaling, read_thermal
+from mdg.data.thermal import read_thermal
 from mdg.errors import DataError
 from mdg.fields import UserPath
 
@@ -40,12 +38,8 @@ class FileDataset(RGBTDataset):
     """A split of files. Subclasses call :meth:`_list` once with what they found.
 
     Args:
-        root: Folder of the data set.
-        thermal_scaling: How raw thermal values become uint8.
-        align: What to do where the sizes of the modalities differ.
-        grey_rgb: What to do with RGB images of one channel.
+        options: Where the data set lies and how its files become images.
         role: ``train``, ``val`` or ``test``.
-        **common: The options of every data set, see :class:`RGBTDataset`.
 
     Attributes:
         files: Per frame the file of each part; None where it is missing.
@@ -57,21 +51,12 @@ class FileDataset(RGBTDataset):
 
     read_label: LabelReader
 
-    def __init__(
-        self,
-        root: str | Path,
-        *,
-        role: str,
-        thermal_scaling: ThermalScaling | Mapping[str, Any] = AS_STORED,
-        align: Alignment = "refuse",
-        grey_rgb: GreyRGB = "refuse",
-        **common: Any,
-    ):
-        super().__init__(role, **common)
-        self.root = Path(os.path.expanduser(root))
-        self.thermal_scaling = ThermalScaling.model_validate(thermal_scaling)
-        self.align: Alignment = align
-        self.grey_rgb: GreyRGB = grey_rgb
+    def __init__(self, options: FileOptions, *, role: str):
+        super().__init__(options, role=role)
+        self.root = options.root
+        self.thermal_scaling = options.thermal_scaling
+        self.align: Alignment = options.align
+        self.grey_rgb: GreyRGB = options.grey_rgb
         self.files: list[FrameFiles] = []
         self.missing: dict[Path, list[str]] = {}
         self.clues: dict[tuple[Path, str], str] = {}

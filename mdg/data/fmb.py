@@ -7,8 +7,7 @@ compared; all three are always reported, from one confusion matrix.
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from mdg.data.base import palette
 from mdg.data.labels import IGNORED, IdLabels
@@ -78,19 +77,18 @@ class FMB(SplitFolderDataset):
     """A split of FMB: ``ROOT/{train,test}/{Visible,Infrared,Label}/NAME.png``.
 
     Args:
-        root: Folder with ``train/`` and ``test/``.
-        unlabeled: ``class`` or ``ignore``.
-        **common: See :class:`FileDataset`.
+        options: Where it lies and what becomes of unlabeled pixels.
+        role: ``train``, ``val`` or ``test``.
     """
 
     dataset_name = "FMB"
     classes = CLASSES
     palette_K3 = PALETTE_K3
 
-    def __init__(self, root: str | Path, unlabeled: str = "class", **common: Any):
-        super().__init__(root, FOLDERS, **common)
-        self.unlabeled = unlabeled
-        mapping = {k: k for k in range(len(CLASSES))} | ({0: IGNORED} if unlabeled == "ignore" else {})
+    def __init__(self, options: FMBOptions, *, role: str):
+        super().__init__(options, role=role, folders=FOLDERS)
+        self.unlabeled = options.unlabeled
+        mapping = {k: k for k in range(len(CLASSES))} | ({0: IGNORED} if self.unlabeled == "ignore" else {})
         self.read_label = IdLabels(len(CLASSES), mapping)
 
     def scoring_rules(self) -> tuple[ScoringRule, ...]:

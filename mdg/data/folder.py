@@ -7,7 +7,6 @@ import functools
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,7 +14,7 @@ from mdg.data.base import palette
 from mdg.data.file_dataset import PARTS, FileDataset
 from mdg.data.files import nearest_path, unread
 from mdg.data.folder_options import FolderOptions, resolve_map
-from mdg.data.labels import IGNORED, ColourLabels, IdLabels, LabelReader
+from mdg.data.labels import ColourLabels, IdLabels, LabelReader
 from mdg.data.names import clues, pick, unite
 from mdg.data.patterns import NAME, SPLIT, SUFFIXES, Matches, read_list, require_apart, scan_pattern
 from mdg.errors import DataError
@@ -34,46 +33,25 @@ class Folder(FileDataset):
     """A split of a data set that YAML describes.
 
     Args:
-        root: Folder below which everything lies.
-        rgb, thermal, label: Patterns with ``{split}`` and ``{name}``.
-        split_file: Pattern of the list file with ``{split}``, or None.
-        classes: K names.
-        name, palette, label_format, label_map, ignore_ids, ignore_colours, unlabeled, conditions: See
-            :class:`FolderOptions`.
-        **common: See :class:`FileDataset`.
+        options: Where everything lies and what the labels mean.
+        role: ``train``, ``val`` or ``test``.
 
     Raises:
         DataError: Missing folders or lists, no frame at all, a file that fits two patterns, or colours twice.
     """
 
-    def __init__(
-        self,
-        root: str | Path,
-        classes: Sequence[str],
-        name: str = "Folder",
-        rgb: str = f"{SPLIT}/rgb/{NAME}.*",
-        thermal: str = f"{SPLIT}/thermal/{NAME}.*",
-        label: str = f"{SPLIT}/labels/{NAME}.*",
-        split_file: str | None = None,
-        palette: Sequence[Sequence[int]] | None = None,
-        label_format: str = "ids",
-        label_map: Mapping[int, int | str] | None = None,
-        ignore_ids: Sequence[int] = (IGNORED,),
-        ignore_colours: Sequence[Sequence[int]] = (),
-        unlabeled: str | None = None,
-        conditions: Mapping[str, str] | None = None,
-        **common: Any,
-    ):
-        self.dataset_name, self.classes = name, tuple(classes)
-        self.palette_K3 = make_palette(len(classes), palette)
-        super().__init__(root, **common)
-        self.unlabeled, self.conditions = unlabeled, dict(conditions or {})
-        self._find_files({"rgb": rgb, "thermal": thermal, "label": label}, split_file)
+    def __init__(self, options: FolderOptions, *, role: str):
+        self.dataset_name, self.classes = options.name, tuple(options.classes)
+        self.palette_K3 = make_palette(len(self.classes), options.palette)
+        super().__init__(options, role=role)
+        self.unlabeled, self.conditions = options.unlabeled, options.conditions
+        self._find_files({"rgb": options.rgb, "thermal": options.thermal, "label": options.label}, options.split_file)
         self.read_label: LabelReader
-        if label_format == "colours":
-            self.read_label = ColourLabels(self.palette_K3, ignore_colours)
+        if options.label_format == "colours":
+            self.read_label = ColourLabels(self.palette_K3, options.ignore_colours)
         else:
-            self.read_label = IdLabels(len(classes), resolve_map(label_map, classes), ignore_ids)
+            label_map = resolve_map(options.label_map, self.classes)
+            self.read_label = IdLabels(len(self.classes), label_map, options.ignore_ids)
 
     def _find_files(self, patterns: Mapping[str, str], split_file: str | None) -> None:
         if not self.root.is_dir():

@@ -53,8 +53,8 @@ class HorizontalFlipOptions(Options):
 class HorizontalFlip:
     """Mirrors left and right."""
 
-    def __init__(self, p: float = 0.5):
-        self.p = p
+    def __init__(self, options: HorizontalFlipOptions):
+        self.p = options.p
 
     def __call__(self, sample: Sample) -> Sample:
         if not chance(self.p):
@@ -77,8 +77,8 @@ class RotationOptions(Options):
 class Rotation:
     """Rotates within the frame; corners that come in are 0 in the images and 255 in the label."""
 
-    def __init__(self, degrees: float = 10.0, p: float = 0.2):
-        self.degrees, self.p = degrees, p
+    def __init__(self, options: RotationOptions):
+        self.degrees, self.p = options.degrees, options.p
 
     def __call__(self, sample: Sample) -> Sample:
         if not chance(self.p):
@@ -98,8 +98,8 @@ class ResizeOptions(Options):
 class Resize:
     """Resizes to exactly ``size``; the aspect ratio changes where that of ``size`` is another."""
 
-    def __init__(self, size: tuple[int, int]):
-        self.size = size
+    def __init__(self, options: ResizeOptions):
+        self.size = options.size
 
     def __call__(self, sample: Sample) -> Sample:
         return _resized(sample, self.size, Window.whole(self.size))
@@ -139,8 +139,8 @@ class RandomResizedCrop:
     the published recipe, that is the factor itself. Padding goes to the right and below.
     """
 
-    def __init__(self, size: tuple[int, int], scale: tuple[float, float] = (0.5, 2.0)):
-        self.size, self.scale = size, scale
+    def __init__(self, options: RandomResizedCropOptions):
+        self.size, self.scale = options.size, options.scale
 
     def __call__(self, sample: Sample) -> Sample:
         (height, width), (old_height, old_width) = self.size, sample["label"].shape

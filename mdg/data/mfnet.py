@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -62,9 +62,8 @@ class MFNet(FileDataset):
     A name that ends in ``_flip`` and has no file of its own is read from the frame it mirrors.
 
     Args:
-        root: Folder of the data set.
-        layout: ``packed``, ``folders`` or ``auto``.
-        **common: See :class:`FileDataset`.
+        options: Where it lies and in which layout.
+        role: ``train``, ``val`` or ``test``.
 
     Raises:
         DataError: Missing root, folders or split file; an empty split or duplicate names.
@@ -74,9 +73,9 @@ class MFNet(FileDataset):
     classes = CLASSES
     palette_K3 = PALETTE_K3
 
-    def __init__(self, root: str | Path, layout: str = "auto", **common: Any):
-        super().__init__(root, **common)
-        folders = _open_root(self.root, layout)
+    def __init__(self, options: MFNetOptions, *, role: str):
+        super().__init__(options, role=role)
+        folders = _open_root(self.root, options.layout)
         self.listed_in = self.root / f"{self.split_name}.txt"
         names = read_split(self.root, self.split_name)
         found = {part: _find(names, list_folder(folder, SUFFIXES_OF[part])) for part, folder in folders.items()}

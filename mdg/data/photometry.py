@@ -30,8 +30,8 @@ class PhotometryOptions(Options):
 class _RGBTransform(ABC):
     """Changes RGB with probability ``p``; thermal and label pass."""
 
-    def __init__(self, p: float = 0.2):
-        self.p = p
+    def __init__(self, options: PhotometryOptions):
+        self.p = options.p
 
     def __call__(self, sample: Sample) -> Sample:
         if not chance(self.p):
@@ -60,16 +60,14 @@ class ColorJitterOptions(PhotometryOptions):
 class ColorJitter(_RGBTransform):
     """Brightness, contrast, saturation and hue of RGB, in random order."""
 
-    def __init__(
-        self, p: float = 0.2, brightness: float = 0.5, contrast: float = 0.5, saturation: float = 0.5, hue: float = 0.0
-    ):
-        super().__init__(p)
+    def __init__(self, options: ColorJitterOptions):
+        super().__init__(options)
         # Change, middle and half width of the range of its factor.
         self.changes = [
-            (colour.adjust_brightness, 1.0, brightness),
-            (colour.adjust_contrast, 1.0, contrast),
-            (colour.adjust_saturation, 1.0, saturation),
-            (colour.adjust_hue, 0.0, hue),
+            (colour.adjust_brightness, 1.0, options.brightness),
+            (colour.adjust_contrast, 1.0, options.contrast),
+            (colour.adjust_saturation, 1.0, options.saturation),
+            (colour.adjust_hue, 0.0, options.hue),
         ]
 
     def change(self, rgb_HW3: np.ndarray) -> np.ndarray:
@@ -110,9 +108,9 @@ class GaussianBlurOptions(PhotometryOptions):
 class GaussianBlur(_RGBTransform):
     """Blurs RGB."""
 
-    def __init__(self, p: float = 0.2, kernel_size: int = 3, sigma: tuple[float, float] = (0.1, 2.0)):
-        super().__init__(p)
-        self.kernel_size, self.sigma = kernel_size, sigma
+    def __init__(self, options: GaussianBlurOptions):
+        super().__init__(options)
+        self.kernel_size, self.sigma = options.kernel_size, options.sigma
 
     def change(self, rgb_HW3: np.ndarray) -> np.ndarray:
         return colour.gaussian_blur(rgb_HW3, self.kernel_size, uniform(*self.sigma))
@@ -129,9 +127,9 @@ class SharpnessOptions(PhotometryOptions):
 class Sharpness(_RGBTransform):
     """Sharpens RGB."""
 
-    def __init__(self, p: float = 0.2, factor: float = 2.0):
-        super().__init__(p)
-        self.factor = factor
+    def __init__(self, options: SharpnessOptions):
+        super().__init__(options)
+        self.factor = options.factor
 
     def change(self, rgb_HW3: np.ndarray) -> np.ndarray:
         return colour.adjust_sharpness(rgb_HW3, self.factor)
@@ -158,8 +156,8 @@ class ThermalJitterOptions(PhotometryOptions):
 class ThermalJitter:
     """Gain and offset of thermal, clipped to 0..255. Not part of the published recipe."""
 
-    def __init__(self, p: float = 0.2, gain: float = 0.1, offset: float = 10.0):
-        self.p, self.gain, self.offset = p, gain, offset
+    def __init__(self, options: ThermalJitterOptions):
+        self.p, self.gain, self.offset = options.p, options.gain, options.offset
 
     def __call__(self, sample: Sample) -> Sample:
         if not chance(self.p):

@@ -7,8 +7,7 @@ IoU over all five classes, `background` included, at native size. Published coun
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from mdg.data.base import palette
 from mdg.data.labels import IdLabels
@@ -32,19 +31,18 @@ class PST900(SplitFolderDataset):
     """A split of PST900: ``ROOT/{train,test}/{rgb,thermal,thermal_raw,labels}/NAME.png``.
 
     Args:
-        root: Folder with ``train/`` and ``test/``.
-        thermal: Folder of the thermal images.
-        **common: See :class:`FileDataset`.
+        options: Where it lies and which thermal images to read.
+        role: ``train``, ``val`` or ``test``.
     """
 
     dataset_name = "PST900"
     classes = CLASSES
     palette_K3 = PALETTE_K3
 
-    def __init__(self, root: str | Path, thermal: str = "thermal", **common: Any):
-        folders = {"rgb": ("rgb",), "thermal": (thermal,), "label": ("labels", "label")}
-        super().__init__(root, folders, **common)
-        self.thermal = thermal
+    def __init__(self, options: PST900Options, *, role: str):
+        folders = {"rgb": ("rgb",), "thermal": (options.thermal,), "label": ("labels", "label")}
+        super().__init__(options, role=role, folders=folders)
+        self.thermal = options.thermal
         self.read_label = IdLabels(len(CLASSES))
 
     def scoring_rules(self) -> tuple[ScoringRule, ...]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field
 
@@ -31,16 +30,16 @@ class SplitFolderDataset(FileDataset):
     """A split that is a folder. Every image in it belongs to the split; one without a partner is an error.
 
     Args:
-        root: Folder with the folders of the splits.
+        options: Where the data set lies.
+        role: ``train``, ``val`` or ``test``.
         folders: Per part ("rgb", "thermal", "label") the names, in lower case, that its folder may have.
-        **common: See :class:`FileDataset`.
 
     Raises:
         DataError: Missing root, split or folders; an empty split.
     """
 
-    def __init__(self, root: str | Path, folders: Mapping[str, tuple[str, ...]], **common: Any):
-        super().__init__(root, **common)
+    def __init__(self, options: SplitFolderOptions, *, role: str, folders: Mapping[str, tuple[str, ...]]):
+        super().__init__(options, role=role)
         self.listed_in = self._open_split()
         places = find_folders(self.listed_in, folders)
         if places is None:

@@ -6,7 +6,7 @@ loader processes.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -54,9 +54,7 @@ class Synthetic(RGBTDataset):
     """A split of generated scenes, half day and half night, named as MFNet names them (``00012D``, ``00013N``).
 
     Args:
-        height, width: Size of a scene in pixels.
-        seed: Seed of the world.
-        train_images, val_images, test_images: Scenes per split.
+        options: Size and number of the scenes.
         role: ``train``, ``val`` or ``test``.
         **common: The options of every data set, see :class:`RGBTDataset`; splits are ``train``, ``val`` and ``test``.
 
@@ -68,23 +66,12 @@ class Synthetic(RGBTDataset):
     classes = CLASSES
     palette_K3 = PALETTE_K3
 
-    def __init__(
-        self,
-        height: int = 240,
-        width: int = 320,
-        seed: int = 0,
-        train_images: int = 64,
-        val_images: int = 16,
-        test_images: int = 16,
-        *,
-        role: str,
-        **common: Any,
-    ):
-        super().__init__(role, **common)
-        counts = {"train": train_images, "val": val_images, "test": test_images}
+    def __init__(self, options: SyntheticOptions, *, role: str):
+        super().__init__(options, role=role)
+        counts = {"train": options.train_images, "val": options.val_images, "test": options.test_images}
         if self.split_name not in counts:
             raise DataError(f"data.{role}_split: got '{self.split_name}', expected one of {', '.join(counts)}")
-        self.height, self.width, self.seed = height, width, seed
+        self.height, self.width, self.seed = options.height, options.width, options.seed
         first = RANGES[self.split_name][0]
         scenes = range(first, first + counts[self.split_name])
         self.names = self._share([f"{scene:05d}{'N' if scene % 2 else 'D'}" for scene in scenes])

@@ -41,8 +41,9 @@ class AdamWOptions(Options):
 class AdamW(torch.optim.AdamW):
     """torch.optim.AdamW, fused, on the parameter groups of a model."""
 
-    def __init__(self, lr: float, betas: tuple[float, float], weight_decay: float, *, model: nn.Module):
-        super().__init__(parameter_groups(model, weight_decay), lr=lr, betas=betas, fused=True)
+    def __init__(self, options: AdamWOptions, *, model: nn.Module):
+        groups = parameter_groups(model, options.weight_decay)
+        super().__init__(groups, lr=options.lr, betas=options.betas, fused=True)
 
     def state_dict(self) -> dict[str, Any]:
         """The state with step counts as plain numbers, which :meth:`load_state_dict` takes: as tensors they are a third
@@ -79,8 +80,9 @@ class SGDOptions(Options):
 class SGD(torch.optim.SGD):
     """torch.optim.SGD on the parameter groups of a model."""
 
-    def __init__(self, lr: float, momentum: float, nesterov: bool, weight_decay: float, *, model: nn.Module):
-        super().__init__(parameter_groups(model, weight_decay), lr=lr, momentum=momentum, nesterov=nesterov)
+    def __init__(self, options: SGDOptions, *, model: nn.Module):
+        groups = parameter_groups(model, options.weight_decay)
+        super().__init__(groups, lr=options.lr, momentum=options.momentum, nesterov=options.nesterov)
 
 
 class ScheduleOptions(Options):
@@ -98,7 +100,7 @@ class Schedule:
     """Learning rate as a pure function of the optimizer step, so that nothing of it needs saving.
 
     Args:
-        warmup_epochs, warmup_ratio, min_ratio: See :class:`ScheduleOptions`.
+        options: Warm-up and decay.
         steps_per_epoch: Optimizer steps in an epoch.
         epochs: Epochs of the whole run.
 
@@ -106,12 +108,10 @@ class Schedule:
         ends: ``[step, end]`` for each end the run was given: from that step on, it was to end there.
     """
 
-    def __init__(
-        self, warmup_epochs: float, warmup_ratio: float, min_ratio: float, *, steps_per_epoch: int, epochs: int
-    ):
+    def __init__(self, options: ScheduleOptions, *, steps_per_epoch: int, epochs: int):
         self.total = epochs * steps_per_epoch
-        self.warmup = min(round(warmup_epochs * steps_per_epoch), self.total)
-        self.warmup_ratio, self.min_ratio = warmup_ratio, min_ratio
+        self.warmup = min(round(options.warmup_epochs * steps_per_epoch), self.total)
+        self.warmup_ratio, self.min_ratio = options.warmup_ratio, options.min_ratio
         self.ends = [[0, self.total]]
 
     def continue_from(self, step: int, ends: list[list[int]], *, jump: bool = False) -> None:
@@ -176,9 +176,9 @@ class PolyOptions(ScheduleOptions):
 class Poly(Schedule):
     """``(1 - progress) ^ power``."""
 
-    def __init__(self, power: float, **common):
-        super().__init__(**common)
-        self.power = power
+    def __init__(self, options: PolyOptions, *, steps_per_epoch: int, epochs: int):
+        super().__init__(options, steps_per_epoch=steps_per_epoch, epochs=epochs)
+        self.power = options.power
 
     def decay(self, progress: float) -> float:
         return (1 - progress) ** self.power

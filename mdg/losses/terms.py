@@ -36,18 +36,10 @@ class CrossEntropyOptions(LossOptions):
 class CrossEntropy(nn.Module):
     """Mean cross-entropy over the pixels that are not ignored; zero where there is none."""
 
-    def __init__(
-        self,
-        weight: float,
-        label_smoothing: float,
-        class_weights: list[float] | None,
-        *,
-        num_classes: int,
-        ignore_index: int,
-    ):
+    def __init__(self, options: CrossEntropyOptions, *, num_classes: int, ignore_index: int):
         super().__init__()
-        self.weight, self.label_smoothing, self.ignore_index = weight, label_smoothing, ignore_index
-        self.register_buffer("class_weights", _class_weights(class_weights, num_classes), persistent=False)
+        self.weight, self.label_smoothing, self.ignore_index = options.weight, options.label_smoothing, ignore_index
+        self.register_buffer("class_weights", _class_weights(options.class_weights, num_classes), persistent=False)
 
     def forward(self, logits_BKHW: Tensor, label_BHW: Tensor) -> Tensor:
         total = F.cross_entropy(
@@ -88,10 +80,10 @@ class OhemOptions(LossOptions):
 class OhemCrossEntropy(nn.Module):
     """Cross-entropy over the hard pixels only (Shrivastava et al., CVPR 2016), without a device-to-host copy."""
 
-    def __init__(self, weight: float, threshold: float, min_kept: float, *, num_classes: int, ignore_index: int):
+    def __init__(self, options: OhemOptions, *, num_classes: int, ignore_index: int):
         super().__init__()
-        self.weight, self.min_kept, self.ignore_index = weight, min_kept, ignore_index
-        self.hard = -math.log(threshold)
+        self.weight, self.min_kept, self.ignore_index = options.weight, options.min_kept, ignore_index
+        self.hard = -math.log(options.threshold)
 
     def forward(self, logits_BKHW: Tensor, label_BHW: Tensor) -> Tensor:
         loss_N = F.cross_entropy(
@@ -119,9 +111,10 @@ class Dice(nn.Module):
     Softmax and sums are float32; ignored pixels count in none of the sums.
     """
 
-    def __init__(self, weight: float, smooth: float, *, num_classes: int, ignore_index: int):
+    def __init__(self, options: DiceOptions, *, num_classes: int, ignore_index: int):
         super().__init__()
-        self.weight, self.smooth, self.num_classes, self.ignore_index = weight, smooth, num_classes, ignore_index
+        self.weight, self.smooth = options.weight, options.smooth
+        self.num_classes, self.ignore_index = num_classes, ignore_index
 
     def forward(self, logits_BKHW: Tensor, label_BHW: Tensor) -> Tensor:
         valid_B1HW = (label_BHW != self.ignore_index)[:, None]

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from mdg.errors import ConfigError
 from mdg.fields import UserPath
 from mdg.models.backbones.mit import STAGES
-from mdg.models.decoders.segformer import SegFormerDecoder
+from mdg.models.decoders.segformer import SegFormerDecoder, SegFormerDecoderOptions
 from mdg.models.interaction.divergence import DivergenceMap
 from mdg.models.layers import init_weights, resize_bilinear, to_bhwc
 from mdg.models.recompute import run
@@ -99,30 +99,18 @@ class Segmentor(nn.Module):
     """RGB-Thermal segmentation network; docs/model.md explains every part.
 
     Args:
-        rgb_backbone .. normalize: See :class:`SegmentorOptions`. ``pretrained`` is read by
-            :func:`mdg.models.build_model`, so that a constructor never opens a file.
+        options: The parts. ``pretrained`` is read by :func:`mdg.models.build_model`, so that a constructor never opens
+            a file.
         num_classes: ``K``.
     """
 
-    def __init__(
-        self,
-        rgb_backbone,
-        thermal_backbone,
-        interaction,
-        fusion,
-        decoder,
-        auxiliary_heads: bool,
-        normalize: NormalizationOptions,
-        pretrained: PretrainedOptions | None = None,
-        *,
-        num_classes: int,
-    ):
+    def __init__(self, options: SegmentorOptions, *, num_classes: int):
         super().__init__()
-        self.num_classes = num_classes
+        self.num_classes, normalize = num_classes, options.normalize
         self.rgb_norm = InputNormalization(normalize.rgb_mean, normalize.rgb_std)
         self.thermal_norm = InputNormalization([normalize.thermal_mean], [normalize.thermal_std])
-        self.rgb_backbone = BACKBONES.create(rgb_backbone, in_channels=3)
-        self.thermal_backbone = BACKBONES.create(thermal_backbone, in_channels=1)
+        self.rgb_backbone = BACKBONES.create(options.rgb_backbone, in_channels=3)
+        self.thermal_backbone = BACKBONES.create(options.thermal_backbone, in_channels=1)
         widths = self.rgb_backbone.widths
         if tuple(widths) != tuple(self.thermal_backbone.widths):
             raise ConfigError(
@@ -132,15 +120,19 @@ class Segmentor(nn.Module):
             )
         stages = list(zip(STAGES, widths, strict=True))
         self.interaction = None
-        if interaction is not None:
-            self.interaction = nn.ModuleList(INTERACTIONS.create(interaction, stage=s, width=c) for s, c in stages)
+        if options.interaction is not None:
+            interactions = (INTERACTIONS.create(options.interaction, stage=s, width=c) for s, c in stages)
+            self.interaction = nn.ModuleList(interactions)
             self.interaction.apply(init_weights)
-        self.fusion = nn.ModuleList(FUSIONS.create(fusion, width=width) for width in widths)
+        self.fusion = nn.ModuleList(FUSIONS.create(options.fusion, width=width) for width in widths)
         self.fusion.apply(init_weights)
-        self.decoder = DECODERS.create(decoder, widths=widths, num_classes=num_classes)
+        self.decoder = DECODERS.create(options.decoder, widths=widths, num_classes=num_classes)
         self.auxiliary = None
-        if auxiliary_heads:
-            self.auxiliary = nn.ModuleList(SegFormerDecoder(widths=widths, num_classes=num_classes) for _ in range(2))
+        if options.auxiliary_heads:
+            head = SegFormerDecoderOptions()
+            self.auxiliary = nn.ModuleList(
+                SegFormerDecoder(head, widths=widths, num_classes=num_classes) for _ in range(2)
+            )
 
     def forward(self, rgb_B3HW: Tensor, thermal_B1HW: Tensor) -> SegmentationOutput:
         """Segments a batch.

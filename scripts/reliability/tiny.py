@@ -19,14 +19,14 @@ class TinyOptions(Options):
 class TinySegmentor(nn.Module):
     """Two convolutions."""
 
-    def __init__(self, width: int, *, num_classes: int):
+    def __init__(self, options: TinyOptions, *, num_classes: int):
         super().__init__()
         self.net = nn.Sequential(
-            nn.Conv2d(4, width, 3, padding=1),
-            nn.BatchNorm2d(width),
+            nn.Conv2d(4, options.width, 3, padding=1),
+            nn.BatchNorm2d(options.width),
             nn.ReLU(),
             nn.Dropout(0.2),
-            nn.Conv2d(width, num_classes, 3, padding=1),
+            nn.Conv2d(options.width, num_classes, 3, padding=1),
         )
 
     def forward(self, rgb: torch.Tensor, thermal: torch.Tensor) -> SegmentationOutput:

@@ -16,7 +16,7 @@ from mdg.errors import UserError
 from mdg.models import build_model
 from mdg.models.backbones.mit import MixBlock
 from mdg.models.interaction.channel_mamba import ChannelScan
-from mdg.models.interaction.local_cross_attention import LocalCrossAttention
+from mdg.models.interaction.local_cross_attention import LocalCrossAttention, LocalCrossAttentionOptions
 from mdg.ops import available_backends, set_backend
 from mdg.registry import INTERACTIONS
 
@@ -88,7 +88,8 @@ def test_local_cross_attention(batch):
     linear = N * 2 * C * 2 * C + 2 * N * C * 2 * C + (N * 2 * C * C + N * C * 2) + 2 * N * C * C + 2 * 2 * N * C * 2 * C
     attention = 2 * (2 * N * (5 * 4) * C)  # both streams; scores and weighted sum
     x = torch.zeros(batch, 6, 4, C)
-    count = count_macs(LocalCrossAttention(C, heads=2, kernel_size=5), x, x)
+    options = LocalCrossAttentionOptions(heads=4 * [2], kernel_size=4 * [5])
+    count = count_macs(LocalCrossAttention(options, stage=1, width=C), x, x)
     assert count.within() == linear + attention
     assert count.by_module[""] == attention
     assert [(call.operator, call.inputs[0], call.inputs[3]) for call in count.calls] == [

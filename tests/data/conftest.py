@@ -16,7 +16,7 @@ from layouts import (
     write_pst900,
 )
 
-from mdg.data.base import Frame, RGBTDataset, palette
+from mdg.data.base import DatasetOptions, Frame, RGBTDataset, palette
 from mdg.data.scenes import render_scene
 
 MFNET_SCENES = range(13)  # train 6, val 3, test 4
@@ -72,7 +72,7 @@ class ListedFrames(RGBTDataset):
     palette_K3 = palette([(0, 0, 0), (255, 255, 255)])
 
     def __init__(self, count: int, make: Callable[[int], Frame]):
-        super().__init__("train")
+        super().__init__(DatasetOptions(), role="train")
         self.names = [f"frame{index}" for index in range(count)]
         self.make = make
         self.reads: list[int] = []

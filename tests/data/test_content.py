@@ -11,12 +11,12 @@ import pytest
 
 from mdg.data import build_dataset
 from mdg.data.base import hash_of_names
-from mdg.data.mfnet import MFNet
+from mdg.data.mfnet import MFNet, MFNetOptions
 from mdg.errors import DataError
 
 
 def state(root: Path, role: str = "val") -> dict[str, str]:
-    return MFNet(root, role=role).content_state()
+    return MFNet(MFNetOptions(root=root), role=role).content_state()
 
 
 def sha(text: str) -> str:
@@ -46,14 +46,17 @@ def test_state_by_hand(packed):
 def test_a_copy_differs_in_its_times_alone(packed, copy):
     first, second = state(packed), state(copy)
     assert first["names"] == second["names"] and first["sizes"] == second["sizes"] and first["times"] != second["times"]
-    assert MFNet(packed, role="val").content_hash() == MFNet(copy, role="val").content_hash()
+    assert (
+        MFNet(MFNetOptions(root=packed), role="val").content_hash()
+        == MFNet(MFNetOptions(root=copy), role="val").content_hash()
+    )
 
 
 def test_the_order_of_a_list_does_not_matter(packed):
-    before, content = state(packed), MFNet(packed, role="val").content_hash()
+    before, content = state(packed), MFNet(MFNetOptions(root=packed), role="val").content_hash()
     lines = (packed / "val.txt").read_text().split()
     (packed / "val.txt").write_text("\n".join(reversed(lines)))
-    assert state(packed) == before and MFNet(packed, role="val").content_hash() == content
+    assert state(packed) == before and MFNet(MFNetOptions(root=packed), role="val").content_hash() == content
 
 
 def test_one_byte_more_changes_the_sizes(packed, copy):
@@ -69,11 +72,14 @@ def test_another_byte_changes_the_content_alone(packed, copy):
     content[-1] ^= 1
     file.write_bytes(content)
     assert state(copy)["sizes"] == state(packed)["sizes"]
-    assert MFNet(copy, role="val").content_hash() != MFNet(packed, role="val").content_hash()
+    assert (
+        MFNet(MFNetOptions(root=copy), role="val").content_hash()
+        != MFNet(MFNetOptions(root=packed), role="val").content_hash()
+    )
 
 
 def test_a_file_that_is_gone(packed):
-    dataset = MFNet(packed, role="val")
+    dataset = MFNet(MFNetOptions(root=packed), role="val")
     (packed / "labels" / "00006D.png").unlink()
     for action in (dataset.content_state, dataset.content_hash):
         with pytest.raises(DataError, match=r"00006D\.png: cannot be read"):

@@ -14,7 +14,16 @@ from hypothesis import strategies as st
 
 from mdg.data import build_transforms
 from mdg.data.base import Frame
-from mdg.data.geometry import HorizontalFlip, RandomResizedCrop, Resize, Rotation
+from mdg.data.geometry import (
+    HorizontalFlip,
+    HorizontalFlipOptions,
+    RandomResizedCrop,
+    RandomResizedCropOptions,
+    Resize,
+    ResizeOptions,
+    Rotation,
+    RotationOptions,
+)
 from mdg.data.sampling import Window, resize_image_window, resize_label_window, rotate_image, rotate_label
 from mdg.data.transforms import apply_transforms, to_sample
 
@@ -63,7 +72,7 @@ def assert_aligned(sample: dict[str, torch.Tensor], margin: int, tolerance: floa
 
 @given(old=sizes, crop=sizes, low=st.floats(0.3, 1.5), more=st.floats(0, 1.5), seed=seeds)
 def test_a_random_crop_keeps_all_parts_aligned(old, crop, low, more, seed):
-    sample = moved(RandomResizedCrop(crop, (low, low + more)), ramps(old), seed)
+    sample = moved(RandomResizedCrop(RandomResizedCropOptions(size=crop, scale=(low, low + more))), ramps(old), seed)
     assert [part.shape[-2:] for part in sample.values()] == [torch.Size(crop)] * 3
     # The label takes the nearest pixel of the old image: half a pixel of it; a pixel that shrinks shows the mean of its
     # surroundings, which at the edge of the image lies further inside.
@@ -73,7 +82,7 @@ def test_a_random_crop_keeps_all_parts_aligned(old, crop, low, more, seed):
 
 @given(old=sizes, crop=sizes, low=st.floats(0.3, 1.5), more=st.floats(0, 1.5), seed=seeds)
 def test_a_random_crop_invents_no_id_and_fills_right_and_below(old, crop, low, more, seed):
-    sample = moved(RandomResizedCrop(crop, (low, low + more)), ramps(old), seed)
+    sample = moved(RandomResizedCrop(RandomResizedCropOptions(size=crop, scale=(low, low + more))), ramps(old), seed)
     label_HW = sample["label"].as_subclass(torch.Tensor)
     unseen_HW = label_HW == 255
     assert set(label_HW.unique().tolist()) <= {*range(old[1]), 255}
@@ -87,7 +96,7 @@ def test_a_random_crop_invents_no_id_and_fills_right_and_below(old, crop, low, m
 @given(size=sizes, seed=seeds)
 def test_a_crop_of_the_same_size_at_factor_one_changes_nothing(size, seed):
     frame = noise(size, seed)
-    sample = moved(RandomResizedCrop(size, (1.0, 1.0)), frame, seed)
+    sample = moved(RandomResizedCrop(RandomResizedCropOptions(size=size, scale=(1.0, 1.0))), frame, seed)
     assert np.array_equal(sample["rgb"].permute(1, 2, 0), frame.rgb_HW3)
     assert np.array_equal(sample["thermal"][0], frame.thermal_HW)
     assert np.array_equal(sample["label"], frame.label_HW)
@@ -96,24 +105,24 @@ def test_a_crop_of_the_same_size_at_factor_one_changes_nothing(size, seed):
 @given(size=sizes, seed=seeds)
 def test_a_flip_is_its_own_inverse_and_mirrors_every_part(size, seed):
     frame = noise(size, seed)
-    once = moved(HorizontalFlip(1.0), frame, seed)
+    once = moved(HorizontalFlip(HorizontalFlipOptions(p=1.0)), frame, seed)
     assert np.array_equal(once["rgb"].permute(1, 2, 0), frame.rgb_HW3[:, ::-1])
     assert np.array_equal(once["thermal"][0], frame.thermal_HW[:, ::-1])
     assert np.array_equal(once["label"], frame.label_HW[:, ::-1])
-    twice = apply_transforms(once, [HorizontalFlip(1.0)])
+    twice = apply_transforms(once, [HorizontalFlip(HorizontalFlipOptions(p=1.0))])
     assert all(torch.equal(twice[key], value) for key, value in to_sample(frame).items())
 
 
 @given(old=sizes, new=sizes)
 def test_a_resize_keeps_all_parts_aligned(old, new):
-    sample = moved(Resize(new), ramps(old), 0)
+    sample = moved(Resize(ResizeOptions(size=new)), ramps(old), 0)
     shrink = max(1.0, old[0] / new[0], old[1] / new[1])
     assert_aligned(sample, margin=1, tolerance=0.5 + 0.5 * shrink + 1 / STEP)
 
 
 @given(size=st.tuples(st.integers(8, 48), st.integers(8, 48)), degrees=st.floats(0, 180), seed=seeds)
 def test_a_rotation_keeps_all_parts_aligned_and_ignores_what_comes_in(size, degrees, seed):
-    sample = moved(Rotation(degrees, 1.0), ramps(size), seed)
+    sample = moved(Rotation(RotationOptions(degrees=degrees, p=1.0)), ramps(size), seed)
     # OpenCV 4 rounds positions to 1/32 px, and the label to the nearest pixel along both axes.
     assert_aligned(sample, margin=1, tolerance=0.6 + 1 / STEP)
     label_HW = sample["label"].as_subclass(torch.Tensor)

@@ -10,8 +10,8 @@ import yaml
 
 from mdg.config import load_config
 from mdg.data import build_dataset
-from mdg.data.base import RGBTDataset, palette
-from mdg.data.mfnet import MFNet
+from mdg.data.base import DatasetOptions, RGBTDataset, palette
+from mdg.data.mfnet import MFNet, MFNetOptions
 from mdg.errors import ConfigError, DataError
 
 NAMES = [f"frame{k:03d}" for k in range(40)]
@@ -24,8 +24,8 @@ class Listed(RGBTDataset):
     classes = ("a", "b")
     palette_K3 = palette([(0, 0, 0), (255, 255, 255)])
 
-    def __init__(self, names, role: str, **common):
-        super().__init__(role, **{"val_split": None, "holdout": 0.1, **common})
+    def __init__(self, names, role: str, **options):
+        super().__init__(DatasetOptions(**{"val_split": None, "holdout": 0.1, **options}), role=role)
         self.names = self._share(names)
 
     def read(self, index: int):
@@ -113,7 +113,9 @@ def test_test_split_and_other_roles_are_whole():
 def test_mirrored_frames_stay_with_their_originals(folders):
     names = (folders / "train.txt").read_text().split()
     (folders / "train.txt").write_text("".join(f"{name}\n{name}_flip\n" for name in names))
-    roles = [MFNet(folders, role=role, val_split=None, holdout=0.34).names for role in ("train", "val")]
+    roles = [
+        MFNet(MFNetOptions(root=folders, val_split=None, holdout=0.34), role=role).names for role in ("train", "val")
+    ]
     train, val = ({name.removesuffix("_flip") for name in part} for part in roles)
     assert (len(train), len(val)) == (4, 2) and not train & val
     assert [len(part) for part in roles] == [8, 4]

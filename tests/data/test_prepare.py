@@ -19,15 +19,14 @@ import numpy as np
 import pytest
 from layouts import write_fmb, write_pst900
 
-from mdg.data.fmb import FMB
-from mdg.data.mfnet import MFNet
+from mdg.data import build_dataset
+from mdg.data.mfnet import MFNet, MFNetOptions
 from mdg.data.prepare import FMBLayouts, MFNetLayouts, PST900Layouts, prepare
 from mdg.data.prepare.archives import open_source
 from mdg.data.prepare.plan import Item
 from mdg.data.prepare.report import SplitCount, published_lines
 from mdg.data.prepare.source import safe_path
 from mdg.data.prepare.transfer import transfer
-from mdg.data.pst900 import PST900
 from mdg.errors import DataError, MachineError, UserError
 from mdg.utils.cli import run_tool
 
@@ -202,10 +201,10 @@ def test_the_loader_reads_what_was_prepared(packed, tmp_path, goal):
     files = tree_of(packed)
     run(MFNetLayouts(), write(tmp_path / "in", "tar.gz", below("MFNet/", files)), goal)
     for role in ("train", "val", "test"):
-        prepared, original = MFNet(goal, role=role), MFNet(packed, role=role)
+        prepared, original = MFNet(MFNetOptions(root=goal), role=role), MFNet(MFNetOptions(root=packed), role=role)
         assert prepared.fingerprint() == original.fingerprint()
         np.testing.assert_array_equal(prepared[0].thermal_HW, original[0].thermal_HW)
-    assert MFNet(goal, role="test", test_split="test_night").names == ["00009N", "00011N"]
+    assert MFNet(MFNetOptions(root=goal, test_split="test_night"), role="test").names == ["00009N", "00011N"]
 
 
 # --- PST900 and FMB ----------------------------------------------------------------------------------------------
@@ -265,16 +264,15 @@ def test_fmb(kind, prefix, folders, tmp_path, goal):
 
 
 @pytest.mark.parametrize(
-    "layouts, loader, write_copy", [(PST900Layouts, PST900, write_pst900), (FMBLayouts, FMB, write_fmb)]
+    "layouts, name, write_copy", [(PST900Layouts, "PST900", write_pst900), (FMBLayouts, "FMB", write_fmb)]
 )
-def test_the_loaders_read_what_was_prepared(layouts, loader, write_copy, tmp_path, goal):
+def test_the_loaders_read_what_was_prepared(layouts, name, write_copy, tmp_path, goal):
     copy = write_copy(tmp_path / "copy")
     renamed = {name.lower().replace("labels/", "label/"): content for name, content in tree_of(copy).items()}
     assert run(layouts(), write(tmp_path / "in", "tar.gz", below("top/", renamed)), goal) == tree_of(copy)
-    dataset = loader(goal, role="test", val_split=None)
-    dataset.require_complete()
-    assert len(dataset) == 3
-    np.testing.assert_array_equal(dataset[2].label_HW, loader(copy, role="test", val_split=None)[2].label_HW)
+    prepared, original = (build_dataset({"type": name, "root": root}, "test") for root in (goal, copy))
+    assert len(prepared) == 3
+    np.testing.assert_array_equal(prepared[2].label_HW, original[2].label_HW)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -556,7 +554,7 @@ def test_names_that_are_not_utf8_keep_their_bytes(kind, tmp_path, goal, capsys):
     files |= {"train.txt": text, "val.txt": text, "test.txt": text}
     assert run(MFNetLayouts(), write(tmp_path, kind, files), goal) == files
     assert "incomplete" not in capsys.readouterr().out
-    dataset = MFNet(goal, role="train")
+    dataset = MFNet(MFNetOptions(root=goal), role="train")
     dataset.require_complete()
     assert dataset.names == [name]
 
@@ -577,7 +575,7 @@ def test_lists_of_other_encodings(encode, tmp_path, goal, capsys):
     files = {**PACKED, **{name: encode(content.decode()) for name, content in SPLITS.items()}}
     assert run(MFNetLayouts(), write(tmp_path, "zip", files), goal) == {**files, **MADE}
     assert "incomplete" not in capsys.readouterr().out
-    assert MFNet(goal, role="test").names == ["00003D", "00004N"]
+    assert MFNet(MFNetOptions(root=goal), role="test").names == ["00003D", "00004N"]
 
 
 def test_a_list_that_is_a_web_page(tmp_path, goal):

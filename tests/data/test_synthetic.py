@@ -6,7 +6,7 @@ import pytest
 from mdg.data import build_dataset
 from mdg.data.mfnet import MFNet
 from mdg.data.scenes import render_scene
-from mdg.data.synthetic import Synthetic
+from mdg.data.synthetic import Synthetic, SyntheticOptions
 from mdg.errors import DataError
 from mdg.registry import DATASETS
 
@@ -41,12 +41,12 @@ def test_frames_are_the_scenes_of_their_names():
 
 
 def test_half_are_night():
-    dataset = Synthetic(32, 48, train_images=8, role="train")
+    dataset = Synthetic(SyntheticOptions(height=32, width=48, train_images=8), role="train")
     assert [dataset.condition(index) for index in range(8)].count("night") == 4
 
 
 def test_seed_changes_the_world():
-    first, second = (Synthetic(32, 48, seed=seed, role="train")[0] for seed in (0, 1))
+    first, second = (Synthetic(SyntheticOptions(height=32, width=48, seed=seed), role="train")[0] for seed in (0, 1))
     assert not np.array_equal(first.rgb_HW3, second.rgb_HW3)
 
 
@@ -70,7 +70,7 @@ def test_errors():
     with pytest.raises(DataError, match="data.test_split is null"):
         build_dataset({**OPTIONS, "test_split": None}, "test")
     with pytest.raises(DataError, match="data.val_split: got 'valid', expected one of train, val, test"):
-        Synthetic(32, 48, role="val", val_split="valid")
+        Synthetic(SyntheticOptions(height=32, width=48, val_split="valid"), role="val")
 
 
 @pytest.mark.parametrize(

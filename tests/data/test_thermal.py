@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from mdg.data.base import Frame
-from mdg.data.mfnet import MFNet
+from mdg.data.mfnet import MFNet, MFNetOptions
 from mdg.data.thermal import AS_STORED, GREY_TOLERANCE, ThermalScaling, read_raw_thermal, read_thermal, scale_thermal
 from mdg.errors import DataError
 
@@ -250,16 +250,16 @@ def test_numbers_that_are_none_are_refused(tmp_path, value, channels):
 
 def test_scaling_reaches_packed_and_folders_alike(packed, folders):
     scaling = {"mode": "minmax", "invert": True}
-    frames = [MFNet(root, role="train", thermal_scaling=scaling)[0] for root in (packed, folders)]
+    frames = [MFNet(MFNetOptions(root=root, thermal_scaling=scaling), role="train")[0] for root in (packed, folders)]
     assert frames[0].thermal_HW.min() == 0 and frames[0].thermal_HW.max() == 255
     np.testing.assert_array_equal(frames[0].thermal_HW, frames[1].thermal_HW)
-    plain: Frame = MFNet(packed, role="train")[0]
+    plain: Frame = MFNet(MFNetOptions(root=packed), role="train")[0]
     assert np.corrcoef(plain.thermal_HW.ravel(), frames[0].thermal_HW.ravel())[0, 1] < -0.99
 
 
 def test_real_thermal_spans_all_levels_after_percentiles(mfnet_mini):
-    stored = MFNet(mfnet_mini, role="test", limit=2)
-    stretched = MFNet(mfnet_mini, role="test", limit=2, thermal_scaling={"mode": "percentile"})
+    stored = MFNet(MFNetOptions(root=mfnet_mini, limit=2), role="test")
+    stretched = MFNet(MFNetOptions(root=mfnet_mini, limit=2, thermal_scaling={"mode": "percentile"}), role="test")
     assert stretched.preparation() == "thermal percentiles [1.0, 99.0] of each image to 8 bits"
     for before, after in zip(stored, stretched, strict=True):
         share = (after.thermal_HW == 0).mean(), (after.thermal_HW == 255).mean()

@@ -11,7 +11,7 @@ import torch
 from known_models import SLIDE, HeightIsClass, images, make, tiny
 
 from mdg.config import load_config
-from mdg.data.base import Frame, RGBTDataset, palette
+from mdg.data.base import DatasetOptions, Frame, RGBTDataset, palette
 from mdg.engine import evaluate
 from mdg.engine.distributed import World
 from mdg.engine.evaluate import _progress_lines
@@ -29,7 +29,7 @@ class Mixed(RGBTDataset):
     palette_K3 = palette([(0, 0, 0), (9, 0, 0), (0, 9, 0), (0, 0, 9), (9, 9, 0)])
 
     def __init__(self, count: int):
-        super().__init__("val")
+        super().__init__(DatasetOptions(), role="val")
         self.names = [f"frame{index}" for index in range(count)]
 
     def read(self, index: int) -> Frame:

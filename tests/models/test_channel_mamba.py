@@ -6,14 +6,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mdg.models.interaction.channel_mamba import ChannelMamba
+from mdg.models.interaction.channel_mamba import ChannelMamba, ChannelMambaOptions
 
 FEATURES = 8
 
 
 def mamba(width: int = 16, expansion: int = 2, **options) -> ChannelMamba:
     torch.manual_seed(0)
-    return ChannelMamba(width, expansion, **{"features": FEATURES, "state": 3, **options})
+    options = {"expansion": 4 * [expansion], "features": FEATURES, "state": 3, **options}
+    return ChannelMamba(ChannelMambaOptions(**options), stage=1, width=width)
 
 
 def grouped(layer, x_C):
@@ -110,7 +111,7 @@ def test_thermal_reaches_rgb_only_in_the_backward_scan(draw, shaken, bidirection
 
 @pytest.mark.parametrize(("stage", "width", "length"), [(1, 64, 16), (2, 128, 32), (3, 320, 40), (4, 512, 64)])
 def test_token_counts_of_the_design(monkeypatch, stage, width, length):
-    module = ChannelMamba(width, (4, 4, 2, 2)[stage - 1])
+    module = ChannelMamba(ChannelMambaOptions(), stage=stage, width=width)
     seen = []
     module.scans.register_forward_pre_hook(lambda _, inputs: seen.append(tuple(inputs[0].shape)))
     module(torch.zeros(1, 1, 2, width), torch.zeros(1, 1, 2, width))
@@ -149,4 +150,4 @@ def test_scan_stays_float32_under_autocast(draw, shaken):
 
 def test_width_that_does_not_divide_into_tokens():
     with pytest.raises(ValueError, match="features=32"):
-        ChannelMamba(12, 2)
+        mamba(12, 2, features=32)

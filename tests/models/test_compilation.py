@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mdg.config import load_config
 from mdg.models import build_model
 from mdg.models.compilation import compile_network
-from mdg.models.interaction.local_cross_attention import LocalCrossAttention
+from mdg.models.interaction.local_cross_attention import LocalCrossAttention, LocalCrossAttentionOptions
 from mdg.models.segmentor import SegmentationOutput
 
 CONFIG = "configs/mfnet/mdg_b2.yaml"
@@ -48,7 +48,8 @@ def test_local_cross_attention_trains_compiled():
     torch.manual_seed(0)
     generator = torch.Generator().manual_seed(0)
     maps = [torch.randn(2, 24, 32, 32, generator=generator) for _ in range(2)]
-    check(LocalCrossAttention(32, 1, 13, drop_path=0.0).train(), maps)
+    options = LocalCrossAttentionOptions(heads=(1, 1, 1, 1), drop_path=0.0)
+    check(LocalCrossAttention(options, stage=1, width=32).train(), maps)
 
 
 def test_the_network_trains_compiled():

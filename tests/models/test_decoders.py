@@ -13,7 +13,7 @@ from mdg.models.decoders.frequency_gate import (
     highpass,
     periodic_interpolation,
 )
-from mdg.models.decoders.segformer import SegFormerDecoder
+from mdg.models.decoders.segformer import SegFormerDecoder, SegFormerDecoderOptions
 from mdg.models.layers import GroupedLinear, MultiScaleHead, StarReLU
 from mdg.registry import DECODERS
 
@@ -63,7 +63,7 @@ def test_multi_scale_head_equals_concat_and_convolution_at_full_resolution(draw,
 
 
 def test_segformer_decoder(draw):
-    decoder = SegFormerDecoder(6, 0.0, widths=WIDTHS, num_classes=3).eval()
+    decoder = SegFormerDecoder(SegFormerDecoderOptions(embed_dim=6, dropout=0.0), widths=WIDTHS, num_classes=3).eval()
     logits = decoder(maps(draw))
     assert logits.shape == (2, 3, 8, 16)
     torch.testing.assert_close(logits, decoder.head([f(x) for f, x in zip(decoder.linear, maps(draw), strict=True)]))

@@ -7,6 +7,7 @@ from torch import nn
 
 from mdg.models.interaction.fusion import AddFusion, ConcatFusion, CrossModalFusion
 from mdg.models.layers import SqueezeExcitation
+from mdg.registry import Options
 
 
 def conv1x1(weight_OI11, x_BHWC):
@@ -26,7 +27,7 @@ def depthwise_by_hand(layer: nn.Conv2d, x_BHWC):
 
 
 def test_cross_modal_fusion_equals_the_definition(draw, shaken):
-    module = shaken(CrossModalFusion(width=16).double().eval())
+    module = shaken(CrossModalFusion(Options(), width=16).double().eval())
     for norm in (module.ffn.pre.norm, module.ffn.post.norm):
         norm.running_mean.copy_(draw(16, seed=5))
         norm.running_var.copy_(1 + draw(16, seed=6).square())
@@ -52,12 +53,12 @@ def test_squeeze_and_excitation_reduces_by_sixteen(channels, hidden):
 
 def test_add_fusion(draw):
     rgb, thermal = draw(1, 2, 3, 8), draw(1, 2, 3, 8, seed=1)
-    assert torch.equal(AddFusion(width=8)(rgb, thermal), rgb + thermal)
-    assert not list(AddFusion(width=8).parameters())
+    assert torch.equal(AddFusion(Options(), width=8)(rgb, thermal), rgb + thermal)
+    assert not list(AddFusion(Options(), width=8).parameters())
 
 
 def test_concat_fusion(draw, shaken):
-    module = shaken(ConcatFusion(width=8))
+    module = shaken(ConcatFusion(Options(), width=8))
     rgb, thermal = draw(1, 2, 3, 8), draw(1, 2, 3, 8, seed=1)
     expected = module.reduce(module.norm(torch.cat([rgb, thermal], -1)))
     torch.testing.assert_close(module(rgb, thermal), expected)
@@ -67,5 +68,5 @@ def test_concat_fusion(draw, shaken):
 @pytest.mark.parametrize("cls", [AddFusion, ConcatFusion, CrossModalFusion])
 @pytest.mark.parametrize("size", [(1, 1), (3, 7)])
 def test_any_size(draw, cls, size):
-    module = cls(width=16).eval()
+    module = cls(Options(), width=16).eval()
     assert module(draw(2, *size, 16), draw(2, *size, 16, seed=1)).shape == (2, *size, 16)

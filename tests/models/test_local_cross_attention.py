@@ -11,7 +11,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mdg.models.interaction.local_cross_attention import LocalCrossAttention
+from mdg.models.interaction.local_cross_attention import LocalCrossAttention, LocalCrossAttentionOptions
+
+
+def attention(width: int, heads: int, kernel_size: int, **options) -> LocalCrossAttention:
+    options = LocalCrossAttentionOptions(heads=4 * [heads], kernel_size=4 * [kernel_size], **options)
+    return LocalCrossAttention(options, stage=1, width=width)
 
 
 def window(position: int, size: int, kernel: int) -> range:
@@ -66,7 +71,7 @@ def reference(module: LocalCrossAttention, rgb_HWC, thermal_HWC) -> list[torch.T
     ("size", "kernel", "heads"), [((5, 6), 3, 2), ((4, 7), 5, 4), ((3, 2), 5, 1), ((1, 1), 3, 2)], ids=str
 )
 def test_equals_the_definition(draw, shaken, size, kernel, heads):
-    module = shaken(LocalCrossAttention(8, heads, kernel).double().eval(), std=0.4)
+    module = shaken(attention(8, heads, kernel).double().eval(), std=0.4)
     rgb, thermal = (draw(2, *size, 8, seed=s, dtype=torch.float64) for s in (0, 1))
     got = module(rgb, thermal)
     for image in (0, 1):
@@ -75,14 +80,14 @@ def test_equals_the_definition(draw, shaken, size, kernel, heads):
 
 
 def test_mlps_have_ratio_two_and_no_bias():
-    module = LocalCrossAttention(8, 2, 3)
+    module = attention(8, 2, 3)
     for mlp in module.mlp:
         assert mlp.fc1.weight.shape == (16, 8) and mlp.fc1.bias is None and mlp.fc2.bias is None
 
 
 def only_attention(negate_keys: bool) -> LocalCrossAttention:
     """RGB reads thermal alone: query and key are both the normed thermal map, the value marks its position."""
-    module = LocalCrossAttention(4, 1, 3, 0.0, negate_keys).double().eval()
+    module = attention(4, 1, 3, drop_path=0.0, negate_keys=negate_keys).double().eval()
     eye, zero = torch.eye(4).double(), torch.zeros(4, 4).double()
     with torch.no_grad():
         for parameter in module.parameters():
@@ -107,14 +112,14 @@ def test_a_similar_neighbour_weighs_less(negate_keys, attended):
 
 
 def test_streams_have_their_own_parameters(draw, shaken):
-    module = shaken(LocalCrossAttention(8, 2, 3).eval())
+    module = shaken(attention(8, 2, 3).eval())
     x = draw(1, 4, 4, 8)
     u_rgb, u_thermal = module(x, x)
     assert (u_rgb - u_thermal).abs().max() > 1e-2
 
 
 def test_far_positions_do_not_matter(draw, shaken):
-    module = shaken(LocalCrossAttention(8, 2, 3).eval())
+    module = shaken(attention(8, 2, 3).eval())
     rgb, thermal = draw(1, 8, 8, 8), draw(1, 8, 8, 8, seed=1)
     moved = thermal.clone()
     moved[0, 4, 4] += draw(8, seed=2)
@@ -125,7 +130,7 @@ def test_far_positions_do_not_matter(draw, shaken):
 
 
 def test_drop_path_acts_in_training_only(draw, shaken):
-    module = shaken(LocalCrossAttention(8, 2, 3, drop_path=0.9))
+    module = shaken(attention(8, 2, 3, drop_path=0.9))
     rgb, thermal = draw(8, 3, 3, 8), draw(8, 3, 3, 8, seed=1)
     torch.manual_seed(0)
     same = (module.train()(rgb, thermal)[0] == rgb).flatten(1).all(1)

@@ -5,7 +5,8 @@ import torch
 from timm.layers import DropPath
 from torch import nn
 
-from mdg.models.backbones.mit import VARIANTS, MixTransformer
+from mdg.models.backbones.mit import VARIANTS, MixTransformer, MixTransformerOptions
+from mdg.registry import BACKBONES
 
 DEPTHS = {"b0": (2, 2, 2, 2), "b2": (3, 4, 6, 3)}
 WIDTHS = {"b0": (32, 64, 160, 256), "b2": (64, 128, 320, 512)}
@@ -24,12 +25,12 @@ def public_names(depths: tuple[int, ...]) -> set[str]:
 
 @pytest.mark.parametrize("variant", ["b0", "b2"])
 def test_tensor_names_are_the_public_ones(variant):
-    assert set(MixTransformer(variant).state_dict()) == public_names(DEPTHS[variant])
+    assert set(BACKBONES.create(variant, in_channels=3).state_dict()) == public_names(DEPTHS[variant])
 
 
 @pytest.mark.parametrize("variant", ["b0", "b2"])
 def test_tensor_shapes(variant):
-    shapes = {name: tuple(value.shape) for name, value in MixTransformer(variant).state_dict().items()}
+    shapes = {name: tuple(value.shape) for name, value in BACKBONES.create(variant, in_channels=3).state_dict().items()}
     one, two, three, four = WIDTHS[variant]
     assert shapes["patch_embed1.proj.weight"] == (one, 3, 7, 7)
     assert shapes["patch_embed3.proj.weight"] == (three, two, 3, 3)
@@ -42,7 +43,7 @@ def test_tensor_shapes(variant):
 
 def test_builds_without_memory():
     with torch.device("meta"):
-        assert all(parameter.is_meta for parameter in MixTransformer("b0").parameters())
+        assert all(parameter.is_meta for parameter in BACKBONES.create("b0", in_channels=3).parameters())
 
 
 def test_variants_of_the_paper():
@@ -60,13 +61,13 @@ def test_variants_of_the_paper():
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("size", [(32, 32), (64, 96)])
 def test_maps_of_the_four_stages(draw, size, channels):
-    maps = MixTransformer("b0", in_channels=channels).eval()(draw(2, channels, *size))
+    maps = BACKBONES.create("b0", in_channels=channels).eval()(draw(2, channels, *size))
     expected = [(2, size[0] // s, size[1] // s, c) for s, c in zip((4, 8, 16, 32), WIDTHS["b0"], strict=True)]
     assert [tuple(x.shape) for x in maps] == expected
 
 
 def test_stages_stepped_from_outside_equal_forward(draw):
-    encoder, image = MixTransformer("b0").eval(), draw(1, 3, 64, 64)
+    encoder, image = BACKBONES.create("b0", in_channels=3).eval(), draw(1, 3, 64, 64)
     x = image.permute(0, 2, 3, 1)
     for stage, expected in enumerate(encoder(image), start=1):
         x = encoder.forward_stage(stage, x)
@@ -75,7 +76,9 @@ def test_stages_stepped_from_outside_equal_forward(draw):
 
 def test_layer_norm_epsilons():
     """1e-6 in blocks and after stages; the released code leaves those of patch embed and reduction at 1e-5."""
-    norms = {name: m.eps for name, m in MixTransformer("b0").named_modules() if isinstance(m, nn.LayerNorm)}
+    norms = {
+        name: m.eps for name, m in BACKBONES.create("b0", in_channels=3).named_modules() if isinstance(m, nn.LayerNorm)
+    }
     default = {name for name in norms if name.startswith("patch_embed") or name.endswith("attn.norm")}
     assert len(default) == 4 + 6
     assert {norms[name] for name in default} == {1e-5}
@@ -84,14 +87,17 @@ def test_layer_norm_epsilons():
 
 @pytest.mark.parametrize(("variant", "rate"), [("b0", 0.1), ("b0", 0.35), ("b2", 0.1)])
 def test_drop_path_rises_linearly_over_the_blocks(variant, rate):
-    encoder = MixTransformer(variant, drop_path_rate=rate)
+    encoder = MixTransformer(MixTransformerOptions(variant=variant, drop_path_rate=rate), in_channels=3)
     blocks = [block for stage in range(1, 5) for block in getattr(encoder, f"block{stage}")]
     got = [block.drop_path.drop_prob if isinstance(block.drop_path, DropPath) else 0.0 for block in blocks]
     assert got == pytest.approx([rate * index / (len(blocks) - 1) for index in range(len(blocks))])
 
 
 def test_one_channel_stem_equals_three_times_the_same_image(draw, shaken):
-    rgb, thermal = shaken(MixTransformer("b0").eval()), MixTransformer("b0", in_channels=1).eval()
+    rgb, thermal = (
+        shaken(BACKBONES.create("b0", in_channels=3).eval()),
+        BACKBONES.create("b0", in_channels=1).eval(),
+    )
     state = rgb.state_dict()
     state["patch_embed1.proj.weight"] = state["patch_embed1.proj.weight"].sum(1, keepdim=True)
     thermal.load_state_dict(state)
@@ -101,7 +107,7 @@ def test_one_channel_stem_equals_three_times_the_same_image(draw, shaken):
 
 
 def test_attention_equals_softmax_by_hand(draw, shaken):
-    attention = shaken(MixTransformer("b0").double().block2[0].attn)  # 2 heads, reduction 4
+    attention = shaken(BACKBONES.create("b0", in_channels=3).double().block2[0].attn)  # 2 heads, reduction 4
     x = draw(1, 8, 8, 64, dtype=torch.float64)
     reduced = attention.sr(x.permute(0, 3, 1, 2)).flatten(2).transpose(1, 2)
     q, (k, v) = attention.q(x).flatten(1, 2), attention.kv(attention.norm(reduced)).split(64, dim=-1)
@@ -116,5 +122,5 @@ def test_attention_equals_softmax_by_hand(draw, shaken):
 
 def test_initial_scale_of_the_maps(draw):
     torch.manual_seed(0)
-    for x in MixTransformer("b0").eval()(draw(1, 3, 64, 64)):
+    for x in BACKBONES.create("b0", in_channels=3).eval()(draw(1, 3, 64, 64)):
         assert x.isfinite().all() and 0.5 < x.std() < 2

@@ -9,11 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mdg.models.backbones.mit import MixFeedForward, MixTransformer
-from mdg.models.decoders import SegFormerDecoder
+from mdg.models.backbones.mit import MixFeedForward
 from mdg.models.decoders.dynamic_linear import DynamicLinear
+from mdg.models.decoders.segformer import SegFormerDecoder, SegFormerDecoderOptions
 from mdg.models.layers import ChannelDropout
 from mdg.models.recompute import Recomputable, linear_of_gelu, recompute_activations
+from mdg.registry import BACKBONES
 
 
 def gradients(model, rgb, thermal):
@@ -61,7 +62,7 @@ def compile_and_train(module: nn.Module, *inputs: torch.Tensor) -> torch.Tensor:
 
 
 def test_a_recomputed_encoder_compiles_to_one_graph(draw):
-    encoder = MixTransformer("b0", in_channels=1)
+    encoder = BACKBONES.create("b0", in_channels=1)
     maps = compile_and_train(encoder, draw(1, 1, 64, 64))
     sum(feat_BHWC.mean() for feat_BHWC in maps).backward()
     assert all(p.grad is not None for p in encoder.parameters())
@@ -139,7 +140,7 @@ def test_dynamic_linear_keeps_no_generated_matrix(draw, monkeypatch):
 
 
 def test_all_mlp_head_without_embedded_maps(draw):
-    decoder = SegFormerDecoder(16, 0.0, widths=(4, 8), num_classes=3).eval()
+    decoder = SegFormerDecoder(SegFormerDecoderOptions(embed_dim=16, dropout=0.0), widths=(4, 8), num_classes=3).eval()
     for layer in decoder.linear:
         nn.init.normal_(layer.bias)
     maps = [draw(2, 8, 12, 4), draw(2, 4, 6, 8)]

@@ -7,8 +7,8 @@ from torch import nn
 
 from mdg.errors import ConfigError
 from mdg.models import build_model
-from mdg.models.backbones import MixTransformer
 from mdg.models.segmentor import pad_to_stride
+from mdg.registry import BACKBONES
 
 INTERACTION = "ModalityDivergenceInteraction"
 DECODER = "SemanticDynamicDecoder"
@@ -45,7 +45,7 @@ def test_number_of_parameters_of_the_parts():
     }
     for part, (got, published) in expected.items():
         assert got == pytest.approx(published, rel=0.01), part
-    assert million(MixTransformer("b1", in_channels=1)) == pytest.approx(13.15, rel=0.01)
+    assert million(BACKBONES.create("b1", in_channels=1)) == pytest.approx(13.15, rel=0.01)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (16, 40), (31, 33), (64, 96), (97, 131), (473, 629)], ids=str)

@@ -122,18 +122,17 @@ class MixTransformer(nn.Module):
     """A MiT encoder for images of any number of channels whose sides are multiples of 32.
 
     Args:
-        variant: "b0" .. "b5".
-        drop_path_rate: Stochastic depth of the last block.
+        options: Variant and stochastic depth.
         in_channels: 3 for RGB, 1 for thermal.
 
     Attributes:
         widths: Channels of the four stages; the maps have 1/4, 1/8, 1/16 and 1/32 of the input size.
     """
 
-    def __init__(self, variant: str = "b2", drop_path_rate: float = 0.1, *, in_channels: int = 3):
+    def __init__(self, options: MixTransformerOptions, *, in_channels: int):
         super().__init__()
-        self.widths, depths = VARIANTS[variant]
-        rates = [drop_path_rate * block / (sum(depths) - 1) for block in range(sum(depths))]
+        self.widths, depths = VARIANTS[options.variant]
+        rates = [options.drop_path_rate * block / (sum(depths) - 1) for block in range(sum(depths))]
         inputs = (in_channels, *self.widths[:-1])
         for index, stage in enumerate(STAGES):
             width = self.widths[index]

@@ -53,9 +53,10 @@ class DynamicFrequencyGate(nn.Module):
         width: int,
         condition_width: int,
         embed_dim: int,
-        filters: int = 8,
-        cutoff: float = 0.25,
-        reference: tuple[int, int] = (120, 160),
+        *,
+        filters: int,
+        cutoff: float,
+        reference: tuple[int, int],
     ):
         super().__init__()
         self.channels, self.cutoff = condition_width // 2, cutoff

@@ -26,15 +26,15 @@ class SegFormerDecoder(nn.Module):
     """One linear layer per stage, then the common multi-scale head.
 
     Args:
-        embed_dim, dropout: See :class:`SegFormerDecoderOptions`.
+        options: Width and dropout.
         widths: ``C_1 .. C_4``.
         num_classes: ``K``.
     """
 
-    def __init__(self, embed_dim: int = 256, dropout: float = 0.1, *, widths: Sequence[int], num_classes: int):
+    def __init__(self, options: SegFormerDecoderOptions, *, widths: Sequence[int], num_classes: int):
         super().__init__()
-        self.linear = nn.ModuleList(Linear(width, embed_dim) for width in widths)
-        self.head = MultiScaleHead(len(widths), embed_dim, num_classes, dropout)
+        self.linear = nn.ModuleList(Linear(width, options.embed_dim) for width in widths)
+        self.head = MultiScaleHead(len(widths), options.embed_dim, num_classes, options.dropout)
         self.apply(init_weights)
 
     def forward(self, maps_BHWC: Sequence[Tensor]) -> Tensor:

@@ -53,41 +53,34 @@ class SemanticDynamicDecoder(nn.Module):
     """SDD, the published decoder (section 4 of the design).
 
     Args:
-        embed_dim .. dropout: See :class:`SemanticDynamicDecoderOptions`.
+        options: Which stages are dynamic, and how.
         widths: ``C_1 .. C_4``.
         num_classes: ``K``.
     """
 
-    def __init__(
-        self,
-        embed_dim: int,
-        dynamic_stages: Sequence[int],
-        groups: Sequence[int],
-        frequency_stages: Sequence[int],
-        frequency_filters: int,
-        frequency_reference: tuple[int, int],
-        highpass_cutoff: float,
-        dropout: float,
-        *,
-        widths: Sequence[int],
-        num_classes: int,
-    ):
+    def __init__(self, options: SemanticDynamicDecoderOptions, *, widths: Sequence[int], num_classes: int):
         super().__init__()
+        embed_dim = options.embed_dim
         self.condition, self.linear, self.frequency = nn.ModuleDict(), nn.ModuleDict(), nn.ModuleDict()
         for stage, width in enumerate(widths, start=1):
             key = str(stage)
-            if stage in dynamic_stages or stage in frequency_stages:
+            if stage in options.dynamic_stages or stage in options.frequency_stages:
                 self.condition[key] = ConditionBranch(widths[-1])
                 condition_width = self.condition[key].width
-            if stage in dynamic_stages:
-                self.linear[key] = DynamicLinear(condition_width, width, embed_dim, groups[stage - 1])
+            if stage in options.dynamic_stages:
+                self.linear[key] = DynamicLinear(condition_width, width, embed_dim, options.groups[stage - 1])
             else:
                 self.linear[key] = Linear(width, embed_dim)
-            if stage in frequency_stages:
+            if stage in options.frequency_stages:
                 self.frequency[key] = DynamicFrequencyGate(
-                    width, condition_width, embed_dim, frequency_filters, highpass_cutoff, frequency_reference
+                    width,
+                    condition_width,
+                    embed_dim,
+                    filters=options.frequency_filters,
+                    cutoff=options.highpass_cutoff,
+                    reference=options.frequency_reference,
                 )
-        self.head = MultiScaleHead(len(widths), embed_dim, num_classes, dropout)
+        self.head = MultiScaleHead(len(widths), embed_dim, num_classes, options.dropout)
         self.apply(init_weights)
 
     def forward(self, maps_BHWC: Sequence[Tensor]) -> Tensor:

@@ -115,28 +115,27 @@ def take_rows(x_BHWC: Tensor, index_N: Tensor | None) -> Tensor:
 
 class ChannelMamba(nn.Module):
     """Section 2.3 of the design. Behind the depthwise convolution every step acts on single positions, so only the
-    positions in ``index_N`` are computed."""
+    positions in ``index_N`` are computed.
 
-    def __init__(
-        self,
-        width: int,
-        expansion: int,
-        features: int = 32,
-        state: int = 12,
-        dt_rank: int = 2,
-        dropout: float = 0.1,
-        bidirectional: bool = True,
-    ):
+    Args:
+        options: Of all stages.
+        stage: 1 to 4.
+        width: Channels ``C`` of both streams, a multiple of 4.
+    """
+
+    def __init__(self, options: ChannelMambaOptions, *, stage: int, width: int):
         super().__init__()
+        features, expansion = options.features, options.expansion[stage - 1]
         expanded = expansion * width
         if expanded % features:
             raise ConfigError(
                 f"model.interaction.channel_mamba: width {width} times expansion {expansion} gives {expanded} "
                 f"channels, which do not divide into tokens of features={features}"
             )
-        self.rgb = ModalityTokens(width, expanded, features, dropout)
-        self.thermal = ModalityTokens(width, expanded, features, dropout)
-        self.scans = ChannelScan(features, state, dt_rank, directions=2 if bidirectional else 1)
+        self.rgb = ModalityTokens(width, expanded, features, options.dropout)
+        self.thermal = ModalityTokens(width, expanded, features, options.dropout)
+        directions = 2 if options.bidirectional else 1
+        self.scans = ChannelScan(features, options.state, options.dt_rank, directions)
 
     def forward(self, rgb_BHWC: Tensor, thermal_BHWC: Tensor, index_N: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """``U_r, U_t`` ``[B, H, W, C]`` -> ``V_r, V_t`` ``[N, C]``; ``index_N`` int64, flat into ``B*H*W``."""

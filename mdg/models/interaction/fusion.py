@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mdg.models.layers import ConvBatchNorm, Linear, SqueezeExcitation, conv_bhwc, depthwise
-from mdg.registry import FUSIONS
+from mdg.registry import FUSIONS, Options
 
 
 class MultiKernelFeedForward(nn.Module):
@@ -34,7 +34,7 @@ class MultiKernelFeedForward(nn.Module):
 class CrossModalFusion(nn.Module):
     """CMF, the published fusion: ``z = Linear(LN(concat))``, ``MixFFN(z) + SE(z)`` (section 3 of the design)."""
 
-    def __init__(self, *, width: int):
+    def __init__(self, options: Options, *, width: int):
         super().__init__()
         self.norm = nn.LayerNorm(2 * width)
         self.reduce = Linear(2 * width, width)
@@ -51,7 +51,7 @@ class CrossModalFusion(nn.Module):
 class AddFusion(nn.Module):
     """The plain sum of the two streams; the baseline of the fusion ablation."""
 
-    def __init__(self, *, width: int):
+    def __init__(self, options: Options, *, width: int):
         super().__init__()
 
     def forward(self, rgb_BHWC: Tensor, thermal_BHWC: Tensor) -> Tensor:
@@ -62,7 +62,7 @@ class AddFusion(nn.Module):
 class ConcatFusion(nn.Module):
     """LayerNorm and one linear layer on the concatenation; CMF without its two branches."""
 
-    def __init__(self, *, width: int):
+    def __init__(self, options: Options, *, width: int):
         super().__init__()
         self.norm = nn.LayerNorm(2 * width)
         self.reduce = Linear(2 * width, width)

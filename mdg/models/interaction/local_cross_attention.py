@@ -41,16 +41,22 @@ class LocalCrossAttention(nn.Module):
     """Section 2.2 of the design: queries from both streams, keys and values from the other one, gated, then an MLP.
 
     Neighbourhood semantics are NATTEN's (Hassani et al., CVPR 2023): the window shifts inward at a border.
+
+    Args:
+        options: Of all stages.
+        stage: 1 to 4.
+        width: Channels ``C`` of both streams, a multiple of the stage's heads.
     """
 
-    def __init__(self, width: int, heads: int, kernel_size: int, drop_path: float = 0.1, negate_keys: bool = True):
+    def __init__(self, options: LocalCrossAttentionOptions, *, stage: int, width: int):
         super().__init__()
+        heads, kernel_size, drop_path = options.heads[stage - 1], options.kernel_size[stage - 1], options.drop_path
         if width % heads:
             raise ConfigError(
                 f"model.interaction.local_attention.heads: {heads} heads do not divide the {width} channels"
             )
         self.heads, self.kernel_size = heads, kernel_size
-        self.scale = (-1 if negate_keys else 1) * (width // heads) ** -0.5  # negated keys are negated scores
+        self.scale = (-1 if options.negate_keys else 1) * (width // heads) ** -0.5  # negated keys are negated scores
         self.norm = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
         self.query = Linear(2 * width, 2 * width)
         self.key_value = nn.ModuleList(Linear(width, 2 * width) for _ in range(2))

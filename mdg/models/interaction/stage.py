@@ -44,33 +44,20 @@ class ModalityDivergenceInteraction(Recomputable):
     """MDI, the published interaction (section 2 of the design): mask, local attention, channel Mamba, gated write-back.
 
     Args:
-        divergence, local_attention, channel_mamba, sparse: See :class:`InteractionOptions`.
+        options: The parts.
         stage: 1 to 4; picks the stage's entry out of the per-stage options.
         width: Channels ``C`` of both streams at this stage, a multiple of 4.
     """
 
-    def __init__(
-        self,
-        divergence: DivergenceOptions,
-        local_attention: LocalCrossAttentionOptions | None,
-        channel_mamba: ChannelMambaOptions | None,
-        sparse: bool,
-        *,
-        stage: int,
-        width: int,
-    ):
+    def __init__(self, options: InteractionOptions, *, stage: int, width: int):
         super().__init__()
-        self.sparse = sparse
-        self.mask = DivergenceMask(divergence)
+        self.sparse = options.sparse
+        self.mask = DivergenceMask(options.divergence)
         self.attention = self.mamba = None
-        if local_attention is not None:
-            options = local_attention
-            self.attention = LocalCrossAttention(
-                width, options.heads[stage - 1], options.kernel_size[stage - 1], options.drop_path, options.negate_keys
-            )
-        if channel_mamba is not None:
-            options = channel_mamba.model_dump()
-            self.mamba = ChannelMamba(width, options.pop("expansion")[stage - 1], **options)
+        if options.local_attention is not None:
+            self.attention = LocalCrossAttention(options.local_attention, stage=stage, width=width)
+        if options.channel_mamba is not None:
+            self.mamba = ChannelMamba(options.channel_mamba, stage=stage, width=width)
 
     def forward(self, rgb_BHWC: Tensor, thermal_BHWC: Tensor) -> InteractionOutput:
         divergence = self.mask(rgb_BHWC, thermal_BHWC)

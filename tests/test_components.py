@@ -1,0 +1,112 @@
+"""Every registered component: the registry and the constructor give the same part, and every option is read."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from layouts import custom_options, write_custom, write_fmb, write_mfnet_folders, write_pst900
+from torch import nn
+
+from mdg import registry
+from mdg.data import RGBTDataset
+from mdg.registry import ComponentOptions, ComponentRegistry
+
+REGISTRIES = [value for value in vars(registry).values() if isinstance(value, ComponentRegistry)]
+COMPONENTS = [(entry, name) for entry in REGISTRIES for name in entry.names() if name != "TinySegmentor"]
+SIZE = {"size": (32, 48)}
+OPTIONS = {"Resize": SIZE, "RandomResizedCrop": SIZE, "MDG": {"rgb_backbone": "b0", "thermal_backbone": "b0"}}
+SMALL = (32, 64, 160, 256)
+CONTEXT = {
+    "MODELS": lambda: {"num_classes": 3},
+    "BACKBONES": lambda: {"in_channels": 1},
+    "INTERACTIONS": lambda: {"stage": 2, "width": 64},
+    "FUSIONS": lambda: {"width": 8},
+    "DECODERS": lambda: {"widths": SMALL, "num_classes": 3},
+    "LOSSES": lambda: {"num_classes": 3, "ignore_index": 255},
+    "OPTIMIZERS": lambda: {"model": nn.Linear(2, 3)},
+    "SCHEDULES": lambda: {"steps_per_epoch": 5, "epochs": 20},
+    "TRANSFORMS": dict,
+    "DATASETS": lambda: {"role": "train"},
+}
+WRITTEN = {"MFNet": write_mfnet_folders, "PST900": write_pst900, "FMB": write_fmb}
+ELSEWHERE = {
+    "MDG": {"pretrained"},  # mdg.models.build_model reads files; a constructor opens none
+    "Folder": {"label_map", "ignore_ids"},  # of labels that are ids; here they are colours
+}
+
+
+def plain_options(cls: type) -> type[registry.Options]:
+    """The class of options that a constructor names."""
+    return typing.get_type_hints(cls.__init__)["options"]
+
+
+def small_options(name: str, folder: Path) -> dict:
+    if name in WRITTEN:
+        return {"root": WRITTEN[name](folder)}
+    if name == "Folder":
+        return custom_options(write_custom(folder))
+    return OPTIONS.get(name, {})
+
+
+def make(build, context):
+    torch.manual_seed(0)
+    return build(**context())
+
+
+def assert_same_part(one: object, two: object) -> None:
+    assert type(one) is type(two)
+    if isinstance(one, RGBTDataset):
+        assert one.facts() == two.facts() and one.names == two.names and len(one) > 0
+        for array, other in zip(vars(one[0]).values(), vars(two[0]).values(), strict=True):
+            assert np.array_equal(array, other)
+    elif isinstance(one, nn.Module):
+        state, other = one.state_dict(), two.state_dict()
+        assert repr(one) == repr(two) and state.keys() == other.keys()
+        assert all(torch.equal(state[key], other[key]) for key in state)
+    elif isinstance(one, torch.optim.Optimizer):
+        assert one.state_dict() == two.state_dict()
+    else:
+        assert vars(one) == vars(two)
+
+
+@pytest.mark.parametrize(("entry", "name"), COMPONENTS, ids=[f"{entry.name}-{name}" for entry, name in COMPONENTS])
+def test_the_registry_and_the_constructor_give_the_same_part(entry, name, tmp_path):
+    context = CONTEXT[next(key for key, value in vars(registry).items() if value is entry)]
+    cls, values = entry.get(name), small_options(name, tmp_path)
+    values = {key: value for key, value in values.items() if key != "type"}
+    built = make(lambda **given: entry.create({"type": name, **values}, **given), context)
+    direct = make(lambda **given: cls(plain_options(cls)(**values), **given), context)
+    assert_same_part(built, direct)
+
+
+@pytest.mark.parametrize(("entry", "name"), COMPONENTS, ids=[f"{entry.name}-{name}" for entry, name in COMPONENTS])
+def test_a_constructor_takes_its_options_and_states_no_default_of_them(entry, name):
+    cls = entry.get(name)
+    own, first, *context = inspect.signature(cls.__init__).parameters.values()
+    assert first.name == "options" and first.default is first.empty
+    assert all(parameter.kind is parameter.KEYWORD_ONLY for parameter in context)
+    assert not {parameter.name for parameter in context} & set(plain_options(cls).model_fields) - {"type"}
+
+
+@pytest.mark.parametrize(("entry", "name"), COMPONENTS, ids=[f"{entry.name}-{name}" for entry, name in COMPONENTS])
+def test_every_option_is_read_by_the_constructor(entry, name, tmp_path):
+    context = CONTEXT[next(key for key, value in vars(registry).items() if value is entry)]
+    options = entry.parse({"type": name, **small_options(name, tmp_path)})
+    read: set[str] = set()
+
+    class Watched(type(options)):
+        def __getattribute__(self, key: str):
+            read.add(key)
+            return super().__getattribute__(key)
+
+    watched = Watched.model_construct(**dict(options))
+    assert isinstance(watched, ComponentOptions)
+    read.clear()
+    make(lambda **given: entry.get(name)(watched, **given), context)
+    unread = set(type(options).model_fields) - {"type"} - read - ELSEWHERE.get(name, set())
+    assert not unread
