@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import torch
@@ -198,3 +199,11 @@ class Constant(Schedule):
 
     def decay(self, progress: float) -> float:
         return 1.0
+
+
+def set_rates(optimizer: torch.optim.Optimizer, base: Sequence[float], factor: float) -> float:
+    """Gives every group ``factor`` times its own base rate, so that rates per layer survive the schedule; returns that
+    of the first group, for the log."""
+    for group, rate in zip(optimizer.param_groups, base, strict=True):
+        group["lr"] = factor * rate
+    return factor * base[0]

@@ -27,6 +27,7 @@ from mdg.engine.distributed import World, broadcast_buffers, compare_processes
 from mdg.engine.evaluator import Evaluation, evaluate_model, make_autocast, make_eval_loader
 from mdg.engine.guard import StepGuard
 from mdg.engine.monitor import Monitor
+from mdg.engine.optim import set_rates
 from mdg.engine.provenance import frame_set
 from mdg.engine.resume import identity, open_saved, restore
 from mdg.engine.state import LossMeter, Progress, moving_average, seed_step
@@ -123,6 +124,7 @@ class Trainer:
         self.objective = Objective(config, len(self.train_set.classes), self.train_set.ignore_index)
         self.objective.to(self.world.device)
         self.optimizer = OPTIMIZERS.create(config.optimizer, model=self.model)
+        self.base_rates = [group["lr"] for group in self.optimizer.param_groups]  # groups may have rates of their own
         self.schedule = SCHEDULES.create(
             config.schedule, steps_per_epoch=self.steps_per_epoch, epochs=config.train.epochs
         )
@@ -199,7 +201,7 @@ class Trainer:
     def train_step(self, group: list[Batch]) -> None:
         """One optimizer step over the batches of ``group``, whose gradients are averaged; none where the loss or a
         gradient is not finite."""
-        lr = self._set_learning_rate()
+        lr = set_rates(self.optimizer, self.base_rates, self.schedule.factor(self.progress.step))
         self.guard.begin()
         for part, batch in enumerate(group):
             last = part == len(group) - 1
@@ -231,12 +233,6 @@ class Trainer:
         self.meter.add({"loss": loss, **terms})
         return loss
 
-    def _set_learning_rate(self) -> float:
-        lr = self.config.optimizer.lr * self.schedule.factor(self.progress.step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
-        return lr
-
     def _after_step(self, group: list[Batch]) -> None:
         step = self.progress.step
         if self.guard.in_a_row() >= self.config.train.max_skipped_steps:
@@ -262,7 +258,7 @@ class Trainer:
             "classes": len(self.train_set.classes),
             "ignore_index": self.train_set.ignore_index,
             "step": self.progress.step,
-            "lr": self._set_learning_rate(),
+            "lr": set_rates(self.optimizer, self.base_rates, self.schedule.factor(self.progress.step)),
         }
 
         def forward(part: int, batch: Batch) -> torch.Tensor:

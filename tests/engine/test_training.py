@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from mdg.config import load_config
+from mdg.engine import train
 from mdg.engine.checkpoint import load_checkpoint, save_checkpoint
 from mdg.engine.distributed import World
 from mdg.engine.optim import parameter_groups
@@ -248,3 +249,20 @@ def test_step_counts_are_kept_as_numbers_and_continue():
     steps(optimizer, model, 2), steps(continued, other, 2)
     assert torch.equal(model.weight, other.weight) and torch.equal(model.bias, other.bias)
     assert continued.state_dict()["state"][0]["step"] == 5.0
+
+
+def test_every_group_of_an_optimizer_keeps_a_rate_of_its_own(tiny_yaml, tmp_path, monkeypatch):
+    """As layer-wise decay, or an optimizer of the user's, gives it; a resume changes nothing of it."""
+
+    def with_a_slow_group(options, *, model):
+        slow, *others = model.parameters()
+        groups = [{"params": others}, {"params": [slow], "lr": options.lr / 10}]
+        return torch.optim.SGD(groups, lr=options.lr)
+
+    monkeypatch.setattr(OPTIMIZERS, "get", lambda name: with_a_slow_group)
+    run = train(tiny_yaml, ["train.max_steps=3"], run_dir=tmp_path / "run")
+    rates = [group["lr"] for group in load_checkpoint(run.last)["optimizer"]["param_groups"]]
+    assert rates[1] == pytest.approx(rates[0] / 10) and rates[0] == pytest.approx(1e-2 * (0.1 + 0.9 * 2 / 4))
+    train(tiny_yaml, ["train.max_steps=null"], resume=run.path)
+    rates = [group["lr"] for group in load_checkpoint(run.last)["optimizer"]["param_groups"]]
+    assert rates[1] == pytest.approx(rates[0] / 10)
