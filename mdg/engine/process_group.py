@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import queue
+import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -17,6 +21,8 @@ from mdg.utils.launched import LISTENER, restart_count
 SECONDS_TO_FINISH = 0.2
 SECONDS_PER_TRY = 2.0
 SECONDS_FOR_A_REASON = 3.0
+SECONDS_FOR_AN_ANSWER = 10.0
+T = TypeVar("T")
 _meetings = 0
 
 
@@ -43,16 +49,24 @@ class Control:
 
     def call_stop(self) -> None:
         """Lets the others see that this process was asked to stop."""
-        if self.store is not None:
-            with suppress(dist.DistError):  # whoever keeps the store has gone, and with it the work
-                self.store.set("stop", "")
+        self._ask(lambda store: store.set("stop", ""))
 
     def stop_called(self) -> bool:
         """Whether any process has called for a stop."""
-        if self.store is not None:
-            with suppress(dist.DistError):
-                return self.store.check(["stop"])
-        return False
+        return bool(self._ask(lambda store: store.check(["stop"])))
+
+    def _ask(self, call: Callable[[dist.Store], T]) -> T | None:
+        """What the store says; None where there is none, or where whoever keeps it has gone, and with it the work."""
+        if self.store is None:
+            return None
+        store = self.store
+        try:
+            return within(SECONDS_FOR_AN_ANSWER, lambda: call(store))
+        except NoAnswer:
+            self.store = None  # nor will it answer the next time
+        except dist.DistError:
+            pass
+        return None
 
     def finish(self) -> None:
         """Waits until every process has come to the end of its work."""
@@ -67,6 +81,34 @@ class Control:
         self._vote = None
         work.wait()
         return bool(ballot.item())
+
+
+class NoAnswer(Exception):
+    """The store of keys and values does not answer."""
+
+
+def within(seconds: float, call: Callable[[], T]) -> T:
+    """What a call to the store gives; raises NoAnswer after ``seconds``.
+
+    The store's client waits for its answers without a limit, even for that to the end of a wait with one (PyTorch
+    2.12). Where the network is lost without a word the process would stay until TCP gives up, a quarter of an hour.
+    """
+    answers: queue.SimpleQueue[tuple[T | None, Exception | None]] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            answers.put((call(), None))
+        except Exception as error:
+            answers.put((None, error))
+
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        value, error = answers.get(timeout=seconds)
+    except queue.Empty:
+        raise NoAnswer from None
+    if error is not None:
+        raise error
+    return value  # type: ignore[return-value]
 
 
 def join_group(rank: int, size: int, device: torch.device, timeout: float) -> Control:
@@ -102,19 +144,21 @@ def meet(rank: int, size: int, timeout: float) -> dist.Store:
     end = time.monotonic() + timeout
     store = dist.PrefixStore(f"mdg/{restart_count()}/{_meetings}", _connect(rank, end, timeout))
     here = [f"here/{other}" for other in range(size)]
-    store.set(here[rank], "")
-    while True:
-        try:
-            # In short waits, between which Ctrl-C is heeded.
-            store.wait(here, timedelta(seconds=SECONDS_PER_TRY))
-            return store
-        except dist.DistError as error:
-            if time.monotonic() < end:
-                continue
-            with suppress(dist.DistError):
-                missing = [other for other in range(size) if not store.check([here[other]])]
-                raise MachineError(_not_started(missing, size, timeout)) from None
-            raise MachineError(_not_started([0], size, timeout)) from error
+    waiting = timedelta(seconds=SECONDS_PER_TRY)  # short waits, between which Ctrl-C is heeded
+    try:
+        within(max(timeout, SECONDS_FOR_AN_ANSWER), lambda: store.set(here[rank], ""))
+        while True:
+            try:
+                within(SECONDS_PER_TRY + SECONDS_FOR_AN_ANSWER, lambda: store.wait(here, waiting))
+                return store
+            except dist.DistError:
+                if time.monotonic() >= end:
+                    break
+        there = within(SECONDS_FOR_AN_ANSWER, lambda: [store.check([name]) for name in here])
+    except (dist.DistError, NoAnswer) as error:
+        raise MachineError(_not_started([0], size, timeout)) from error
+    missing = [other for other in range(size) if not there[other]]
+    raise MachineError(_not_started(missing, size, timeout)) from None
 
 
 def _connect(rank: int, end: float, timeout: float) -> dist.TCPStore:
@@ -159,28 +203,38 @@ def told_reason(error: Exception, control: Control, rank: int) -> Exception:
 
     The others only see that contact was lost. What they say should be what happened.
     """
-    lost = _is_lost_contact(error)
-    assert control.store is not None
-    # The store may have gone, with the process or the launcher that kept it.
-    with suppress(dist.DistError):
+    lost, store = _is_lost_contact(error), control.store
+    # The store may have gone, with the process or the launcher that kept it, or with the network.
+    with suppress(dist.DistError, NoAnswer):
         if not lost:
             code = error.exit_code if isinstance(error, UserError) else 1
             text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {_first_line(error)}"
-            if not control.store.check(["reason"]):
-                control.store.set("reason", json.dumps({"rank": rank, "code": code, "text": text}))
+            within(SECONDS_FOR_A_REASON, lambda: _tell(store, {"rank": rank, "code": code, "text": text}))
             control.call_stop()  # who is busy with a share of its own, as in a validation, need not finish it
             return error
-        control.store.wait(["reason"], timedelta(seconds=SECONDS_FOR_A_REASON))
-        reason = json.loads(control.store.get("reason"))
-        told = UserError(f"process {reason['rank']}: {reason['text']}")
-        told.exit_code = reason["code"]
-        return told
+        reason = within(2 * SECONDS_FOR_A_REASON, lambda: _listen(store))
+        if reason is not None:
+            told = UserError(f"process {reason['rank']}: {reason['text']}")
+            told.exit_code = reason["code"]
+            return told
     if not lost:
         return error
     return MachineError(
         f"lost contact with another process ({_first_line(error)}); it was killed, or its machine or the network "
         "failed. The run continues from its last saved step with --resume"
     )
+
+
+def _tell(store: dist.Store | None, reason: dict[str, Any]) -> None:
+    if store is not None and not store.check(["reason"]):
+        store.set("reason", json.dumps(reason))
+
+
+def _listen(store: dist.Store | None) -> dict[str, Any] | None:
+    if store is None:
+        return None
+    store.wait(["reason"], timedelta(seconds=SECONDS_FOR_A_REASON))
+    return json.loads(store.get("reason"))
 
 
 def _is_lost_contact(error: Exception) -> bool:

@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from mdg.engine import process_group
 from mdg.engine.distributed import World, broadcast_buffers, compare_processes, launch_id, leave_group, restart_count
 from mdg.engine.process_group import Control, told_reason
 from mdg.errors import ConfigError, DataError, MachineError
@@ -154,3 +155,58 @@ def test_names_of_launches(monkeypatch):
     assert launch_id() != of_torchrun  # the number of a process came back
     monkeypatch.setenv("MDG_LAUNCH_ID", "ours")
     assert launch_id() == "ours"
+
+
+class Silent(dist.Store):
+    """As a store behind a cable that was pulled: no answer, no error."""
+
+    def __init__(self, wait: threading.Event):
+        super().__init__()
+        self.held = wait
+
+    def set(self, key, value):
+        self.held.wait()
+
+    def check(self, keys):
+        self.held.wait()
+
+    def wait(self, keys, timeout):
+        self.held.wait()
+
+
+@pytest.fixture
+def silent(monkeypatch):
+    monkeypatch.setattr(process_group, "SECONDS_FOR_A_REASON", 0.1)
+    monkeypatch.setattr(process_group, "SECONDS_FOR_AN_ANSWER", 0.1)
+    over = threading.Event()
+    yield Silent(over)
+    over.set()
+
+
+@pytest.mark.parametrize(
+    "error", [DataError("no such file"), dist.DistBackendError("lost"), RuntimeError("gloo: lost")]
+)
+def test_a_store_that_never_answers_holds_nobody(silent, error):
+    told = told_reason(error, Control(silent), 1)
+    assert told is error if isinstance(error, DataError) else "lost contact with another process" in str(told)
+
+
+def test_a_store_that_does_not_answer_is_not_asked_again(silent):
+    control = Control(silent)
+    assert not control.stop_called() and control.store is None
+    control.call_stop()
+    assert list(World(1, 2, control=control).until_stopped(range(3), lambda: False)) == [0, 1, 2]
+    assert Control(silent).call_stop() is None
+
+
+def test_an_answer_or_an_error_comes_through():
+    assert process_group.within(5, lambda: 7) == 7
+    with pytest.raises(ZeroDivisionError):
+        process_group.within(5, lambda: 1 / 0)
+
+
+def test_a_meeting_without_an_answer_names_who_keeps_the_store(silent, monkeypatch):
+    monkeypatch.setattr(process_group, "_connect", lambda *_: silent)
+    monkeypatch.setattr(dist, "PrefixStore", lambda _, store: store)
+    with pytest.raises(MachineError, match="process 0 of 2"):
+        process_group.meet(1, 2, 0.1)
