@@ -14,6 +14,7 @@ setup(
     description="Modality Divergence-aware Dynamic Gating for RGB-Thermal semantic segmentation",
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
+    license="Apache-2.0",
     packages=find_packages(include=["mdg", "mdg.*"]),
     python_requires=">=3.10",
     install_requires=[
