@@ -41,9 +41,9 @@ def seconds(text: str) -> float:
 
 
 def main(args: argparse.Namespace) -> None:
+    from mdg.benchmark.meters import ROUNDS
+    from mdg.benchmark.throughput import measure
     from mdg.config import load_config
-    from mdg.data.meters import ROUNDS
-    from mdg.data.throughput import measure
     from mdg.utils.environment import describe_environment
     from mdg.utils.files import require_writable, write_json
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from mdg.config.evaluation import EvalConfig
-from mdg.data.pipeline import PipelineConfig
+from mdg.config.pipeline import PipelineConfig
 from mdg.errors import nearest
 from mdg.fields import BatchSize, Count, Pictures, Seed, UserPath
 from mdg.registry import DATASETS, LOSSES, MODELS, OPTIMIZERS, SCHEDULES, Options, component

@@ -1,10 +1,10 @@
 """Data sets, augmentation and loaders. Importing this package registers everything it ships."""
 
 from mdg.data import fmb, folder, geometry, mfnet, photometry, pst900, synthetic
-from mdg.data.base import DatasetOptions, Frame, RGBTDataset, build_dataset
+from mdg.data.base import DatasetOptions, Frame, RGBTDataset
 from mdg.data.batch import Batch
+from mdg.data.build import build_dataset
 from mdg.data.loaders import EvalLoader, TrainLoader
-from mdg.data.pipeline import PipelineConfig
 from mdg.data.samples import read_batch
 from mdg.data.transforms import build_transforms
 
@@ -13,7 +13,6 @@ __all__ = [
     "DatasetOptions",
     "EvalLoader",
     "Frame",
-    "PipelineConfig",
     "RGBTDataset",
     "TrainLoader",
     "build_dataset",

@@ -23,7 +23,7 @@ from mdg.data.names import name_bytes
 from mdg.errors import DataError
 from mdg.fields import Count, Seed, UserPath
 from mdg.metrics.scoring import ScoringRule, all_classes
-from mdg.registry import DATASETS, Options
+from mdg.registry import Options
 
 ROLES = ("train", "val", "test")
 
@@ -271,38 +271,3 @@ def palette(colours: Sequence[tuple[int, int, int]]) -> np.ndarray:
 def day_or_night(name: str) -> str | None:
     """Condition by MFNet's naming: the name ends in D or N, before ``_flip`` where it has that."""
     return {"D": "day", "N": "night"}.get(name.removesuffix("_flip")[-1:])
-
-
-def build_dataset(options: Any, role: str) -> RGBTDataset:
-    """Builds the split of a data set that plays ``role`` (``train``, ``val`` or ``test``).
-
-    Args:
-        options: What ``DATASETS.parse`` takes: typed options, a mapping with a ``type``, or a type name.
-
-    Raises:
-        ConfigError: Unknown type. DataError: no split in that role, or data that is missing or incomplete.
-    """
-    dataset = open_dataset(options, role)
-    fill_cache(dataset, options)
-    return dataset
-
-
-def open_dataset(options: Any, role: str) -> RGBTDataset:
-    """:func:`build_dataset` without decoding a frame, so that other mistakes can be found before that takes minutes."""
-    dataset = DATASETS.create(options, role=role)
-    dataset.require_complete()
-    return dataset
-
-
-def fill_cache(dataset: RGBTDataset, options: Any) -> None:
-    """Decodes the frames of a data set once, where its options ask for that; raises DataError where one cannot be used.
-
-    Args:
-        dataset: From :func:`open_dataset`.
-        options: Those it was opened with.
-    """
-    from mdg.data.cache import cache_frames  # it reads data sets, which this module defines
-
-    if dataset.cache != "none":
-        plain = DATASETS.parse(options).model_dump(mode="json")
-        dataset.keep(cache_frames(dataset, dataset.cache, dataset.cache_dir, plain))

@@ -19,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 import mdg
 from mdg.config import RunConfig, dump_yaml
 from mdg.data import Batch, TrainLoader, build_transforms
-from mdg.data.base import fill_cache, open_dataset
+from mdg.data.build import fill_cache, open_dataset
 from mdg.data.waiting import NoBatch
 from mdg.engine.checkpoint import save_checkpoint
 from mdg.engine.diagnosis import diverged
@@ -121,8 +121,8 @@ class Trainer:
 
     def _build_optimization(self) -> None:
         config = self.config
-        self.objective = Objective(config, len(self.train_set.classes), self.train_set.ignore_index)
-        self.objective.to(self.world.device)
+        classes = {"num_classes": len(self.train_set.classes), "ignore_index": self.train_set.ignore_index}
+        self.objective = Objective(config.loss, config.auxiliary_loss, **classes).to(self.world.device)
         self.optimizer = OPTIMIZERS.create(config.optimizer, model=self.model)
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]  # groups may have rates of their own
         self.schedule = SCHEDULES.create(

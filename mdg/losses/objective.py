@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from torch import Tensor, nn
 
-from mdg.config import RunConfig
 from mdg.models.layers import resize_bilinear
 from mdg.models.segmentor import SegmentationOutput
 from mdg.registry import LOSSES
@@ -15,16 +17,17 @@ class Objective(nn.Module):
     ``0.5 Dice + 0.5 CE(smoothing 0.1) + 0.3 CE(aux rgb) + 0.3 CE(aux thermal)``.
 
     Args:
-        config: Its ``loss`` and ``auxiliary_loss`` are read.
+        terms: Options of the terms on the main logits, as ``loss:`` in a configuration.
+        auxiliary: Of the term on each auxiliary head, as ``auxiliary_loss:``.
         num_classes: Number of classes.
         ignore_index: Label that counts nowhere.
     """
 
-    def __init__(self, config: RunConfig, num_classes: int, ignore_index: int):
+    def __init__(self, terms: Sequence[Any], auxiliary: Any, *, num_classes: int, ignore_index: int):
         super().__init__()
         context = {"num_classes": num_classes, "ignore_index": ignore_index}
-        self.terms = nn.ModuleList(LOSSES.create(options, **context) for options in config.loss)
-        self.auxiliary = LOSSES.create(config.auxiliary_loss, **context)
+        self.terms = nn.ModuleList(LOSSES.create(options, **context) for options in terms)
+        self.auxiliary = LOSSES.create(auxiliary, **context)
 
     def forward(self, output: SegmentationOutput, label_BHW: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The objective, a float32 scalar, and its terms by name, unweighted and without gradient."""

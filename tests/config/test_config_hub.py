@@ -54,7 +54,7 @@ def test_run_loads_and_builds(file):
     config = load_config(file)
     assert config.name == file.stem
     assert len(build_transforms(config.pipeline.train)) == len(config.pipeline.train)
-    assert Objective(config, 9, 255).terms
+    assert Objective(config.loss, config.auxiliary_loss, num_classes=9, ignore_index=255).terms
     with torch.device("meta"):
         model = build_model(config.model, 9, load_pretrained=False)
     assert sum(p.numel() for p in model.parameters()) > 1e6

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,6 @@ from layouts import (
     write_pst900,
 )
 
-from mdg.data.base import DatasetOptions, Frame, RGBTDataset, palette
 from mdg.data.scenes import render_scene
 
 MFNET_SCENES = range(13)  # train 6, val 3, test 4
@@ -62,26 +60,3 @@ def fmb(tmp_path: Path) -> Path:
 def custom(tmp_path: Path) -> Path:
     """What ``layouts.custom_options`` describes: six frames in train, three in test."""
     return write_custom(tmp_path / "custom")
-
-
-class ListedFrames(RGBTDataset):
-    """Frames made by a function of the index; module level, so that loader processes can be started any way."""
-
-    dataset_name = "Listed"
-    classes = ("a", "b")
-    palette_K3 = palette([(0, 0, 0), (255, 255, 255)])
-
-    def __init__(self, count: int, make: Callable[[int], Frame]):
-        super().__init__(DatasetOptions(), role="train")
-        self.names = [f"frame{index}" for index in range(count)]
-        self.make = make
-        self.reads: list[int] = []
-
-    def read(self, index: int) -> Frame:
-        self.reads.append(index)
-        return self.make(index)
-
-
-@pytest.fixture
-def listed() -> type[ListedFrames]:
-    return ListedFrames

@@ -16,12 +16,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from listed_frames import ListedFrames
 
 from mdg.config import RunConfig
+from mdg.config.pipeline import PipelineConfig
 from mdg.data import (
     Batch,
     EvalLoader,
-    PipelineConfig,
     TrainLoader,
     build_dataset,
     build_transforms,
@@ -106,10 +107,10 @@ def test_batch_is_uint8_of_the_frames_it_names(packed):
 @pytest.mark.parametrize(
     "count, batch_size, world_size, batches", [(10, 2, 1, 5), (10, 3, 1, 4), (10, 3, 2, 2), (3, 4, 2, 1), (1, 2, 3, 1)]
 )
-def test_epoch_is_full_and_sees_everything(listed, count, batch_size, world_size, batches):
+def test_epoch_is_full_and_sees_everything(count, batch_size, world_size, batches):
     seen = []
     for rank in range(world_size):
-        loader = make_train(listed(count, frame_of), batch_size=batch_size, rank=rank, world_size=world_size)
+        loader = make_train(ListedFrames(count, frame_of), batch_size=batch_size, rank=rank, world_size=world_size)
         epoch = list(loader.epoch(0))
         assert len(epoch) == len(loader) == batches
         assert all(len(batch.indices) == batch_size for batch in epoch)
@@ -118,13 +119,13 @@ def test_epoch_is_full_and_sees_everything(listed, count, batch_size, world_size
     assert len(draws) == count and draws.min() >= 1 and draws.max() - draws.min() <= 1
 
 
-def test_processes_share_out_one_order(listed):
-    alone = list(make_train(listed(12, frame_of), batch_size=4).epoch(3))
-    pair = [list(make_train(listed(12, frame_of), rank=rank, world_size=2).epoch(3)) for rank in range(2)]
+def test_processes_share_out_one_order():
+    alone = list(make_train(ListedFrames(12, frame_of), batch_size=4).epoch(3))
+    pair = [list(make_train(ListedFrames(12, frame_of), rank=rank, world_size=2).epoch(3)) for rank in range(2)]
     assert [batch.indices for batch in alone] == [one.indices + two.indices for one, two in zip(*pair, strict=True)]
 
 
-def test_wrap_augments_an_image_anew(listed, packed):
+def test_wrap_augments_an_image_anew(packed):
     one = build_dataset({"type": "MFNet", "root": packed, "limit": 1}, "train")
     loader = make_train(one, build_transforms(CHAIN), batch_size=4)
     (batch,) = loader.epoch(0)
@@ -132,8 +133,8 @@ def test_wrap_augments_an_image_anew(listed, packed):
     assert len({part.numpy().tobytes() for part in batch.rgb_B3HW}) == 4
 
 
-def test_order_changes_with_epoch_and_seed(listed):
-    dataset = listed(20, frame_of)
+def test_order_changes_with_epoch_and_seed():
+    dataset = ListedFrames(20, frame_of)
     pairs = ((0, 0), (0, 1), (1, 0), (0, 0))
     orders = [indices_of(make_train(dataset, seed=seed).epoch(epoch)) for seed, epoch in pairs]
     assert orders[0] != orders[1] and orders[0] != orders[2] and orders[1] != orders[2] and orders[0] == orders[3]
@@ -170,28 +171,28 @@ def test_start_within_an_epoch(packed, workers):
     assert list(loader.epoch(1, start=6)) == []
 
 
-def test_start_does_not_read_what_it_skips(listed):
-    dataset = listed(10, frame_of)
+def test_start_does_not_read_what_it_skips():
+    dataset = ListedFrames(10, frame_of)
     batches = list(make_train(dataset).epoch(0, start=3))
     assert dataset.reads == indices_of(batches) and len(dataset.reads) == 4
 
 
-def test_start_beyond_the_epoch(listed):
+def test_start_beyond_the_epoch():
     with pytest.raises(DataError, match="batch 6 of an epoch of 5 batches.*number of processes"):
-        make_train(listed(10, frame_of)).epoch(0, start=6)
+        make_train(ListedFrames(10, frame_of)).epoch(0, start=6)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_an_epoch_left_early_does_not_leak_into_the_next(listed, workers):
-    loader = make_train(listed(12, frame_of), workers=workers)
+def test_an_epoch_left_early_does_not_leak_into_the_next(workers):
+    loader = make_train(ListedFrames(12, frame_of), workers=workers)
     for _ in zip(loader.epoch(0), range(2), strict=False):
         pass
-    fresh = make_train(listed(12, frame_of))
+    fresh = make_train(ListedFrames(12, frame_of))
     assert_equal(list(loader.epoch(1)), list(fresh.epoch(1)))
 
 
-def test_workers_outlive_the_epoch(listed):
-    loader = make_train(listed(4, process_frame), workers=1)
+def test_workers_outlive_the_epoch():
+    loader = make_train(ListedFrames(4, process_frame), workers=1)
     processes = {int(part[0, 0, 0]) for epoch in range(3) for batch in loader.epoch(epoch) for part in batch.rgb_B3HW}
     assert len(processes) == 1
 
@@ -202,8 +203,8 @@ def process_frame(index: int) -> Frame:
     return frame_of(os.getpid() % 251)
 
 
-def test_workers_use_one_thread(listed):
-    loader = make_train(listed(2, thread_frame), workers=1)
+def test_workers_use_one_thread():
+    loader = make_train(ListedFrames(2, thread_frame), workers=1)
     (batch,) = loader.epoch(0)
     assert batch.rgb_B3HW.unique().tolist() == [1]
 
@@ -247,8 +248,8 @@ def test_seeds_of_neighbours_differ():
 
 
 @pytest.mark.parametrize("count, batch_size, world_size", [(7, 2, 1), (7, 2, 2), (7, 3, 3), (2, 4, 2)])
-def test_every_image_once_over_all_processes(listed, count, batch_size, world_size):
-    dataset = listed(count, frame_of)
+def test_every_image_once_over_all_processes(count, batch_size, world_size):
+    dataset = ListedFrames(count, frame_of)
     loaders = [
         make_eval(dataset, batch_size=batch_size, rank=rank, world_size=world_size) for rank in range(world_size)
     ]
@@ -258,14 +259,14 @@ def test_every_image_once_over_all_processes(listed, count, batch_size, world_si
     assert all(batch.names == [f"frame{index}" for index in batch.indices] for share in shares for batch in share)
 
 
-def test_evaluation_can_be_repeated(listed):
-    loader = make_eval(listed(5, frame_of), workers=1)
+def test_evaluation_can_be_repeated():
+    loader = make_eval(ListedFrames(5, frame_of), workers=1)
     assert_equal(list(loader), list(loader))
 
 
-def test_more_processes_than_images(listed):
+def test_more_processes_than_images():
     with pytest.raises(DataError, match=r"more processes \(3\) than images \(2\).*at most 2"):
-        make_eval(listed(2, frame_of), rank=0, world_size=3)
+        make_eval(ListedFrames(2, frame_of), rank=0, world_size=3)
 
 
 def test_eval_size_resizes_images_and_leaves_labels(packed):
@@ -279,8 +280,8 @@ def test_eval_size_resizes_images_and_leaves_labels(packed):
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("eval_size", [None, (24, 32)])
 @pytest.mark.parametrize("batch_size", [1, 4, 9])
-def test_sizes_that_differ_in_evaluation_never_share_a_batch(listed, batch_size, eval_size, workers):
-    batches = list(make_eval(listed(9, mixed_frame), batch_size=batch_size, eval_size=eval_size, workers=workers))
+def test_sizes_that_differ_in_evaluation_never_share_a_batch(batch_size, eval_size, workers):
+    batches = list(make_eval(ListedFrames(9, mixed_frame), batch_size=batch_size, eval_size=eval_size, workers=workers))
     assert sorted(indices_of(batches)) == list(range(9))
     for batch in batches:
         assert batch.names == [f"frame{index}" for index in batch.indices]
@@ -298,49 +299,51 @@ def narrow_frame(index: int) -> Frame:
     return Frame(images.rgb_HW3, images.thermal_HW, label.label_HW, label.name)
 
 
-def test_images_that_differ_under_equal_labels(listed):
-    assert [batch.indices for batch in make_eval(listed(4, narrow_frame), batch_size=4)] == [[0, 2], [1, 3]]
+def test_images_that_differ_under_equal_labels():
+    assert [batch.indices for batch in make_eval(ListedFrames(4, narrow_frame), batch_size=4)] == [[0, 2], [1, 3]]
 
 
-def test_groups_of_sizes_are_as_large_as_the_batch_allows(listed):
-    batches = list(make_eval(listed(9, mixed_frame), batch_size=4))
+def test_groups_of_sizes_are_as_large_as_the_batch_allows():
+    batches = list(make_eval(ListedFrames(9, mixed_frame), batch_size=4))
     assert [batch.indices for batch in batches] == [[0, 2, 3], [1], [4, 6], [5], [7], [8]]
 
 
-def test_processes_share_out_images_of_several_sizes(listed):
-    loaders = [make_eval(listed(9, mixed_frame), batch_size=4, rank=rank, world_size=2) for rank in range(2)]
+def test_processes_share_out_images_of_several_sizes():
+    loaders = [make_eval(ListedFrames(9, mixed_frame), batch_size=4, rank=rank, world_size=2) for rank in range(2)]
     assert [loader.images for loader in loaders] == [5, 4]
     assert sorted(index for loader in loaders for index in indices_of(loader)) == list(range(9))
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_an_error_among_images_of_several_sizes(listed, workers):
-    loader = make_eval(listed(4, partial(failing_frame, bad=3, make=growing_frame)), batch_size=4, workers=workers)
+def test_an_error_among_images_of_several_sizes(workers):
+    loader = make_eval(
+        ListedFrames(4, partial(failing_frame, bad=3, make=growing_frame)), batch_size=4, workers=workers
+    )
     with pytest.raises(DataError, match="images/3.png: broken"):
         list(loader)
 
 
-def test_sizes_that_differ_in_training(listed):
+def test_sizes_that_differ_in_training():
     with pytest.raises(DataError, match="end pipeline.train with Resize or RandomResizedCrop"):
-        list(make_train(listed(4, growing_frame)).epoch(0))
+        list(make_train(ListedFrames(4, growing_frame)).epoch(0))
     resize = build_transforms([{"type": "Resize", "size": SIZE}])
-    assert len(list(make_train(listed(4, growing_frame), resize).epoch(0))) == 2
+    assert len(list(make_train(ListedFrames(4, growing_frame), resize).epoch(0))) == 2
 
 
-def test_one_frame_as_the_evaluation_prepares_it(packed, listed):
+def test_one_frame_as_the_evaluation_prepares_it(packed):
     dataset = build_dataset({"type": "MFNet", "root": packed}, "val")
     loaded = list(make_eval(dataset, batch_size=1, eval_size=(24, 32)))
     assert_equal([read_batch(dataset, index, (24, 32)) for index in range(3)], loaded)
     with pytest.raises(DataError, match="images/3.png: broken"):
-        read_batch(listed(6, partial(failing_frame, bad=3)), 3, None)
+        read_batch(ListedFrames(6, partial(failing_frame, bad=3)), 3, None)
 
 
 # --- errors from loader processes --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
-def test_data_error_arrives_as_it_was(listed, workers):
-    dataset = listed(6, partial(failing_frame, bad=3))
+def test_data_error_arrives_as_it_was(workers):
+    dataset = ListedFrames(6, partial(failing_frame, bad=3))
     for loader in (make_train(dataset, workers=workers), make_eval(dataset, workers=workers)):
         with pytest.raises(DataError) as caught:
             list(loader.epoch(0) if isinstance(loader, TrainLoader) else loader)
@@ -362,21 +365,21 @@ def hanging_frame(index: int) -> Frame:
     return frame_of(index)
 
 
-def test_a_killed_loader_process_is_named_and_disturbs_nothing_else(listed):
+def test_a_killed_loader_process_is_named_and_disturbs_nothing_else():
     before = signal.getsignal(signal.SIGCHLD)
     with pytest.raises(NoBatch, match=r"process \d+: killed by SIGKILL.*memory is short.*pipeline.workers=0"):
-        list(make_train(listed(6, dying_frame), batch_size=1, workers=1, timeout=60).epoch(0))
+        list(make_train(ListedFrames(6, dying_frame), batch_size=1, workers=1, timeout=60).epoch(0))
     assert signal.getsignal(signal.SIGCHLD) is before  # torch would raise out of its handler, wherever the program is
 
 
-def test_a_loader_that_hangs_ends_the_run(listed):
+def test_a_loader_that_hangs_ends_the_run():
     with pytest.raises(NoBatch, match=r"within 0.6 s \(pipeline.timeout\).*pipeline.workers=0.*--shm-size"):
-        list(make_eval(listed(6, hanging_frame), batch_size=1, workers=1, timeout=0.6))
+        list(make_eval(ListedFrames(6, hanging_frame), batch_size=1, workers=1, timeout=0.6))
 
 
-def test_a_stop_ends_a_loader_that_hangs(listed, monkeypatch):
+def test_a_stop_ends_a_loader_that_hangs(monkeypatch):
     monkeypatch.setattr(waiting, "SECONDS_AFTER_STOP", 0.0)
-    loader = make_eval(listed(6, hanging_frame), batch_size=1, workers=1, stop=lambda: True)
+    loader = make_eval(ListedFrames(6, hanging_frame), batch_size=1, workers=1, stop=lambda: True)
     seen = []
     with pytest.raises(NoBatch, match="asked to stop while no batch came"):
         seen.extend(batch.indices[0] for batch in loader)
@@ -408,28 +411,28 @@ def full(tensor: torch.Tensor) -> None:
 
 
 @pytest.mark.parametrize("kind", [make_train, make_eval])
-def test_no_room_in_shared_memory_is_a_message_and_no_hang(listed, monkeypatch, kind):
+def test_no_room_in_shared_memory_is_a_message_and_no_hang(monkeypatch, kind):
     monkeypatch.setattr(torch.Tensor, "share_memory_", full)
-    loader = kind(listed(4, frame_of), workers=1)
+    loader = kind(ListedFrames(4, frame_of), workers=1)
     with pytest.raises(MachineError, match=r"no room in shared memory for a batch of 0.0 MiB.*--shm-size"):
         list(loader.epoch(0) if isinstance(loader, TrainLoader) else loader)
 
 
-def test_more_batches_than_shared_memory_holds_are_refused_at_the_first(listed, monkeypatch):
+def test_more_batches_than_shared_memory_holds_are_refused_at_the_first(monkeypatch):
     """Each of two processes works two batches ahead, one is in use: 5 batches of 2 images of 5 bytes a pixel."""
     need = 5 * 2 * 32 * 40 * 5
     room = {"total": need}
     monkeypatch.setattr(waiting.shutil, "disk_usage", lambda path: SimpleNamespace(**room))
     monkeypatch.setattr(waiting.os.path, "isdir", lambda path: True)
-    assert len(list(make_train(listed(4, frame_of), workers=2).epoch(0))) == 2
+    assert len(list(make_train(ListedFrames(4, frame_of), workers=2).epoch(0))) == 2
     room["total"] -= 1
     with pytest.raises(MachineError, match=r"2 loader processes that hold 2 batches each need .* pipeline.workers=0"):
-        next(make_train(listed(4, frame_of), workers=2).epoch(0))
+        next(make_train(ListedFrames(4, frame_of), workers=2).epoch(0))
 
 
-def test_loader_processes_that_are_busy_are_replaced(listed):
+def test_loader_processes_that_are_busy_are_replaced():
     """A pass left early leaves work behind, for which the next one does not wait."""
-    loader = make_eval(listed(6, hanging_frame), batch_size=1, workers=1, timeout=60)
+    loader = make_eval(ListedFrames(6, hanging_frame), batch_size=1, workers=1, timeout=60)
     assert next(iter(loader)).indices == [0]
     assert next(iter(loader)).indices == [0]
 

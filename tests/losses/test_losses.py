@@ -172,7 +172,8 @@ def test_ohem_with_fewer_labelled_pixels_than_are_kept():
 
 
 def objective(**options) -> Objective:
-    return Objective(RunConfig(data="Synthetic", **options), num_classes=4, ignore_index=IGNORE)
+    config = RunConfig(data="Synthetic", **options)
+    return Objective(config.loss, config.auxiliary_loss, num_classes=4, ignore_index=IGNORE)
 
 
 def outputs(size=(6, 8), auxiliary: int = 2, seed: int = 1) -> SegmentationOutput:

@@ -13,11 +13,12 @@ from typing import Any
 import cv2
 import torch
 
+from mdg.benchmark.meters import Rate, Stopwatch, count_images
 from mdg.config import RunConfig
-from mdg.data.base import Frame, RGBTDataset, build_dataset
+from mdg.data.base import Frame, RGBTDataset
 from mdg.data.batch import collate
+from mdg.data.build import build_dataset
 from mdg.data.loaders import TRAIN_ADVICE, TrainLoader
-from mdg.data.meters import Rate, Stopwatch, count_images
 from mdg.data.samples import SampleKey, TrainSamples
 from mdg.data.transforms import Transform, build_transforms, to_sample
 from mdg.errors import ConfigError, UserError

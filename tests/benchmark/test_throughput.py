@@ -10,11 +10,13 @@ from pathlib import Path
 import cv2
 import pytest
 import torch
+from listed_frames import ListedFrames
 
+from mdg.benchmark import throughput
+from mdg.benchmark.meters import ROUNDS, Stopwatch, count_images
 from mdg.config import RunConfig, load_config
-from mdg.data import build_dataset, build_transforms, throughput
+from mdg.data import build_dataset, build_transforms
 from mdg.data.base import Frame
-from mdg.data.meters import ROUNDS, Stopwatch, count_images
 from mdg.errors import ConfigError, DataError
 from mdg.utils.cli import run_tool
 
@@ -102,9 +104,9 @@ def test_streams_yield_the_images_they_made(config):
     assert len({sample["rgb"].contiguous().numpy().tobytes() for sample in made}) == 18  # a frame drawn again is new
 
 
-def test_reading_reads_every_frame_anew(listed, config):
+def test_reading_reads_every_frame_anew(config):
     frame = build_dataset(config.data, "train")[0]
-    dataset = listed(3, lambda index: Frame(frame.rgb_HW3, frame.thermal_HW, frame.label_HW, str(index)))
+    dataset = ListedFrames(3, lambda index: Frame(frame.rgb_HW3, frame.thermal_HW, frame.label_HW, str(index)))
     list(itertools.islice(throughput.read_frames(dataset), 7))
     assert dataset.reads == [0, 1, 2, 0, 1, 2, 0]
 
@@ -131,13 +133,13 @@ def test_threads_are_given_back():
     assert (torch.get_num_threads(), cv2.getNumThreads()) == before
 
 
-def test_an_error_in_the_data_is_the_users(config, listed):
+def test_an_error_in_the_data_is_the_users(config):
     def broken(index):
         raise DataError("images/0.png: broken")
 
     frame = build_dataset(config.data, "train")[0]
     with pytest.raises(DataError, match="broken"):
-        next(throughput.load_batches(config, listed(3, broken), [], 0))
+        next(throughput.load_batches(config, ListedFrames(3, broken), [], 0))
     with pytest.raises(DataError, match="'rgb' as"):
         next(throughput.augment_frames([frame], [lambda sample: {**sample, "rgb": None}], 2, seed=0))
 
