@@ -19,7 +19,7 @@ BY_PILLOW = ("GIF", "AVIF", "JPEG2000", "PPM", "SUN")
 PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
 NO_LENGTH = {0x01, *range(0xD0, 0xD9)}  # JPEG markers that stand alone
 # What Pillow raises for damaged files; the last where a frame is larger than its header says.
-PILLOW_ERRORS = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+PILLOW_ERRORS = (OSError, SyntaxError, ValueError, EOFError, ArithmeticError, Image.DecompressionBombError)
 MOST_PARTS = 1_000_000  # chunks and segments: no honest file has more, and another would keep the reader busy
 SIZES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # JPEG markers that tell the size
 

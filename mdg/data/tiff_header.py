@@ -56,7 +56,7 @@ def directories(data: bytes) -> Iterator[Directory]:
     """
     order = "<" if data[:1] == b"I" else ">"
     big = b"+" in data[2:4]
-    (place,) = struct.unpack_from(f"{order}{'Q' if big else 'I'}", data, 8 if big else 4)
+    (place,) = _numbers(f"{order}{'Q' if big else 'I'}", data, 8 if big else 4)
     seen: set[int] = set()
     while place and place not in seen and len(seen) < MOST_DIRECTORIES:
         wanted = {SUBFILE} if seen else WANTED
@@ -79,16 +79,23 @@ def valid_orientation(value: int) -> int:
     return value if 1 <= value <= 8 else 1
 
 
+def _numbers(layout: str, data: bytes, place: int) -> tuple[int, ...]:
+    """``struct.unpack_from`` for places that a file names: one of 64 bits is too large for it to say so itself."""
+    if place > len(data):
+        raise struct.error(f"place {place} beyond the end")
+    return struct.unpack_from(layout, data, place)
+
+
 def _read(data: bytes, place: int, order: str, big: bool, wanted: set[int]) -> tuple[Directory, int]:
     count, entry, width = ("Q", "HHQ", 8) if big else ("H", "HHI", 4)
-    (entries,) = struct.unpack_from(order + count, data, place)
+    (entries,) = _numbers(order + count, data, place)
     if entries > MOST_ENTRIES:
         raise struct.error(f"{entries} entries")
     place += struct.calcsize(f"={count}")
     values, places = {}, {}
     size = struct.calcsize(f"={entry}") + width
     for start in range(place, place + entries * size, size):
-        tag, kind, number = struct.unpack_from(order + entry, data, start)
+        tag, kind, number = _numbers(order + entry, data, start)
         if tag not in wanted or kind not in NUMBERS or not number:
             continue
         if number > MOST_NUMBERS:
@@ -96,8 +103,8 @@ def _read(data: bytes, place: int, order: str, big: bool, wanted: set[int]) -> t
         numbers = f"={number}{NUMBERS[kind]}"
         at = start + size - width
         if struct.calcsize(numbers) > width:  # too many to be kept in the entry itself
-            (at,) = struct.unpack_from(order + ("Q" if big else "I"), data, at)
-        values[tag] = struct.unpack_from(order + numbers[1:], data, at)
+            (at,) = _numbers(order + ("Q" if big else "I"), data, at)
+        values[tag] = _numbers(order + numbers[1:], data, at)
         places[tag] = at, order + NUMBERS[kind]
-    (following,) = struct.unpack_from(order + ("Q" if big else "I"), data, place + entries * size)
+    (following,) = _numbers(order + ("Q" if big else "I"), data, place + entries * size)
     return Directory(values, places), following

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import struct
 import warnings
@@ -323,3 +324,28 @@ def test_a_frame_larger_than_its_header_says_is_damage(tmp_path, read):
     (tmp_path / "a.gif").write_bytes(b"GIF87a" + screen + bytes(6) + frame + b"\x02\x02\x44\x01\x00;")
     with pytest.raises(DataError, match="a.gif: not a readable image .*GIF"):
         read(tmp_path / "a.gif")
+
+
+FAR = b"\xc7" * 8  # a place of 64 bits, as no file has it
+SEEKS_FAR = base64.b64decode(  # a JPEG 2000 with a box larger than any file, found by the fuzzer
+    "AAAADGpQICANCocKAAAAFGZ0eXBqYHAyIAAAAACQAAoAAAABAACkAP+Tz/wwNAjpEfI/FGZ0eXBqYHAyIAAAAACQAAoAAAAAAKQA"
+    "Af+Tz/wwNAjpEfI/zLB46m9VRcyweOpvVUU/wP8AMrgf4CID/AOAEDJTSq6mHovoi+8LRXeQ0FU3ZeWKAz9PTmr25TpZFL//2Q=="
+)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"II+\0\x08\0\0\0" + FAR,  # the first directory
+        b"MM\0+\0\x08\0\0" + FAR,
+        b"II+\0\x08\0\0\0" + struct.pack("<QQ", 16, 1) + struct.pack("<HHQ", 258, 3, 9) + FAR + bytes(8),  # its values
+        b"II+\0\x08\0\0\0" + struct.pack("<QQ", 16, 0) + FAR,  # the next one
+        SEEKS_FAR,
+    ],
+    ids=["first", "first of another order", "values", "next", "JPEG 2000"],
+)
+@pytest.mark.parametrize("read", [read_rgb, read_raw_thermal, read_ids])
+def test_places_beyond_any_file_are_an_error_of_data(tmp_path, read, data):
+    file = tmp_path / "far.png"
+    file.write_bytes(data)
+    assert str(file) in error_of(lambda: read(file))
