@@ -13,7 +13,6 @@ from pydantic import Field
 from mdg.data.base import DatasetOptions, Frame, RGBTDataset, day_or_night
 from mdg.data.mfnet import CLASSES, PALETTE_K3
 from mdg.data.scenes import render_scene
-from mdg.errors import DataError
 from mdg.fields import Seed
 from mdg.registry import DATASETS
 
@@ -56,10 +55,6 @@ class Synthetic(RGBTDataset):
     Args:
         options: Size and number of the scenes.
         role: ``train``, ``val`` or ``test``.
-        **common: The options of every data set, see :class:`RGBTDataset`; splits are ``train``, ``val`` and ``test``.
-
-    Raises:
-        DataError: A split by another name.
     """
 
     dataset_name = "Synthetic"
@@ -69,8 +64,6 @@ class Synthetic(RGBTDataset):
     def __init__(self, options: SyntheticOptions, *, role: str):
         super().__init__(options, role=role)
         counts = {"train": options.train_images, "val": options.val_images, "test": options.test_images}
-        if self.split_name not in counts:
-            raise DataError(f"data.{role}_split: got '{self.split_name}', expected one of {', '.join(counts)}")
         self.height, self.width, self.seed = options.height, options.width, options.seed
         first = RANGES[self.split_name][0]
         scenes = range(first, first + counts[self.split_name])
