@@ -76,8 +76,9 @@ class Folder(FileDataset):
         require_apart(files, {part: str(place) for part, place in places.items()}, "write one file for each part")
 
         def explain(part: str, lacking: list[str]) -> dict[str, str]:
-            seen = {name: f"no {paths[part][name]}.{nearest_path(paths[part][name])}" for name in lacking[:EXPLAINED]}
-            return {name: clue.removesuffix(".") for name, clue in seen.items()} | clues(lacking, (), {})
+            absent = {name: paths[part][name] for name in lacking[:EXPLAINED]}
+            seen = {name: f"no {path}.{nearest_path(path)}".removesuffix(".") for name, path in absent.items()}
+            return seen | clues(lacking, (), {})
 
         self._list(names, places, files, explain)
 

@@ -8,7 +8,6 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -49,19 +48,20 @@ class Control:
 
     def call_stop(self) -> None:
         """Lets the others see that this process was asked to stop."""
-        self._ask(lambda store: store.set("stop", ""))
+        self.ask(SECONDS_FOR_AN_ANSWER, lambda store: store.set("stop", ""))
 
     def stop_called(self) -> bool:
         """Whether any process has called for a stop."""
-        return bool(self._ask(lambda store: store.check(["stop"])))
+        return bool(self.ask(SECONDS_FOR_AN_ANSWER, lambda store: store.check(["stop"])))
 
-    def _ask(self, call: Callable[[dist.Store], T]) -> T | None:
-        """What the store says; None where there is none, or where whoever keeps it has gone, and with it the work."""
+    def ask(self, seconds: float, call: Callable[[dist.Store], T]) -> T | None:
+        """What the store says within ``seconds``; None where there is none, or where it has gone: with the process or
+        the launcher that kept it, or with the network."""
         if self.store is None:
             return None
         store = self.store
         try:
-            return within(SECONDS_FOR_AN_ANSWER, lambda: call(store))
+            return within(seconds, lambda: call(store))
         except NoAnswer:
             self.store = None  # nor will it answer the next time
         except dist.DistError:
@@ -144,7 +144,7 @@ def meet(rank: int, size: int, timeout: float) -> dist.Store:
     end = time.monotonic() + timeout
     store = dist.PrefixStore(f"mdg/{restart_count()}/{_meetings}", _connect(rank, end, timeout))
     here = [f"here/{other}" for other in range(size)]
-    waiting = timedelta(seconds=SECONDS_PER_TRY)  # short waits, between which Ctrl-C is heeded
+    waiting = timedelta(seconds=SECONDS_PER_TRY)  # short waits: a store that has fallen silent is noticed soon
     try:
         within(max(timeout, SECONDS_FOR_AN_ANSWER), lambda: store.set(here[rank], ""))
         while True:
@@ -158,7 +158,7 @@ def meet(rank: int, size: int, timeout: float) -> dist.Store:
     except (dist.DistError, NoAnswer) as error:
         raise MachineError(_not_started([0], size, timeout)) from error
     missing = [other for other in range(size) if not there[other]]
-    raise MachineError(_not_started(missing, size, timeout)) from None
+    raise MachineError(_not_started(missing, size, timeout))
 
 
 def _connect(rank: int, end: float, timeout: float) -> dist.TCPStore:
@@ -203,36 +203,29 @@ def told_reason(error: Exception, control: Control, rank: int) -> Exception:
 
     The others only see that contact was lost. What they say should be what happened.
     """
-    lost, store = _is_lost_contact(error), control.store
-    # The store may have gone, with the process or the launcher that kept it, or with the network.
-    with suppress(dist.DistError, NoAnswer):
-        if not lost:
-            code = error.exit_code if isinstance(error, UserError) else 1
-            text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {_first_line(error)}"
-            within(SECONDS_FOR_A_REASON, lambda: _tell(store, {"rank": rank, "code": code, "text": text}))
-            control.call_stop()  # who is busy with a share of its own, as in a validation, need not finish it
-            return error
-        reason = within(2 * SECONDS_FOR_A_REASON, lambda: _listen(store))
-        if reason is not None:
-            told = UserError(f"process {reason['rank']}: {reason['text']}")
-            told.exit_code = reason["code"]
-            return told
-    if not lost:
+    if not _is_lost_contact(error):
+        code = error.exit_code if isinstance(error, UserError) else 1
+        text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {_first_line(error)}"
+        control.ask(SECONDS_FOR_A_REASON, lambda store: _tell(store, {"rank": rank, "code": code, "text": text}))
+        control.call_stop()  # who is busy with a share of its own, as in a validation, need not finish it
         return error
+    reason = control.ask(2 * SECONDS_FOR_A_REASON, _listen)
+    if reason is not None:
+        told = UserError(f"process {reason['rank']}: {reason['text']}")
+        told.exit_code = reason["code"]
+        return told
     return MachineError(
         f"lost contact with another process ({_first_line(error)}); it was killed, or its machine or the network "
         "failed. The run continues from its last saved step with --resume"
     )
 
 
-def _tell(store: dist.Store | None, reason: dict[str, Any]) -> None:
-    if store is not None and not store.check(["reason"]):
+def _tell(store: dist.Store, reason: dict[str, Any]) -> None:
+    if not store.check(["reason"]):
         store.set("reason", json.dumps(reason))
 
 
-def _listen(store: dist.Store | None) -> dict[str, Any] | None:
-    if store is None:
-        return None
+def _listen(store: dist.Store) -> dict[str, Any]:
     store.wait(["reason"], timedelta(seconds=SECONDS_FOR_A_REASON))
     return json.loads(store.get("reason"))
 

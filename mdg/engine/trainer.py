@@ -201,7 +201,7 @@ class Trainer:
     def train_step(self, group: list[Batch]) -> None:
         """One optimizer step over the batches of ``group``, whose gradients are averaged; none where the loss or a
         gradient is not finite."""
-        lr = set_rates(self.optimizer, self.base_rates, self.schedule.factor(self.progress.step))
+        lr = self._set_rates()
         self.guard.begin()
         for part, batch in enumerate(group):
             last = part == len(group) - 1
@@ -233,6 +233,9 @@ class Trainer:
         self.meter.add({"loss": loss, **terms})
         return loss
 
+    def _set_rates(self) -> float:
+        return set_rates(self.optimizer, self.base_rates, self.schedule.factor(self.progress.step))
+
     def _after_step(self, group: list[Batch]) -> None:
         step = self.progress.step
         if self.guard.in_a_row() >= self.config.train.max_skipped_steps:
@@ -258,7 +261,7 @@ class Trainer:
             "classes": len(self.train_set.classes),
             "ignore_index": self.train_set.ignore_index,
             "step": self.progress.step,
-            "lr": set_rates(self.optimizer, self.base_rates, self.schedule.factor(self.progress.step)),
+            "lr": self._set_rates(),
         }
 
         def forward(part: int, batch: Batch) -> torch.Tensor:

@@ -78,8 +78,11 @@ def verify_archive(file: Path) -> bool:
 
 
 class _EndRecord(NamedTuple):
+    members: int
     directory: int
     """Bytes of the directory."""
+    place: int
+    """Where the directory begins."""
     comment: bytes
 
 
@@ -92,10 +95,10 @@ def _end_record(stream: BinaryIO) -> tuple[bool, _EndRecord]:
     record = tail if sealed else tail[-END_RECORD:]
     if record[:4] != END_MAGIC:
         raise Damaged("its end is missing: it was cut off, or something was appended")
-    directory, _, comment = struct.unpack("<2LH", record[12:END_RECORD])
+    members, directory, place, comment = struct.unpack("<10xH2LH", record[:END_RECORD])
     if comment != len(record) - END_RECORD or directory > size:
         raise Damaged("its last bytes were changed")
-    return sealed, _EndRecord(directory, record[END_RECORD:])
+    return sealed, _EndRecord(members, directory, place, record[END_RECORD:])
 
 
 class _Member(NamedTuple):
@@ -119,13 +122,12 @@ def _members(stream: BinaryIO) -> list[_Member]:
 def _written_members(stream: BinaryIO) -> list[_Member] | None:
     """The same of an archive that this process has just written, in a tenth of the time; None where it has the 64-bit
     form."""
-    stream.seek(-END_RECORD - COMMENT, 2)
-    count, length, place = struct.unpack("<10xH2L2x", stream.read(END_RECORD))
-    if place == LARGE or count == 0xFFFF:
+    _, end = _end_record(stream)
+    if end.place == LARGE or end.members == 0xFFFF:
         return None
-    stream.seek(place)
-    directory, at, members = stream.read(length), 0, []
-    for _ in range(count):
+    stream.seek(end.place)
+    directory, at, members = stream.read(end.directory), 0, []
+    for _ in range(end.members):
         crc, stored, size, name, extra, comment, header = ENTRY.unpack_from(directory, at)
         if LARGE in (stored, size, header):
             return None
