@@ -18,20 +18,23 @@ from mdg.registry import ComponentOptions, ComponentRegistry
 
 REGISTRIES = [value for value in vars(registry).values() if isinstance(value, ComponentRegistry)]
 COMPONENTS = [(entry, name) for entry in REGISTRIES for name in entry.names() if name != "TinySegmentor"]
+every_component = pytest.mark.parametrize(
+    ("entry", "name"), COMPONENTS, ids=[f"{entry.name}-{name}" for entry, name in COMPONENTS]
+)
 SIZE = {"size": (32, 48)}
 OPTIONS = {"Resize": SIZE, "RandomResizedCrop": SIZE, "MDG": {"rgb_backbone": "b0", "thermal_backbone": "b0"}}
 SMALL = (32, 64, 160, 256)
 CONTEXT = {
-    "MODELS": lambda: {"num_classes": 3},
-    "BACKBONES": lambda: {"in_channels": 1},
-    "INTERACTIONS": lambda: {"stage": 2, "width": 64},
-    "FUSIONS": lambda: {"width": 8},
-    "DECODERS": lambda: {"widths": SMALL, "num_classes": 3},
-    "LOSSES": lambda: {"num_classes": 3, "ignore_index": 255},
-    "OPTIMIZERS": lambda: {"model": nn.Linear(2, 3)},
-    "SCHEDULES": lambda: {"steps_per_epoch": 5, "epochs": 20},
-    "TRANSFORMS": dict,
-    "DATASETS": lambda: {"role": "train"},
+    registry.MODELS: lambda: {"num_classes": 3},
+    registry.BACKBONES: lambda: {"in_channels": 1},
+    registry.INTERACTIONS: lambda: {"stage": 2, "width": 64},
+    registry.FUSIONS: lambda: {"width": 8},
+    registry.DECODERS: lambda: {"widths": SMALL, "num_classes": 3},
+    registry.LOSSES: lambda: {"num_classes": 3, "ignore_index": 255},
+    registry.OPTIMIZERS: lambda: {"model": nn.Linear(2, 3)},
+    registry.SCHEDULES: lambda: {"steps_per_epoch": 5, "epochs": 20},
+    registry.TRANSFORMS: dict,
+    registry.DATASETS: lambda: {"role": "train"},
 }
 WRITTEN = {"MFNet": write_mfnet_folders, "PST900": write_pst900, "FMB": write_fmb}
 ELSEWHERE = {
@@ -74,17 +77,16 @@ def assert_same_part(one: object, two: object) -> None:
         assert vars(one) == vars(two)
 
 
-@pytest.mark.parametrize(("entry", "name"), COMPONENTS, ids=[f"{entry.name}-{name}" for entry, name in COMPONENTS])
+@every_component
 def test_the_registry_and_the_constructor_give_the_same_part(entry, name, tmp_path):
-    context = CONTEXT[next(key for key, value in vars(registry).items() if value is entry)]
     cls, values = entry.get(name), small_options(name, tmp_path)
     values = {key: value for key, value in values.items() if key != "type"}
-    built = make(lambda **given: entry.create({"type": name, **values}, **given), context)
-    direct = make(lambda **given: cls(plain_options(cls)(**values), **given), context)
+    built = make(lambda **given: entry.create({"type": name, **values}, **given), CONTEXT[entry])
+    direct = make(lambda **given: cls(plain_options(cls)(**values), **given), CONTEXT[entry])
     assert_same_part(built, direct)
 
 
-@pytest.mark.parametrize(("entry", "name"), COMPONENTS, ids=[f"{entry.name}-{name}" for entry, name in COMPONENTS])
+@every_component
 def test_a_constructor_takes_its_options_and_states_no_default_of_them(entry, name):
     cls = entry.get(name)
     own, first, *context = inspect.signature(cls.__init__).parameters.values()
@@ -93,9 +95,8 @@ def test_a_constructor_takes_its_options_and_states_no_default_of_them(entry, na
     assert not {parameter.name for parameter in context} & set(plain_options(cls).model_fields) - {"type"}
 
 
-@pytest.mark.parametrize(("entry", "name"), COMPONENTS, ids=[f"{entry.name}-{name}" for entry, name in COMPONENTS])
+@every_component
 def test_every_option_is_read_by_the_constructor(entry, name, tmp_path):
-    context = CONTEXT[next(key for key, value in vars(registry).items() if value is entry)]
     options = entry.parse({"type": name, **small_options(name, tmp_path)})
     read: set[str] = set()
 
@@ -107,6 +108,6 @@ def test_every_option_is_read_by_the_constructor(entry, name, tmp_path):
     watched = Watched.model_construct(**dict(options))
     assert isinstance(watched, ComponentOptions)
     read.clear()
-    make(lambda **given: entry.get(name)(watched, **given), context)
+    make(lambda **given: entry.get(name)(watched, **given), CONTEXT[entry])
     unread = set(type(options).model_fields) - {"type"} - read - ELSEWHERE.get(name, set())
     assert not unread

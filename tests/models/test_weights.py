@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mdg.errors import NonFiniteError, WeightsError
 from mdg.models import build_model
@@ -28,11 +28,16 @@ class Bomb:
         return os.mkdir, (str(self.marker),)
 
 
+def b0() -> nn.Module:
+    """A new encoder of RGB."""
+    return BACKBONES.create("b0", in_channels=3)
+
+
 @pytest.fixture
 def tensors() -> dict[str, Tensor]:
     """Random tensors in the layout of the published `mit_b0.pth`, with its classifier."""
     generator = torch.Generator().manual_seed(0)
-    state = BACKBONES.create("b0", in_channels=3).state_dict()
+    state = b0().state_dict()
     tensors = {name: torch.randn(value.shape, generator=generator) for name, value in state.items()}
     return {**tensors, "head.weight": torch.zeros(1000, 256), "head.bias": torch.zeros(1000)}
 
@@ -94,11 +99,7 @@ def test_files_are_not_opened_where_a_checkpoint_follows():
 
 
 def test_state_dict_inside_a_checkpoint(tensors, save):
-    report = load_encoder(
-        BACKBONES.create("b0", in_channels=3),
-        save({"state_dict": tensors, "epoch": 3}),
-        "rgb",
-    )
+    report = load_encoder(b0(), save({"state_dict": tensors, "epoch": 3}), "rgb")
     assert not report.missing and not report.unexpected and STEM in report.matched
 
 
@@ -110,11 +111,7 @@ def test_one_channel_file_into_the_thermal_stem(tensors, save):
 
 
 def test_extra_tensors_are_reported(tensors, save, log):
-    report = load_encoder(
-        BACKBONES.create("b0", in_channels=3),
-        save({**tensors, "block9.weight": torch.zeros(1)}),
-        "rgb",
-    )
+    report = load_encoder(b0(), save({**tensors, "block9.weight": torch.zeros(1)}), "rgb")
     assert report.unexpected == ["block9.weight"] and not report.missing
     warnings = [record for record in log.records if record.levelno == logging.WARNING]
     assert len(warnings) == 1 and "block9.weight" in warnings[0].getMessage()
@@ -122,15 +119,12 @@ def test_extra_tensors_are_reported(tensors, save, log):
 
 def test_a_missing_tensor_is_an_error(tensors, save):
     del tensors["block2.0.attn.sr.weight"]
-    message = error_of(BACKBONES.create("b0", in_channels=3), save(tensors))
+    message = error_of(b0(), save(tensors))
     assert "mit_b0.pth" in message and "block2.0.attn.sr.weight" in message and "1 missing" in message
 
 
 def test_another_layout_is_an_error(tensors, save):
-    message = error_of(
-        BACKBONES.create("b0", in_channels=3),
-        save({f"backbone.{name}": value for name, value in tensors.items()}),
-    )
+    message = error_of(b0(), save({f"backbone.{name}": value for name, value in tensors.items()}))
     assert "0 tensors matched" in message and "backbone." in message and "SegFormer layout" in message
 
 
@@ -150,18 +144,12 @@ def test_another_layout_is_an_error(tensors, save):
     ],
 )
 def test_layouts_of_other_people_are_named(tensors, save, rename, words):
-    message = error_of(
-        BACKBONES.create("b0", in_channels=3),
-        save({rename(name): value for name, value in tensors.items()}),
-    )
+    message = error_of(b0(), save({rename(name): value for name, value in tensors.items()}))
     assert words in message and STEM in message and "cannot be converted yet" in message and "\n" not in message
 
 
 def test_a_checkpoint_of_mdg_is_named(save):
-    message = error_of(
-        BACKBONES.create("b0", in_channels=3),
-        save({"format": 1, "model": {}, "config": "seed: 1"}),
-    )
+    message = error_of(b0(), save({"format": 1, "model": {}, "config": "seed: 1"}))
     assert "a checkpoint of mdg" in message and "cannot start from" in message and "--resume" in message
 
 
@@ -183,7 +171,7 @@ def test_a_checkpoint_of_mdg_is_named(save):
 def test_files_that_are_no_weights_are_said_to_be_what_they_are(tmp_path, content, words):
     file = tmp_path / "mit_b0.pth"
     file.write_bytes(content)
-    message = error_of(BACKBONES.create("b0", in_channels=3), file)
+    message = error_of(b0(), file)
     assert message.startswith(str(file)) and words in message and "\n" not in message
     assert "torch." not in message and "weights_only" not in message  # none of PyTorch's own advice
 
@@ -192,32 +180,29 @@ def test_an_archive_of_something_else_is_refused(tmp_path):
     np.savez(tmp_path / "a.npz", a=np.zeros(3))
     torch.jit.script(torch.nn.ReLU()).save(str(tmp_path / "script.pt"))
     for name, words in (("a.npz", "an archive of other files (a.npy)"), ("script.pt", "TorchScript")):
-        assert words in error_of(BACKBONES.create("b0", in_channels=3), tmp_path / name)
+        assert words in error_of(b0(), tmp_path / name)
 
 
 def test_the_kind_of_a_refused_object_is_named(tensors, save, tmp_path):
-    message = error_of(
-        BACKBONES.create("b0", in_channels=3),
-        save({**tensors, "extra": Bomb(tmp_path / "marker")}),
-    )
+    message = error_of(b0(), save({**tensors, "extra": Bomb(tmp_path / "marker")}))
     assert "an object of posix.mkdir" in message and "state_dict()" in message
 
 
 def test_the_file_format_of_before_2020_is_read(tensors, tmp_path):
     torch.save(tensors, tmp_path / "mit_b0.pth", _use_new_zipfile_serialization=False)
-    assert not load_encoder(BACKBONES.create("b0", in_channels=3), tmp_path / "mit_b0.pth", "rgb").missing
+    assert not load_encoder(b0(), tmp_path / "mit_b0.pth", "rgb").missing
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_weights_that_are_not_finite_are_refused(tensors, save, value):
     tensors["block2.0.attn.q.bias"][3] = value
     with pytest.raises(NonFiniteError, match=r"mit_b0\.pth: block2\.0\.attn\.q\.bias holds NaN or infinity"):
-        load_encoder(BACKBONES.create("b0", in_channels=3), save(tensors), "rgb")
+        load_encoder(b0(), save(tensors), "rgb")
 
 
 def test_whole_numbers_are_no_weights(tensors, save):
     tensors["block2.0.attn.q.bias"] = torch.ones(64, dtype=torch.int64)
-    assert "q.bias holds whole numbers" in error_of(BACKBONES.create("b0", in_channels=3), save(tensors))
+    assert "q.bias holds whole numbers" in error_of(b0(), save(tensors))
 
 
 def test_a_flipped_bit_in_a_published_file_is_noticed(tensors, save):
@@ -225,12 +210,12 @@ def test_a_flipped_bit_in_a_published_file_is_noticed(tensors, save):
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
-    assert "damaged: its member" in error_of(BACKBONES.create("b0", in_channels=3), file)
+    assert "damaged: its member" in error_of(b0(), file)
 
 
 def test_a_path_may_begin_with_the_home_folder(tensors, save, monkeypatch):
     monkeypatch.setenv("HOME", str(save(tensors).parent))
-    assert not load_encoder(BACKBONES.create("b0", in_channels=3), "~/mit_b0.pth", "rgb").missing
+    assert not load_encoder(b0(), "~/mit_b0.pth", "rgb").missing
 
 
 @pytest.mark.parametrize(
@@ -242,14 +227,14 @@ def test_file_of_another_variant_is_an_error(tensors, save, own, words):
 
 
 def test_a_missing_file_says_which_file_from_where(tmp_path):
-    message = error_of(BACKBONES.create("b0", in_channels=3), tmp_path / "mit_b0.pth", "thermal")
+    message = error_of(b0(), tmp_path / "mit_b0.pth", "thermal")
     for words in (str(tmp_path / "mit_b0.pth"), "model.pretrained.thermal", "SegFormer", "model.pretrained=null"):
         assert words in message
 
 
 def test_a_pickled_object_is_refused_without_running_it(tensors, save, tmp_path):
     marker = tmp_path / "marker"
-    message = error_of(BACKBONES.create("b0", in_channels=3), save({**tensors, "extra": Bomb(marker)}))
+    message = error_of(b0(), save({**tensors, "extra": Bomb(marker)}))
     assert "mit_b0.pth" in message and "refused" in message
     assert not marker.exists()
 
@@ -258,11 +243,11 @@ def test_a_pickled_object_is_refused_without_running_it(tensors, save, tmp_path)
     "content", [[1, 2], {"epoch": 3}, {1: 2, "x": 3}, {"state_dict": {"a": 1}}, torch.zeros(3)], ids=str
 )
 def test_content_that_is_no_state_dict(save, content):
-    assert "expected a state dict of tensors" in error_of(BACKBONES.create("b0", in_channels=3), save(content))
+    assert "expected a state dict of tensors" in error_of(b0(), save(content))
 
 
 @pytest.mark.parametrize("keep", [0, 100, 5000])
 def test_a_truncated_file(tensors, save, keep):
     file = save(tensors)
     file.write_bytes(file.read_bytes()[:keep])
-    assert "mit_b0.pth" in error_of(BACKBONES.create("b0", in_channels=3), file)
+    assert "mit_b0.pth" in error_of(b0(), file)
