@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from mdg.data.transforms import Sample, Transform
+from mdg.data.transforms.chain import Sample, Transform
 
 ROUNDS = 5  # other programs slow down some of the rounds
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from mdg.benchmark.latency import elapsed_ms
+from mdg.benchmark.timing import elapsed_ms
 
 
 def time_modules(

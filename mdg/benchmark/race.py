@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mdg.benchmark.latency import repeat_ms
 from mdg.benchmark.macs import OperatorCall
 from mdg.benchmark.race_inputs import MAKE_INPUTS, Inputs, like
-from mdg.ops.channel_scan_reference import reference_channel_scan
+from mdg.benchmark.timing import repeat_ms
+from mdg.ops.channel_scan.reference import reference_channel_scan
 from mdg.ops.dispatch import Operator, get_operator
 
 # The plain backends; tests/ops holds them against loops written out.

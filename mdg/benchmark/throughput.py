@@ -17,10 +17,10 @@ from mdg.benchmark.meters import Rate, Stopwatch, count_images
 from mdg.config import RunConfig
 from mdg.data.base import Frame, RGBTDataset
 from mdg.data.batch import collate
+from mdg.data.batches import SampleKey, TrainSamples
 from mdg.data.build import build_dataset
 from mdg.data.loaders import TRAIN_ADVICE, TrainLoader
-from mdg.data.samples import SampleKey, TrainSamples
-from mdg.data.transforms import Transform, build_transforms, to_sample
+from mdg.data.transforms.chain import Transform, build_transforms, to_sample
 from mdg.errors import ConfigError, UserError
 
 KEPT = 64  # frames held in memory to measure augmentation alone

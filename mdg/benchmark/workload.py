@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from mdg.benchmark.settings import Settings
 from mdg.data import build_dataset
 from mdg.engine.distributed import distributed
-from mdg.engine.evaluator import make_autocast
+from mdg.engine.evaluation.evaluator import make_autocast
 from mdg.engine.inference import Inference
 from mdg.engine.train import apply_runtime
 from mdg.losses import Objective

@@ -1,7 +1,7 @@
 """Configuration: YAML with ``_base_`` inheritance and ``--opts`` overrides into typed, validated objects."""
 
+from mdg.config.documentation import config_page
 from mdg.config.json_schema import json_schema
-from mdg.config.key_tables import config_page
 from mdg.config.load import dump_yaml, load_config, parse_config
 from mdg.config.schema import RunConfig
 

@@ -1,11 +1,12 @@
 """Data sets, augmentation and loaders. Importing this package registers everything it ships."""
 
-from mdg.data import fmb, folder, geometry, mfnet, photometry, pst900, synthetic
+from mdg.data import datasets, transforms
 from mdg.data.base import DatasetOptions, Frame, RGBTDataset
 from mdg.data.batch import Batch
+from mdg.data.batches import read_batch
 from mdg.data.build import build_dataset
 from mdg.data.loaders import EvalLoader, TrainLoader
-from mdg.data.samples import read_batch
+from mdg.data.synthetic.dataset import Synthetic
 from mdg.data.transforms import build_transforms
 
 __all__ = [
@@ -14,15 +15,11 @@ __all__ = [
     "EvalLoader",
     "Frame",
     "RGBTDataset",
+    "Synthetic",
     "TrainLoader",
     "build_dataset",
     "build_transforms",
-    "fmb",
-    "folder",
-    "geometry",
-    "mfnet",
-    "photometry",
-    "pst900",
+    "datasets",
     "read_batch",
-    "synthetic",
+    "transforms",
 ]

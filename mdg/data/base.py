@@ -18,8 +18,8 @@ import numpy as np
 from pydantic import Field, model_validator
 from torch.utils.data import Dataset
 
-from mdg.data.files import file_sha256, stamp
-from mdg.data.names import name_bytes
+from mdg.data.reading.files import file_sha256, stamp
+from mdg.data.reading.names import name_bytes
 from mdg.errors import DataError
 from mdg.fields import Count, Seed, UserPath
 from mdg.metrics.scoring import ScoringRule, all_classes

@@ -38,7 +38,7 @@ from filelock import FileLock, Timeout
 from rich.progress import track
 
 from mdg.data.base import DamagedFrame, Frame, RGBTDataset
-from mdg.data.files import require_room, stamp
+from mdg.data.reading.files import require_room, stamp
 from mdg.errors import DataError, MachineError
 from mdg.utils.files import file_error, sync_folder, write_json
 from mdg.utils.logging import console

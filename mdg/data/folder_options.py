@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, StrictInt, ValidationInfo, field_validator, model_validator
 
-from mdg.data.file_dataset import FileOptions
-from mdg.data.labels import IDS, IGNORED, MAX_CLASSES
-from mdg.data.patterns import NAME, SPLIT, check_pattern
+from mdg.data.datasets.file_dataset import FileOptions
+from mdg.data.datasets.patterns import NAME, SPLIT, check_pattern
+from mdg.data.reading.labels import IDS, IGNORED, MAX_CLASSES
 from mdg.errors import nearest
 
 IGNORE = "ignore"

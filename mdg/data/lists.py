@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
-from mdg.data.names import same
+from mdg.data.reading.names import same
 from mdg.errors import DataError
 from mdg.utils.files import file_error
 from mdg.utils.limits import limit, require_within

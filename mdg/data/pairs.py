@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from mdg.data.alignment import Alignment, align
-from mdg.data.images import GreyRGB, read_rgb, read_rgb_thermal
-from mdg.data.thermal import AS_STORED, ThermalScaling, read_raw_thermal, scale_thermal
+from mdg.data.reading.images import GreyRGB, read_rgb, read_rgb_thermal
+from mdg.data.reading.pairs import Alignment, align
+from mdg.data.reading.thermal import AS_STORED, ThermalScaling, read_raw_thermal, scale_thermal
 from mdg.data.wording import KEYS, Wording
 from mdg.registry import Options
 

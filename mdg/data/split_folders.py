@@ -7,9 +7,9 @@ from pathlib import Path
 
 from pydantic import Field
 
-from mdg.data.file_dataset import PARTS, FileDataset, FileOptions
-from mdg.data.files import SUFFIXES_OF, clues_in, find_folders, list_folder, list_others, unread
-from mdg.data.names import pick, unite
+from mdg.data.datasets.file_dataset import PARTS, FileDataset, FileOptions
+from mdg.data.reading.files import SUFFIXES_OF, clues_in, find_folders, list_folder, list_others, unread
+from mdg.data.reading.names import pick, unite
 from mdg.errors import DataError, nearest
 from mdg.fields import UserPath
 

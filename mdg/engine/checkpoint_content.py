@@ -10,8 +10,8 @@ import torch
 from pydantic import AfterValidator, BeforeValidator, Field, InstanceOf, model_validator
 from torch import Tensor
 
-from mdg.engine.typed import Content, Count, Text, require
 from mdg.errors import WeightsError
+from mdg.utils.typed import Content, Count, Text, require
 
 
 def _dense(value: Tensor) -> Tensor:
@@ -39,7 +39,7 @@ class ProgressState(Content):
 
 
 class FrameSetState(Content):
-    """Frames that trained or chose the weights, see :mod:`mdg.engine.provenance`."""
+    """Frames that trained or chose the weights, see :mod:`mdg.engine.evaluation.provenance`."""
 
     dataset: Text
     role: Text

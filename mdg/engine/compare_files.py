@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mdg.engine.compare import Cell, Comparison, Row, Setting
-from mdg.engine.compare_tables import grids, notes, row_name, seeds_text
+from mdg.engine.compare.comparison import Cell, Comparison, Row, Setting
+from mdg.engine.compare.tables import grids, notes, row_name, seeds_text
 from mdg.errors import ConfigError
 from mdg.utils.files import require_writable, write_json, write_text
 

@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from mdg.data import RGBTDataset
-from mdg.data.names import name_bytes
-from mdg.engine.evaluation import Evaluation
+from mdg.data.reading.names import name_bytes
+from mdg.engine.evaluation.pictures import predict_panels, write_panels
+from mdg.engine.evaluation.scores import Evaluation
 from mdg.engine.inference import Inference
-from mdg.engine.pictures import predict_panels, write_panels
 from mdg.utils import visualization as vis
 from mdg.utils.files import write_text
 

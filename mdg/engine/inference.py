@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from mdg.config.schema import EvalConfig
-from mdg.data.geometry import resize_image
+from mdg.data.transforms.geometry import resize_image
 from mdg.engine.cuda_graphs import GraphedForward
 from mdg.engine.tiling import sliding_logits
 from mdg.errors import NonFiniteError

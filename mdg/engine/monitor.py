@@ -18,9 +18,9 @@ from mdg.config import RunConfig
 from mdg.data import RGBTDataset
 from mdg.engine.board import Board
 from mdg.engine.distributed import World
-from mdg.engine.evaluation import Evaluation, percent
+from mdg.engine.evaluation.pictures import predict_panels, spread
+from mdg.engine.evaluation.scores import Evaluation, percent
 from mdg.engine.inference import Inference
-from mdg.engine.pictures import predict_panels, spread
 from mdg.engine.state import Progress
 from mdg.utils import visualization as vis
 from mdg.utils.logging import console

@@ -7,7 +7,7 @@ import math
 from rich.table import Table
 from rich.text import Text
 
-from mdg.engine.evaluation import Evaluation
+from mdg.engine.evaluation.scores import Evaluation
 from mdg.metrics import Protocol, ScoringRule
 
 

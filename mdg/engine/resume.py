@@ -20,8 +20,8 @@ from mdg.config import RunConfig, dump_yaml
 from mdg.config.yaml_tree import parse_yaml
 from mdg.data import RGBTDataset
 from mdg.engine.checkpoint import load_checkpoint, load_weights
+from mdg.engine.evaluation.provenance import joined
 from mdg.engine.optim import Schedule
-from mdg.engine.provenance import joined
 from mdg.engine.state import Progress
 from mdg.errors import ConfigError, UserError, WeightsError
 from mdg.utils.environment import code_fingerprint, package_version

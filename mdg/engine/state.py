@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from mdg.data.samples import hash_seed
+from mdg.data.batches import hash_seed
 from mdg.engine.distributed import World
 
 

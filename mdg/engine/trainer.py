@@ -24,11 +24,11 @@ from mdg.data.waiting import NoBatch
 from mdg.engine.checkpoint import save_checkpoint
 from mdg.engine.diagnosis import diverged
 from mdg.engine.distributed import World, broadcast_buffers, compare_processes
-from mdg.engine.evaluator import Evaluation, evaluate_model, make_autocast, make_eval_loader
+from mdg.engine.evaluation.evaluator import Evaluation, evaluate_model, make_autocast, make_eval_loader
+from mdg.engine.evaluation.provenance import frame_set
 from mdg.engine.guard import StepGuard
 from mdg.engine.monitor import Monitor
 from mdg.engine.optim import set_rates
-from mdg.engine.provenance import frame_set
 from mdg.engine.resume import identity, open_saved, restore
 from mdg.engine.state import LossMeter, Progress, moving_average, seed_step
 from mdg.engine.stopping import StopSignals

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from mdg.models.recompute import linear_of_gelu
 from mdg.ops import linear
-from mdg.ops.onednn import convolve_rows
+from mdg.ops.linear.onednn import convolve_rows
 
 
 def to_bchw(x_BHWC: Tensor) -> Tensor:

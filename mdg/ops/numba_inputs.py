@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mdg.ops.dispatch import is_installed
 
-KERNELS = ("attention_kernels", "channel_scan_kernels", "neighborhood_attention_kernels")
+OPERATORS = ("attention", "channel_scan", "neighborhood_attention")
 LOG2_E = 1.4426950408889634  # the kernels take powers of two: exp(x) = exp2(LOG2_E x)
 
 
@@ -40,8 +40,8 @@ def _failure() -> str | None:
 def _try_numba() -> str | None:
     # Any error counts: numba built for another numpy or llvmlite may fail in ways other than ImportError.
     try:
-        for kernels in KERNELS:
-            importlib.import_module(f"mdg.ops.{kernels}")
+        for operator in OPERATORS:
+            importlib.import_module(f"mdg.ops.{operator}.numba_kernels")
         from mdg.ops.numba_jit import why_not_cached
 
         return why_not_cached()

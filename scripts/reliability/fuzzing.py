@@ -62,8 +62,8 @@ def _weights(data: bytes) -> None:
 
 
 def _list(data: bytes) -> None:
-    from mdg.data.files import read_split
-    from mdg.data.patterns import read_list
+    from mdg.data.datasets.patterns import read_list
+    from mdg.data.reading.files import read_split
 
     file = _file("fuzzed.txt", data)
     read_split(file.parent, file.stem)
@@ -71,26 +71,26 @@ def _list(data: bytes) -> None:
 
 
 def _results(data: bytes) -> None:
-    from mdg.engine.result_files import read_result
+    from mdg.engine.compare.result_files import read_result
 
     result = read_result(_file("results.json", data))
     assert result.scores is not None and result.class_scores is not None and result.setting_key
 
 
 def _image(data: bytes) -> None:
-    from mdg.data.images import read_rgb
+    from mdg.data.reading.images import read_rgb
 
     read_rgb(_file("fuzzed.png", data))
 
 
 def _thermal(data: bytes) -> None:
-    from mdg.data.images import read_image
+    from mdg.data.reading.images import read_image
 
     read_image(_file("fuzzed.tif", data))
 
 
 def _label(data: bytes) -> None:
-    from mdg.data.labels import IdLabels
+    from mdg.data.reading.labels import IdLabels
 
     IdLabels(9)(_file("label.png", data))
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mdg.benchmark.latency import summary
 from mdg.benchmark.macs import count_macs
 from mdg.benchmark.modules import measure_modules, outermost_called, row_names
+from mdg.benchmark.timing import summary
 from mdg.models import build_model
 
 CPU = torch.device("cpu")

@@ -15,7 +15,7 @@ from layouts import (
     write_pst900,
 )
 
-from mdg.data.scenes import render_scene
+from mdg.data.synthetic import render_scene
 
 MFNET_SCENES = range(13)  # train 6, val 3, test 4
 

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from mdg.data import TrainLoader, build_dataset, cache
-from mdg.data.mfnet import MFNet
-from mdg.data.synthetic import Synthetic
+from mdg.data.datasets.mfnet import MFNet
+from mdg.data.synthetic.dataset import Synthetic
 from mdg.errors import DataError, MachineError
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from mdg.data import build_dataset
 from mdg.data.base import hash_of_names
-from mdg.data.mfnet import MFNet, MFNetOptions
+from mdg.data.datasets.mfnet import MFNet, MFNetOptions
 from mdg.errors import DataError
 
 

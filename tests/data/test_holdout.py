@@ -11,7 +11,7 @@ import yaml
 from mdg.config import load_config
 from mdg.data import build_dataset
 from mdg.data.base import DatasetOptions, RGBTDataset, palette
-from mdg.data.mfnet import MFNet, MFNetOptions
+from mdg.data.datasets.mfnet import MFNet, MFNetOptions
 from mdg.errors import ConfigError, DataError
 
 NAMES = [f"frame{k:03d}" for k in range(40)]

@@ -30,7 +30,7 @@ from mdg.data import (
     waiting,
 )
 from mdg.data.base import Frame
-from mdg.data.samples import hash_seed
+from mdg.data.batches import hash_seed
 from mdg.data.waiting import NoBatch
 from mdg.errors import DataError, MachineError
 

@@ -21,7 +21,7 @@ from mdg.engine.inference import Inference
 from mdg.errors import UserError
 from mdg.models import build_model
 from mdg.models.segmentor import SegmentationOutput
-from mdg.ops import neighborhood_attention_tiled as tiled
+from mdg.ops.neighborhood_attention import tiled
 from mdg.ops.tables import cached_tables, keeping
 
 

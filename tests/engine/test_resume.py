@@ -15,7 +15,7 @@ import torch
 
 from mdg.engine import train
 from mdg.engine.checkpoint import load_checkpoint
-from mdg.engine.evaluation import Evaluation, Tally
+from mdg.engine.evaluation.scores import Evaluation, Tally
 from mdg.engine.train import run_training
 from mdg.engine.trainer import Trainer
 from mdg.errors import ConfigError, MachineError, UserError

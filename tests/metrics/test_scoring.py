@@ -123,7 +123,7 @@ def test_a_rule_says_what_it_does():
 
 
 def test_mfnet_is_scored_with_and_without_unlabeled():
-    from mdg.data.mfnet import CLASSES, MFNet
+    from mdg.data.datasets.mfnet import CLASSES, MFNet
 
     nine, eight = MFNet.scoring_rules(None)
     assert nine.averaged == CLASSES and eight.averaged == CLASSES[1:]

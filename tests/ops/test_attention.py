@@ -8,8 +8,9 @@ from refused import refused_inputs
 from torch import Tensor
 
 from mdg.errors import UserError
-from mdg.ops import attention, attention_numba
+from mdg.ops import attention
 from mdg.ops.attention import OPERATOR
+from mdg.ops.attention import numba as attention_numba
 
 BACKENDS = ["numba", "torch"]
 # (B, N, M, C, heads)
@@ -109,7 +110,7 @@ def test_segments_are_whole_blocks_and_not_too_many(N):
 
 
 def test_blocks_are_those_of_the_kernel():
-    from mdg.ops import attention_kernels as kernels
+    from mdg.ops.attention import numba_kernels as kernels
 
     assert attention_numba.BLOCK == kernels.QUERIES
     assert kernels.KEYS % kernels.ROWS == 0 and kernels.KEYS % kernels.LANES == 0

@@ -18,8 +18,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mdg.errors import UserError
-from mdg.ops import channel_scan, channel_scan_numba, selective_scan_torch
+from mdg.ops import channel_scan
 from mdg.ops.channel_scan import OPERATOR
+from mdg.ops.channel_scan import numba as channel_scan_numba
+from mdg.ops.selective_scan import torch as selective_scan_torch
 
 NAMES = ("u", "projected", "dt_weight", "dt_bias", "A", "D")
 SHAPES = [  # (B, L, D, N, R, S)

@@ -11,8 +11,8 @@ import torch
 
 from mdg.errors import UserError
 from mdg.ops import available_backends, dispatch, register_backend, set_backend
-from mdg.ops import neighborhood_attention_natten as natten_backend
 from mdg.ops.dispatch import Backend, Operator, add_operator
+from mdg.ops.neighborhood_attention import natten as natten_backend
 
 
 def _fast_refuses(x: torch.Tensor) -> str | None:

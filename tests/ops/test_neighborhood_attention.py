@@ -16,8 +16,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from mdg.errors import UserError
 from mdg.ops import neighborhood_attention
-from mdg.ops import neighborhood_attention_natten as natten_backend
-from mdg.ops import neighborhood_attention_tiled as tiled
+from mdg.ops.neighborhood_attention import natten as natten_backend
+from mdg.ops.neighborhood_attention import tiled
 
 # (B, H, W, h, d, kernel)
 CASES = [

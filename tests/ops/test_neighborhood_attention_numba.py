@@ -11,8 +11,9 @@ from refused import refused_inputs
 from torch import Tensor
 
 from mdg.errors import UserError
-from mdg.ops import neighborhood_attention, neighborhood_attention_numba
+from mdg.ops import neighborhood_attention
 from mdg.ops.neighborhood_attention import OPERATOR
+from mdg.ops.neighborhood_attention import numba as neighborhood_attention_numba
 
 pytest.importorskip("numba")
 
@@ -125,7 +126,7 @@ def test_threads_change_no_bit(monkeypatch, threads):
 @pytest.mark.parametrize("height", [1, 12, 13, 25, 26, 27, 40, 61])
 def test_bands_of_one_parity_share_no_row(monkeypatch, height, kernel_size):
     """Every row is in reach of a band, so that all gradients are written."""
-    from mdg.ops import neighborhood_attention_kernels as kernels
+    from mdg.ops.neighborhood_attention import numba_kernels as kernels
 
     monkeypatch.setattr(neighborhood_attention_numba, "BAND_ROWS", 1)
     rows, bands = min(kernel_size, height), neighborhood_attention_numba._bands((1, height, 1, 1, 1), kernel_size)

@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mdg.errors import UserError
-from mdg.ops import selective_scan, selective_scan_mamba, selective_scan_torch
+from mdg.ops import selective_scan
+from mdg.ops.selective_scan import mamba as selective_scan_mamba
+from mdg.ops.selective_scan import torch as selective_scan_torch
 
 NAMES = ("u", "delta", "A", "B", "C", "D", "delta_bias")
 SHAPES = [(3, 5, 4, 2), (1, 7, 3, 1), (4, 1, 2, 3), (2, 16, 32, 12)]  # (B, L, D, N)

@@ -7,8 +7,8 @@ import threading
 import pytest
 import torch
 
-from mdg.ops import threads
-from mdg.ops.threads import equal_chunks, run_chunks
+from mdg.ops import cpu_kernels as threads
+from mdg.ops.cpu_kernels import equal_chunks, run_chunks
 
 
 @pytest.fixture(params=["openmp", "pool"])

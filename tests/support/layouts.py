@@ -16,8 +16,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from mdg.data import fmb
-from mdg.data.scenes import Scene, render_scene
+from mdg.data.datasets import fmb
+from mdg.data.synthetic import Scene, render_scene
 
 SIZE = (48, 64)  # height, width in pixels
 FIRST = {"train": 0, "val": 500, "test": 1000}  # scenes of a split that is a folder

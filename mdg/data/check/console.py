@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mdg.data.check.findings import KINDS, Finding, by_kind
-from mdg.data.check.overview import headline, overview_rows, per_cent, shorten_paths
+from mdg.data.check.output import headline, overview_rows, per_cent, shorten_paths
 from mdg.data.check.report import DataReport
 
 SHOWN = 20  # findings of a kind

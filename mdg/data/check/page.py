@@ -7,7 +7,7 @@ from pathlib import Path
 
 import mdg
 from mdg.data.check.findings import by_kind
-from mdg.data.check.overview import headline
+from mdg.data.check.output import headline
 from mdg.data.check.page_parts import class_bars, finding_list, overview_table, sample_card, text
 from mdg.data.check.page_style import STYLE
 from mdg.data.check.report import DataReport

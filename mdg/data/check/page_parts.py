@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from mdg.data.check.findings import KINDS, Finding
-from mdg.data.check.overview import overview_rows, per_cent, shorten_paths
+from mdg.data.check.output import overview_rows, per_cent, shorten_paths
 from mdg.data.check.report import DataReport
 from mdg.data.check.samples import Sample
 from mdg.data.check.splits import SplitReport

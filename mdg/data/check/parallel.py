@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import cv2
 
-from mdg.data.images import quiet_opencv
+from mdg.data.reading.images import quiet_opencv
 
 T = TypeVar("T")
 AHEAD = 4  # results per worker that may wait for their turn

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from mdg.data.base import Frame, RGBTDataset
-from mdg.data.file_dataset import PARTS, FileDataset
-from mdg.data.images import read_rgb
-from mdg.data.thermal import read_thermal
+from mdg.data.datasets.file_dataset import PARTS, FileDataset
+from mdg.data.reading.images import read_rgb
+from mdg.data.reading.thermal import read_thermal
 from mdg.errors import DataError
 
 Parts = dict[str, np.ndarray]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from mdg.data.base import RGBTDataset
-from mdg.data.mfnet import FLIP
+from mdg.data.datasets.mfnet import FLIP
 
 # MFNet: Ha et al., IROS 2017. PST900: Shivakumar et al., ICRA 2020, and papers that use other copies of it.
 # FMB: Liu et al., ICCV 2023.

@@ -14,12 +14,12 @@ from mdg.data.base import ROLES, RGBTDataset
 from mdg.data.check.console import print_report
 from mdg.data.check.document import write_document
 from mdg.data.check.findings import Finding
-from mdg.data.check.inspect import Inspector
+from mdg.data.check.frames import Inspector
 from mdg.data.check.page import write_page
 from mdg.data.check.parallel import default_workers, in_order, one_thread_each
 from mdg.data.check.report import DataReport
 from mdg.data.check.splits import SplitReport
-from mdg.data.file_dataset import FileDataset
+from mdg.data.datasets.file_dataset import FileDataset
 from mdg.errors import DataError
 from mdg.registry import DATASETS
 from mdg.utils.files import require_writable

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mdg.data.images import open_image, read_image
-from mdg.data.thermal import read_raw_thermal
+from mdg.data.reading.images import open_image, read_image
+from mdg.data.reading.thermal import read_raw_thermal
 from mdg.errors import DataError
 
 

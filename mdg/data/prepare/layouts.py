@@ -6,13 +6,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import ClassVar
 
-from mdg.data.files import without_suffix
 from mdg.data.lists import decode_lines
-from mdg.data.names import same
 from mdg.data.prepare.plan import Plan
 from mdg.data.prepare.report import SplitCount
 from mdg.data.prepare.source import Entry
 from mdg.data.prepare.tree import COPIED, Tree
+from mdg.data.reading.files import without_suffix
+from mdg.data.reading.names import same
 
 
 class Layouts(ABC):

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from pathlib import PurePosixPath
 
 from mdg.data.base import day_or_night
-from mdg.data.mfnet import FLIP
-from mdg.data.names import name_bytes
+from mdg.data.datasets.mfnet import FLIP
 from mdg.data.prepare.layouts import Layouts, listed_names
 from mdg.data.prepare.plan import Item, Plan
 from mdg.data.prepare.report import SplitCount, count_split
 from mdg.data.prepare.tree import Parts, Tree
+from mdg.data.reading.names import name_bytes
 from mdg.errors import DataError
 
 LABELS = ("labels", "label")

@@ -11,7 +11,6 @@ from pathlib import Path
 from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from mdg.data.files import require_room
 from mdg.data.prepare.archives import open_source
 from mdg.data.prepare.layouts import Layouts, name_of
 from mdg.data.prepare.plan import Item, Plan, check_folders, check_places, choose_plan, outstanding
@@ -19,6 +18,7 @@ from mdg.data.prepare.report import count_lines, left_lines, published_lines
 from mdg.data.prepare.source import AGAIN, FolderSource, Source
 from mdg.data.prepare.transfer import Outcome, transfer
 from mdg.data.prepare.tree import COPIED
+from mdg.data.reading.files import require_room
 from mdg.errors import DataError
 from mdg.utils.files import remove_partials
 from mdg.utils.limits import require_within

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
-from mdg.data.files import is_hidden, walk
+from mdg.data.reading.files import is_hidden, walk
 from mdg.errors import DataError, UserError
 from mdg.utils.limits import limit, require_within
 

@@ -7,9 +7,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 
-from mdg.data.files import IMAGE_SUFFIXES
 from mdg.data.prepare.archives import archive_suffix
 from mdg.data.prepare.source import Entry, Source
+from mdg.data.reading.files import IMAGE_SUFFIXES
 from mdg.errors import DataError
 
 COPIED = (*IMAGE_SUFFIXES, ".tif", ".tiff")  # TIFF: raw thermal and depth of some copies

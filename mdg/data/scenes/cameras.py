@@ -8,8 +8,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from mdg.data.scenes.canvas import Canvas, Glow
-from mdg.data.scenes.layout import Conditions, View
+from mdg.data.synthetic.canvas import Canvas, Glow
+from mdg.data.synthetic.layout import Conditions, View
 
 COARSE = 4  # light and halos are smooth, so they are computed at 1 / COARSE of the size
 NOISE_NIGHT, NOISE_DAY, NOISE_THERMAL = 7.0, 3.0, 2.5  # standard deviations in grey levels

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from mdg.data.scenes.canvas import Glow, Paint
 from mdg.data.scenes.frame import Frame, Point
-from mdg.data.scenes.layout import CAR, Conditions
+from mdg.data.synthetic.canvas import Glow, Paint
+from mdg.data.synthetic.layout import CAR, Conditions
 
 COLOURS = (
     (196, 36, 40),

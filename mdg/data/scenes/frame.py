@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from mdg.data.scenes.canvas import Canvas, Paint
+from mdg.data.synthetic.canvas import Canvas, Paint
 
 Point = tuple[float, float]
 

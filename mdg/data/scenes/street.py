@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from mdg.data.scenes.canvas import Canvas, Paint
-from mdg.data.scenes.layout import BUMP, CURVE, GUARDRAIL, Conditions, View
+from mdg.data.synthetic.canvas import Canvas, Paint
+from mdg.data.synthetic.layout import BUMP, CURVE, GUARDRAIL, Conditions, View
 
 BUMP_STRIPES = 10
 YELLOW, BLACK = (232, 190, 36), (36, 34, 32)

@@ -1,0 +1,134 @@
+"""Data sets whose frames are files: finding them, checking that none is missing, reading them.
+
+A subclass names the folders (or files) of each part and inherits the reading: 16-bit thermal images, modalities of
+different sizes and label formats are handled in one place for all of them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from mdg.data.base import DatasetOptions, Frame, RGBTDataset
+from mdg.data.pairs import PairOptions
+from mdg.data.reading.files import check_complete
+from mdg.data.reading.images import GreyRGB, read_rgb
+from mdg.data.reading.labels import IdLabels, LabelReader
+from mdg.data.reading.pairs import Alignment, align
+from mdg.data.reading.thermal import read_thermal
+from mdg.errors import DataError
+from mdg.fields import UserPath
+
+logger = logging.getLogger("mdg.data")
+PARTS = ("rgb", "thermal", "label")
+FrameFiles = dict[str, Path | None]  # a file per part; None where it is missing
+
+
+class FileOptions(PairOptions, DatasetOptions):
+    """How files become images."""
+
+    root: UserPath
+    """Folder of the data set."""
+
+
+class FileDataset(RGBTDataset):
+    """A split of files. Subclasses call :meth:`_list` once with what they found.
+
+    Args:
+        options: Where the data set lies and how its files become images.
+        role: ``train``, ``val`` or ``test``.
+
+    Attributes:
+        files: Per frame the file of each part; None where it is missing.
+        missing: Names without a file, by the folder (or other place) it was expected in.
+        clues: Why, by that place and the name, where it can be seen.
+        unread: A sentence on images that lie there and take no part, because files of their kind are not read.
+        listed_in: What names the frames of the split, for messages.
+    """
+
+    read_label: LabelReader
+
+    def __init__(self, options: FileOptions, *, role: str):
+        super().__init__(options, role=role)
+        self.root = options.root
+        self.thermal_scaling = options.thermal_scaling
+        self.align: Alignment = options.align
+        self.grey_rgb: GreyRGB = options.grey_rgb
+        self.files: list[FrameFiles] = []
+        self.missing: dict[Path, list[str]] = {}
+        self.clues: dict[tuple[Path, str], str] = {}
+        self.unread: str | None = None
+        self.listed_in = self.root
+
+    def _list(
+        self,
+        names: Iterable[str],
+        folders: Mapping[str, Path],
+        found: Mapping[str, Mapping[str, Path]],
+        explain: Callable[[str, list[str]], dict[str, str]],
+    ) -> None:
+        """Sets the frames of the split.
+
+        Args:
+            names: Frames of the split on disk; this role's share of them is taken.
+            folders: Where the files of each part were looked for.
+            found: Per part, the files by name.
+            explain: Clues why names lack a file, given the part and these names.
+        """
+        self.names = self._share(list(names))
+        self.files = [{part: found[part].get(name) for part in PARTS} for name in self.names]
+        for part in PARTS:
+            lacking = [name for name, files in zip(self.names, self.files, strict=True) if files[part] is None]
+            if lacking:
+                self.clues |= {(folders[part], name): clue for name, clue in explain(part, lacking).items()}
+            known = self.missing.get(folders[part], [])  # RGB and thermal may come from one folder
+            self.missing[folders[part]] = list(dict.fromkeys([*known, *lacking]))
+
+    def require_complete(self) -> None:
+        """Raises DataError naming the frames without all their files, or binary masks of which nothing could be
+        learnt; where there are more classes, that is a warning."""
+        check_complete(self.listed_in, self.missing, self.clues)
+        if self.unread is not None:
+            logger.warning("%s", self.unread)
+        doubt = self.find_doubt()
+        if doubt is not None and len(self.classes) == 2:
+            raise DataError(doubt)
+        if doubt is not None:
+            logger.warning("%s", doubt)
+
+    def find_doubt(self) -> str | None:
+        """Why the labels can hardly mean what the configuration says; None where nothing speaks against it."""
+        labels = [files["label"] for files in self.files if files["label"] is not None]
+        return self.read_label.find_doubt(labels) if isinstance(self.read_label, IdLabels) else None
+
+    def sources(self, index: int) -> list[Path]:
+        """The files of frame ``index``, each once."""
+        return list(dict.fromkeys(file for file in self.files[index].values() if file is not None))
+
+    def read(self, index: int) -> Frame:
+        """Reads frame ``index``; raises DataError naming a file that is missing, damaged or in another format."""
+        name, files = self.names[index], self._present(index)
+        rgb_HW3, thermal_HW = self.read_images(files)
+        label_HW = self.read_label(files["label"])
+        rgb_HW3, thermal_HW = align(rgb_HW3, thermal_HW, label_HW, self.align, files)
+        return Frame(rgb_HW3, thermal_HW, label_HW, name)
+
+    def read_images(self, files: Mapping[str, Path]) -> tuple[np.ndarray, np.ndarray]:
+        """[H, W, 3] and [H, W] uint8, each in its own size."""
+        return read_rgb(files["rgb"], self.grey_rgb), read_thermal(files["thermal"], self.thermal_scaling)
+
+    def _present(self, index: int) -> dict[str, Path]:
+        files = self.files[index]
+        lacking = [part for part in PARTS if files[part] is None]
+        if lacking:
+            raise DataError(f"{self.listed_in}: frame {self.names[index]} has no {' and no '.join(lacking)} file")
+        return {part: file for part, file in files.items() if file is not None}
+
+    def preparation(self) -> str:
+        """Thermal scaling, alignment and what becomes of grey RGB images, where they are chosen."""
+        aligned = f"images resized to the size of {self.align} where sizes differ" if self.align != "refuse" else None
+        grey = "RGB images of one channel repeated three times" if self.grey_rgb == "repeat" else None
+        return "; ".join(filter(None, [self.thermal_scaling.describe(), aligned, grey])) or "as stored"

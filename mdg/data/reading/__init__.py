@@ -1,0 +1,1 @@
+"""Files as people have them: what they are, what they are called, and what they show."""

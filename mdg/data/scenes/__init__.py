@@ -1,5 +1,0 @@
-"""Generated urban RGB-thermal scenes with MFNet labels: no files, one picture per ``(seed, index)``."""
-
-from mdg.data.scenes.render import Scene, render_scene
-
-__all__ = ["Scene", "render_scene"]

@@ -1,0 +1,1 @@
+"""Results of several runs, read back and put side by side."""

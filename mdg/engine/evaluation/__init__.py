@@ -1,0 +1,1 @@
+"""Evaluation: from a checkpoint and a split to scores, their provenance, and a folder that explains them."""

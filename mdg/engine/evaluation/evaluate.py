@@ -1,0 +1,177 @@
+"""Evaluation as a function: what ``tools/val_mm.py`` calls."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from mdg.config import RunConfig, load_config
+from mdg.data import build_dataset
+from mdg.engine.checkpoint import config_inside, load_checkpoint, load_weights
+from mdg.engine.distributed import World, distributed
+from mdg.engine.evaluation.evaluator import evaluate_model, make_autocast, make_eval_loader, make_protocol
+from mdg.engine.evaluation.provenance import provenance
+from mdg.engine.evaluation.results import describe_result, write_folder
+from mdg.engine.evaluation.scores import Evaluation
+from mdg.engine.inference import Inference
+from mdg.engine.report import score_table
+from mdg.engine.train import apply_runtime
+from mdg.errors import ConfigError, WeightsError
+from mdg.fields import user_path
+from mdg.metrics import Protocol
+from mdg.models import build_model
+from mdg.models.compilation import compile_network
+from mdg.utils.files import explained, require_writable, write_json
+from mdg.utils.logging import console, setup_logging
+from mdg.utils.run_directory import fresh_path, make_fresh_folder, newest_run
+
+logger = logging.getLogger("mdg.eval")
+SPLITS = ("train", "val", "test")
+
+
+@dataclass
+class EvaluationResult:
+    """Scores, the protocol they follow and the folder they were written to (None: only to ``json_file``)."""
+
+    evaluation: Evaluation
+    protocol: Protocol
+    folder: Path | None
+
+
+def evaluate(
+    checkpoint: str | Path | None = None,
+    config: str | Path | None = None,
+    *,
+    split: str = "test",
+    opts: Sequence[str] = (),
+    json_file: str | Path | None = None,
+    out_dir: str | Path | None = None,
+) -> EvaluationResult:
+    """Scores a checkpoint on a split, writes what :mod:`mdg.engine.evaluation.results` lists and prints the table.
+
+    Everything is written before anything is printed: the reader of the output may have gone.
+
+    Args:
+        checkpoint: A ``best.pt`` or ``last.pt``; None takes the best checkpoint of the newest run in ``exp/``.
+        config: A YAML; None takes the configuration inside the checkpoint.
+        split: "train", "val" or "test".
+        opts: Overrides such as ``data.root=/path``.
+        json_file: Write the results there too.
+        out_dir: Folder for results and pictures; None makes ``results/<split>`` in the run of the checkpoint. An
+            existing folder is never overwritten.
+
+    Raises:
+        UserError: A configuration, data set or checkpoint that cannot be used, or a place that cannot be written, which
+            is looked at before the scoring.
+        NonFiniteError: Weights or logits that are not finite.
+    """
+    if split not in SPLITS:
+        raise ConfigError(f"--split {split}: expected one of {', '.join(SPLITS)}")
+    checkpoint = find_checkpoint(checkpoint, opts)
+    state = load_checkpoint(checkpoint)
+    run_config = load_config(config, opts) if config is not None else config_inside(state, checkpoint, opts)
+    with distributed(run_config.device, run_config.threads) as world:
+        setup_logging(world.main)
+        if world.main:
+            _require_places(checkpoint, json_file, split, out_dir)
+        apply_runtime(run_config)
+        dataset = build_dataset(run_config.data, split)
+        model = load_model(state, run_config, dataset.classes, checkpoint, world.device)
+        loader = make_eval_loader(run_config, dataset, world)
+        logger.info("%s on %s %s: %d images", checkpoint, dataset.dataset_name, split, len(dataset))
+        # Before the scoring, which a mistake in any of these would lose.
+        protocol = make_protocol(run_config, dataset, provenance(state, checkpoint, dataset))
+        data = dataset.content_state()
+        evaluation = evaluate_model(model, loader, dataset, run_config, world, _progress_lines(loader, world))
+        result = EvaluationResult(evaluation, protocol, None)
+        if world.main:
+            content = describe_result(evaluation, protocol, data, state, checkpoint, run_config, world.size)
+            lines: list[str] = []
+            try:
+                if json_file is not None:
+                    write_json(json_file, content)
+                    lines.append(f"results: {json_file}")
+                if (target := _target(checkpoint, split, out_dir)) is not None:
+                    result.folder = make_fresh_folder(target)
+                    inference = Inference(model, run_config.eval, make_autocast(run_config, world.device), world.device)
+                    parts = evaluation, protocol, dataset, inference, run_config
+                    for line in write_folder(result.folder, content, *parts):
+                        lines.append(line)
+            finally:  # where writing fails, the scores are shown all the same
+                console.print(score_table(evaluation, protocol))
+                for line in lines:
+                    console.print(line)
+        world.barrier()
+    return result
+
+
+def find_checkpoint(checkpoint: str | Path | None, opts: Sequence[str]) -> Path:
+    """The file named, or the best (else the last) checkpoint of the newest run under ``exp_dir``."""
+    if checkpoint is not None:
+        return Path(checkpoint).expanduser()
+    exp_dir = next((opt.partition("=")[2] for opt in reversed(opts) if opt.startswith("exp_dir=")), "exp")
+    run = newest_run(user_path(Path(exp_dir)))
+    return run.best if run.best.is_file() else run.last
+
+
+def load_model(
+    state: dict[str, Any], config: RunConfig, classes: Sequence[str], checkpoint: Path, device: torch.device
+) -> nn.Module:
+    """The network of a checkpoint on ``device``, with the moving average of its weights where it holds one.
+
+    Raises:
+        WeightsError: Another number of classes, or tensors that do not fit.
+    """
+    if len(state["classes"]) != len(classes):
+        raise WeightsError(
+            f"{checkpoint}: trained for {len(state['classes'])} classes ({', '.join(state['classes'])}), the data set "
+            f"has {len(classes)} ({', '.join(classes)})"
+        )
+    model = build_model(config.model, len(classes), load_pretrained=False)
+    weights = state["model"]
+    if state.get("ema") is not None:  # `last.pt` holds both; the moving average is what is scored
+        weights = {name.removeprefix("module."): value for name, value in state["ema"].items() if name != "n_averaged"}
+    load_weights(model, weights, checkpoint)
+    model.to(device)
+    if config.train.compile:
+        compile_network(model)
+    return model
+
+
+def _progress_lines(loader, world: World):
+    if not world.main or len(loader) <= 40:
+        return None
+    quarters = [loader.images * part / 4 for part in range(1, 5)]
+
+    def report(images: int) -> None:
+        reached = [mark for mark in quarters if images >= mark]
+        del quarters[: len(reached)]
+        if reached:
+            logger.info("  %d images", images * world.size)
+
+    return report
+
+
+def _target(checkpoint: Path, split: str, out_dir: str | Path | None) -> Path | None:
+    """Where to write: the folder asked for, else one in the run of the checkpoint, else nowhere; never an old one."""
+    if out_dir is not None:
+        return Path(out_dir)
+    return checkpoint.parent.parent / "results" / split if checkpoint.parent.name == "checkpoints" else None
+
+
+def _require_places(checkpoint: Path, json_file: str | Path | None, split: str, out_dir: str | Path | None) -> None:
+    if json_file is not None:
+        require_writable(json_file, "--json")
+        if Path(json_file).resolve() == checkpoint.resolve():
+            raise ConfigError(f"--json {json_file}: this is the checkpoint; name another file")
+    target = _target(checkpoint, split, out_dir)
+    if target is not None:
+        with explained(f"--out {target}"):
+            target = fresh_path(target)
+        require_writable(target, "--out")

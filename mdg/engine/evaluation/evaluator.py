@@ -1,0 +1,124 @@
+"""Scoring a model on a split: every image once over all processes, one integer confusion matrix, the protocol.
+
+Legend: B batch, K classes, H W size of the label.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from mdg.config import RunConfig
+from mdg.data import EvalLoader, RGBTDataset
+from mdg.engine.distributed import World
+from mdg.engine.evaluation.provenance import Provenance
+from mdg.engine.evaluation.scores import Evaluation, Tally
+from mdg.engine.inference import Inference, describe_inference
+from mdg.metrics import Protocol
+
+
+def make_eval_loader(
+    config: RunConfig,
+    dataset: RGBTDataset,
+    world: World,
+    workers: int | None = None,
+    stop: Callable[[], bool] | None = None,
+) -> EvalLoader:
+    """The loader of a split as configured, for this process; ``stop`` is asked while no batch comes."""
+    return EvalLoader(
+        dataset,
+        batch_size=config.eval.batch_size,
+        eval_size=config.pipeline.eval_size,
+        workers=config.pipeline.workers if workers is None else workers,
+        prefetch=config.pipeline.prefetch,
+        rank=world.rank,
+        world_size=world.size,
+        timeout=config.pipeline.timeout,
+        stop=stop,
+    )
+
+
+def make_autocast(config: RunConfig, device: torch.device) -> torch.autocast:
+    """Autocast in the configured precision; off for fp32."""
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[config.train.precision]
+    return torch.autocast(device.type, dtype=dtype if dtype != torch.float32 else None, enabled=dtype != torch.float32)
+
+
+def make_protocol(config: RunConfig, dataset: RGBTDataset, provenance: Provenance) -> Protocol:
+    """The protocol of a score computed by :func:`evaluate_model` under this configuration, by the primary rule.
+
+    Args:
+        config: How the split is scored.
+        dataset: The split.
+        provenance: How the weights came to be.
+    """
+    rule, inference = dataset.scoring_rules()[0], describe_inference(config.eval)
+    size = config.pipeline.eval_size
+    return Protocol(
+        dataset=dataset.dataset_name,
+        role=dataset.split,
+        split=dataset.split_label,
+        images=len(dataset),
+        files_sha256=dataset.fingerprint(),
+        classes=tuple(dataset.classes),
+        rule=rule.name,
+        averaged_classes=rule.averaged,
+        ignored_classes=rule.ignored,
+        absent_class=rule.absent_text,
+        preparation=dataset.preparation(),
+        input_size=f"{size[0]}x{size[1]}, logits resized to the label" if size else "native",
+        mode=inference.mode,
+        test_time_augmentation=inference.augmentation,
+        selection=provenance.selection,
+        epoch=provenance.epoch,
+        weights=provenance.weights,
+        precision=config.train.precision,
+        trained_on=provenance.trained_on,
+        changes=provenance.changes,
+    )
+
+
+@torch.inference_mode()
+def evaluate_model(
+    model: nn.Module,
+    loader: EvalLoader,
+    dataset: RGBTDataset,
+    config: RunConfig,
+    world: World,
+    progress: Any = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Evaluation | None:
+    """Scores a model; leaves it in evaluation mode.
+
+    Args:
+        model: Network, on ``world.device``.
+        loader: This process's share of the split.
+        dataset: The split.
+        config: Precision and the rules of ``eval:`` are read from it.
+        world: The processes that share the work; all of them return the same evaluation.
+        progress: Called with the number of images done by this process after each batch.
+        stop: Asked before each group of images; where it says so in one process, all of them break off.
+
+    Returns:
+        The evaluation; None where it was broken off.
+
+    Raises:
+        NonFiniteError: The network gave logits that are not finite; names their frames.
+    """
+    model.eval()
+    tally, started = Tally(dataset), time.perf_counter()
+    inference = Inference(model, config.eval, make_autocast(config, world.device), world.device)
+    for batch in world.until_stopped(loader, stop):
+        prediction_BHW = inference(batch.rgb_B3HW, batch.thermal_B1HW, batch.label_BHW.shape[-2:], batch.names)
+        label_BHW = batch.label_BHW.to(world.device)
+        for place, index in enumerate(batch.indices):
+            tally.add(index, prediction_BHW[place], label_BHW[place])
+        if progress:
+            progress(tally.images)
+    if world.any(stop()):
+        return None
+    return tally.gather(world, time.perf_counter() - started)

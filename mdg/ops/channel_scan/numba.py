@@ -1,0 +1,108 @@
+"""Channel scan on a CPU through numba: compiled at first use, cached on disk, no compiler needed.
+
+Sequences go through in chunks on a few threads; the chunks are those of the sizes of the input, whatever the number of
+threads, so that a result does not depend on it. Legend: see ``mdg.ops.channel_scan``.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mdg.ops.cpu_kernels import equal_chunks, run_chunks
+from mdg.ops.numba_inputs import LOG2_E, why_not_numba
+
+STEPS_PER_CHUNK = 4096
+
+
+def numba_channel_scan(
+    u_BLD: Tensor, projected_BLP: Tensor, dt_weight_SDR: Tensor, dt_bias_SD: Tensor, A_SDN: Tensor, D_SD: Tensor
+) -> Tensor:
+    """Backend ``numba``: see ``mdg.ops.channel_scan``."""
+    y_BLD = channel_scan_forward(
+        u_BLD.float(),
+        projected_BLP.float(),
+        dt_weight_SDR.transpose(1, 2),
+        dt_bias_SD,
+        A_SDN.transpose(1, 2),
+        D_SD,
+    )
+    return y_BLD.to(u_BLD.dtype)
+
+
+def why_not(u_BLD: Tensor, projected_BLP: Tensor, *parameters: Tensor) -> str | None:
+    """numba cannot be used, the tensors are not on a CPU, or they are float64."""
+    if u_BLD.device.type != "cpu":
+        return f"it runs on a CPU and the input is on {u_BLD.device.type}"
+    if any(x.dtype == torch.float64 for x in (u_BLD, projected_BLP, *parameters)):
+        return "it computes in float32 and an input is float64"
+    return why_not_numba()
+
+
+# The layout of the kernels has the features last: W_SRD, A_SND.
+
+
+@torch.library.custom_op("mdg::channel_scan", mutates_args=())
+def channel_scan_forward(
+    u_BLD: Tensor, projected_BLP: Tensor, W_SRD: Tensor, bias_SD: Tensor, A_SND: Tensor, D_SD: Tensor
+) -> Tensor:
+    from mdg.ops.channel_scan.numba_kernels import make_forward  # importing numba takes a second
+
+    y_BLD = torch.empty_like(u_BLD, memory_format=torch.contiguous_format)
+    inputs = _arrays(u_BLD, projected_BLP, W_SRD, bias_SD, A_SND * LOG2_E, D_SD, y_BLD)
+    kernel = make_forward(u_BLD.shape[-1], A_SND.shape[1], W_SRD.shape[1])
+    run_chunks(lambda chunk, start, stop: kernel(*inputs, start, stop), _chunks(u_BLD.shape))
+    return y_BLD
+
+
+@torch.library.custom_op("mdg::channel_scan_backward", mutates_args=())
+def channel_scan_backward(
+    grad_y_BLD: Tensor,
+    u_BLD: Tensor,
+    projected_BLP: Tensor,
+    W_SRD: Tensor,
+    bias_SD: Tensor,
+    A_SND: Tensor,
+    D_SD: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    from mdg.ops.channel_scan.numba_kernels import make_backward
+
+    per_step = [torch.empty_like(x, memory_format=torch.contiguous_format) for x in (u_BLD, projected_BLP)]
+    chunks = _chunks(u_BLD.shape)
+    # Every chunk adds up its own share of the parameters' gradients; the shares are then summed in order.
+    shares = [x.new_zeros(len(chunks), *x.shape) for x in (W_SRD, bias_SD, A_SND, D_SD)]
+    inputs = _arrays(grad_y_BLD, u_BLD, projected_BLP, W_SRD, bias_SD, A_SND * LOG2_E, A_SND, D_SD, *per_step)
+    outputs = _arrays(*shares)
+    kernel = make_backward(u_BLD.shape[-1], A_SND.shape[1], W_SRD.shape[1])
+    run_chunks(lambda chunk, start, stop: kernel(*inputs, *(share[chunk] for share in outputs), start, stop), chunks)
+    return (*per_step, *(share.sum(0) for share in shares))
+
+
+def _arrays(*tensors: Tensor) -> list:
+    return [x.detach().contiguous().numpy() for x in tensors]
+
+
+def _chunks(shape: torch.Size) -> list[tuple[int, int]]:
+    sequences, length = shape[:2]
+    return equal_chunks(sequences, max(1, STEPS_PER_CHUNK // max(length, 1)))
+
+
+@channel_scan_forward.register_fake
+def _(u_BLD: Tensor, *inputs: Tensor) -> Tensor:
+    return u_BLD.new_empty(u_BLD.shape)
+
+
+@channel_scan_backward.register_fake
+def _(grad_y_BLD: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
+    return tuple(x.new_empty(x.shape) for x in inputs)
+
+
+def _save_for_backward(ctx, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+def _backward(ctx, grad_y_BLD: Tensor) -> tuple[Tensor, ...]:
+    return channel_scan_backward(grad_y_BLD, *ctx.saved_tensors)
+
+
+channel_scan_forward.register_autograd(_backward, setup_context=_save_for_backward)
