@@ -1,9 +1,12 @@
-"""Errors that are the user's to mend. Command-line tools print them as one message, never as a traceback."""
+"""Errors that are the user's to mend, and how they name a choice: by its key, or by its flag where there is no
+configuration to edit. Command-line tools print them as one message, never as a traceback.
+"""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 
 class UserError(ValueError):
@@ -41,3 +44,34 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """A sentence naming the known name closest to ``name``; empty where nothing is close."""
     match = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
     return f" Did you mean '{match[0]}'?" if match else ""
+
+
+class Wording(NamedTuple):
+    """Where the reader of a message says what he wants.
+
+    Attributes:
+        option: Spells an option of :class:`FileOptions` with a value.
+        four_channels: What to do with one image of four channels that was given as RGB.
+        no_fourth: What to do where an image of four channels was expected.
+    """
+
+    option: Callable[[str, str], str]
+    four_channels: str
+    no_fourth: str
+
+
+KEYS = Wording(
+    lambda key, value: f"data.{key}: {value}",
+    "if it is thermal, as in MFNet, `type: MFNet` reads such PNGs",
+    "the thermal channel was lost, for instance by a program that dropped it as transparency. Take the original file",
+)
+FLAGS = Wording(
+    lambda key, value: f"--{key.replace('_', '-')} {_quoted(value)}",
+    "if it is thermal, as in MFNet, leave --thermal out",
+    "without --thermal an image must hold thermal as its fourth channel. Name the thermal image, or the folder of "
+    "them, with --thermal",
+)
+
+
+def _quoted(value: str) -> str:
+    return f"'{value}'" if " " in value else value

@@ -37,8 +37,7 @@ from typing import NamedTuple
 
 from mdg.errors import MachineError, UserError
 from mdg.utils.cli import EXIT_STOPPED
-from mdg.utils.launched import LAUNCH_ID, LAUNCHER, LISTENER, RESTARTS
-from mdg.utils.signals import heeded
+from mdg.utils.launched import LAUNCH_ID, LAUNCHER, LISTENER, RESTARTS, heeded
 
 SECONDS_BETWEEN_LOOKS = 0.05
 SECONDS_BETWEEN_SIGNALS = 5.0

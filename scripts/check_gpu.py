@@ -44,7 +44,7 @@ def main(args: argparse.Namespace) -> None:
     import torch
 
     from mdg.benchmark.page import TRAINING_RUN, around_section, training_section, write_section
-    from mdg.benchmark.training_run import train_for
+    from mdg.benchmark.suite import train_for
 
     if not torch.cuda.is_available():
         raise UserError("PyTorch finds no CUDA GPU here; `python tools/doctor.py` says what this machine can run")

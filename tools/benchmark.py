@@ -43,9 +43,9 @@ def parse() -> argparse.ArgumentParser:
 
 
 def main(args: argparse.Namespace) -> None:
-    from mdg.benchmark.report import print_benchmark
+    from mdg.benchmark.page import print_benchmark
     from mdg.benchmark.run import benchmark
-    from mdg.benchmark.settings import flag_opts, load_settings
+    from mdg.benchmark.workload import flag_opts, load_settings
     from mdg.utils.files import require_writable, write_json
     from mdg.utils.logging import console
 

@@ -41,8 +41,8 @@ def seconds(text: str) -> float:
 
 
 def main(args: argparse.Namespace) -> None:
-    from mdg.benchmark.meters import ROUNDS
     from mdg.benchmark.throughput import measure
+    from mdg.benchmark.timing import ROUNDS
     from mdg.config import load_config
     from mdg.utils.environment import describe_environment
     from mdg.utils.files import require_writable, write_json

@@ -27,8 +27,7 @@ def parse() -> argparse.ArgumentParser:
 
 def main(args: argparse.Namespace) -> None:
     from mdg.engine.compare.comparison import compare  # torch takes seconds; --help should not
-    from mdg.engine.compare.tables import print_comparison
-    from mdg.engine.compare_files import write_comparison
+    from mdg.engine.compare.tables import print_comparison, write_comparison
     from mdg.utils.logging import console
 
     comparison = compare(args.runs, args.split)

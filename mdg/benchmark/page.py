@@ -1,4 +1,6 @@
-"""The generated parts of docs/benchmarks.md: one for each type of device, one for a training run on a GPU."""
+"""Measurements as tables: for the terminal, and as the generated parts of docs/benchmarks.md, one for each type of
+device and one for a training run on a GPU.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +9,100 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mdg.benchmark.report import RACE_HEADER, module_cells, race_cells
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
 from mdg.benchmark.suite import Result
 from mdg.errors import UserError
 from mdg.utils.files import write_text
+
+
+def print_benchmark(found: Mapping[str, Any], console: Console) -> None:
+    """Prints what :func:`mdg.benchmark.run.benchmark` returned."""
+    console.print(module_table(found))
+    for line in summary_lines(found):
+        console.print(Text(line))
+    if "ops" in found:
+        for operator in dict.fromkeys(row["operator"] for row in found["ops"]):
+            console.print(race_table(operator, [row for row in found["ops"] if row["operator"] == operator]))
+
+
+def headline(found: Mapping[str, Any]) -> str:
+    """ "mdg_b2, inference, batch 1, 480x640, fp32"."""
+    mode = {"infer": "inference", "train": "training step"}[found["mode"]]
+    extras = [name for name in ("compile", "cuda_graphs", "checkpointing") if found.get(name)]
+    size = f"{found['height']}x{found['width']}"
+    return ", ".join([found["config"], mode, f"batch {found['batch']}", size, found["precision"], *extras])
+
+
+def summary_lines(found: Mapping[str, Any]) -> list[str]:
+    """Everything but the tables."""
+    latency, machine = found["latency_ms"], found["machine"]
+    backends = ", ".join(f"{operator}: {name}" for operator, name in found["backends"].items()) or "none in use"
+    place = ", ".join(machine["gpus"]) if found["device"] == "cuda" else f"{found['threads']} thread(s)"
+    return [
+        f"parameters     {found['params_m']:.3f} M",
+        f"MACs           {found['gmacs']:.3f} G for the forward pass of one image",
+        f"latency        median {latency['median']:.1f} ms, p95 {latency['p95']:.1f} ms, min {latency['min']:.1f} ms, "
+        f"of {found['steps']} steps after {found['warmup']}",
+        f"throughput     {found['images_per_s']:.2f} images/s at the median",
+        f"peak memory    {found['peak_memory_mb']:.0f} MB ({found['memory_of']}); before the first step "
+        f"{found['baseline_memory_mb']:.0f} MB",
+        f"backends       {backends}",
+        f"machine        {machine['processor']}, {place}; PyTorch {found['torch']}; code {machine['code']}",
+    ]
+
+
+def module_table(found: Mapping[str, Any]) -> Table:
+    """A row per module, indented by its depth."""
+    title = f"{headline(found)}\nforward pass by module"
+    table = _table(title, ["module", "params (M)", "GMACs", "ms", "share"], left=1)
+    for row in found["modules"]:
+        table.add_row(*module_cells(row), end_section=row is found["modules"][-1])
+    total_ms = sum(row["ms"] for row in found["modules"] if "." not in row["name"])
+    table.add_row("total", f"{found['params_m']:.3f}", f"{found['gmacs']:.3f}", f"{total_ms:.1f}", "")
+    return table
+
+
+def module_cells(row: Mapping[str, Any]) -> list[str]:
+    """Texts of a row of the table by module."""
+    name = "  " * row["name"].count(".") + row["name"]
+    return [name, f"{row['params_m']:.3f}", f"{row['gmacs']:.3f}", f"{row['ms']:.1f}", f"{100 * row['share']:.1f} %"]
+
+
+def race_table(operator: str, rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Backends of an operator by shape; why one did not run stands once below."""
+    reasons = dict.fromkeys(f"{row['backend']}: {row['reason']}" for row in rows if row["reason"])
+    table = _table(operator, RACE_HEADER, left=3)
+    table.caption, table.caption_justify = Text("\n".join(reasons)), "left"
+    for place, row in enumerate(rows):
+        last = place + 1 == len(rows) or rows[place + 1]["shape"] != row["shape"]
+        table.add_row(*race_cells(row), end_section=last)
+    return table
+
+
+RACE_HEADER = ["module", "shape", "backend", "forward ms", "with backward ms", "output error", "gradient error"]
+
+
+def race_cells(row: Mapping[str, Any]) -> list[str]:
+    """Texts of a row of the race; a dash for what did not run."""
+    module = row["module"] + (f" ({row['calls']}x)" if row["calls"] > 1 else "")
+    times = [_cell(row[key], ".2f") for key in ("forward_ms", "training_ms")]
+    errors = [_cell(row[key], ".1e") for key in ("output_error", "gradient_error")]
+    return [module, "x".join(map(str, row["shape"])), row["backend"], *times, *errors]
+
+
+def _cell(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+def _table(title: str, header: Sequence[str], left: int) -> Table:
+    table = Table(title=Text(title), title_justify="left")
+    for place, name in enumerate(header):
+        table.add_column(name, justify="left" if place < left else "right", no_wrap=True)
+    return table
+
 
 BENCH = {device: f"make bench on {device}" for device in ("cpu", "cuda")}
 TRAINING_RUN = "training run of make gpu"
@@ -61,7 +153,7 @@ def section(results: Sequence[Result], pipeline: Result) -> str:
     """The text of the section; failed measurements stand in it with their message."""
     good = [result for result in results if result.found is not None]
     parts = [_machine(good[0].found)] if good else []
-    parts += [_commands([*results, pipeline]), _table(HEADER, [_main_row(result) for result in results])]
+    parts += [_commands([*results, pipeline]), _markdown(HEADER, [_main_row(result) for result in results])]
     parts += [_wrapped(NOTES.format(memory=MEMORY[good[0].found["memory_of"]]))] if good else []
     parts += list(_details(good)) + [_pipeline(pipeline)]
     return "\n\n".join(parts)
@@ -110,14 +202,15 @@ def _details(results: Sequence[Result]) -> Iterator[str]:
         if "ops" not in result.found:
             continue
         yield f"### Forward pass by module ({result.entry.title})"
-        yield _table(
+        yield _markdown(
             ["module", "params (M)", "GMACs", "ms", "share"],
             [module_cells(row) for row in result.found["modules"]],
         )
         yield "### Backends of the operators, at the shapes of this network"
         rows = result.found["ops"]
         header = ["operator", *RACE_HEADER]
-        yield _table(header, [[row["operator"], *race_cells(row)] for row in rows if row["forward_ms"] is not None], 4)
+        ran = [[row["operator"], *race_cells(row)] for row in rows if row["forward_ms"] is not None]
+        yield _markdown(header, ran, left=4)
         reasons = dict.fromkeys(
             f"- `{row['operator']}`, {row['backend']}: {row['reason']}" for row in rows if row["reason"]
         )
@@ -133,17 +226,17 @@ def _pipeline(result: Result) -> str:
         [name, f"{rate['best']:.1f}", f"{rate['median']:.1f}"]
         for name, rate in result.found["images_per_second"].items()
     ]
-    return f"{title}\n\n" + _table(["images/s, one thread per process", "best", "median"], rows)
+    return f"{title}\n\n" + _markdown(["images/s, one thread per process", "best", "median"], rows)
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
+def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
     align = ["---"] * left + ["---:"] * (len(header) - left)
     lines = [header, align, *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|").strip() for cell in line) + " |" for line in lines)
 
 
 def training_section(found: Mapping[str, Any]) -> str:
-    """The text of what :func:`mdg.benchmark.training_run.train_for` gives."""
+    """The text of what :func:`mdg.benchmark.suite.train_for` gives."""
     machine, protocol, scores = found["machine"], found["protocol"], found["scores"]
     text = (
         f"{', '.join(machine['gpus']) or machine['processor']}; PyTorch {machine['packages']['torch']}; code "

@@ -6,14 +6,12 @@ from typing import Any
 
 import torch
 
-from mdg.benchmark.intercept import watched_backends
-from mdg.benchmark.macs import count_macs
+from mdg.benchmark.macs import count_macs, watched_backends
 from mdg.benchmark.memory import peak_memory
 from mdg.benchmark.modules import measure_modules, parameters_of
 from mdg.benchmark.race import race
-from mdg.benchmark.settings import Settings
 from mdg.benchmark.timing import repeat_ms, summary
-from mdg.benchmark.workload import Workload
+from mdg.benchmark.workload import Settings, Workload
 from mdg.engine.distributed import distributed
 from mdg.engine.train import apply_runtime
 from mdg.errors import UserError

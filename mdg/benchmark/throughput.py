@@ -13,11 +13,10 @@ from typing import Any
 import cv2
 import torch
 
-from mdg.benchmark.meters import Rate, Stopwatch, count_images
+from mdg.benchmark.timing import Rate, Stopwatch, count_images
 from mdg.config import RunConfig
 from mdg.data.base import Frame, RGBTDataset
-from mdg.data.batch import collate
-from mdg.data.batches import SampleKey, TrainSamples
+from mdg.data.batches import SampleKey, TrainSamples, collate
 from mdg.data.build import build_dataset
 from mdg.data.loaders import TRAIN_ADVICE, TrainLoader
 from mdg.data.transforms.chain import Transform, build_transforms, to_sample

@@ -1,16 +1,178 @@
-"""The tables of all keys in docs/config.md, made from the option models and the registries."""
+"""What an editor and a reader learn of the options: their JSON schema, and the tables of docs/config.md.
+
+Both are made from the option models and the registries, so that they cannot say anything else than the code.
+"""
 
 from __future__ import annotations
 
 import inspect
+import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain
+from typing import Annotated, Any, NamedTuple, get_args, get_origin
 
-from mdg.config.key_rows import Model, mapping_of, rows_of, summary, table
+import yaml
+from pydantic import BaseModel, TypeAdapter
+from pydantic.fields import FieldInfo
+from pydantic_core import to_jsonable_python
+
 from mdg.config.schema import RunConfig
 from mdg.errors import ConfigError
 from mdg.registry import ComponentOptions, ComponentRegistry, Options, registry_of
+
+Node = dict[str, Any]  # of a JSON schema
+NAMES = {"integer": "int", "number": "float", "boolean": "bool", "string": "str", "null": "null"}
+BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+
+
+def type_text(node: Node) -> str:
+    """A JSON schema without references in words: "int or null, ≥ 1", "[float, float], each > 0", "`a`, `b`"."""
+    return ", ".join([_kind(node), *_limits(node)])
+
+
+def yaml_text(value: Any) -> str:
+    """A value as it may be written in a YAML, in one line."""
+    text = yaml.safe_dump(to_jsonable_python(value), default_flow_style=True, width=10_000, sort_keys=False)
+    return text.removesuffix("...\n").strip()
+
+
+def _kind(node: Node) -> str:
+    if "anyOf" in node:
+        parts = [_kind(part) for part in node["anyOf"]]
+        return (", or " if any(" or " in part for part in parts) else " or ").join(parts)
+    if "const" in node or "enum" in node:
+        return ", ".join(f"`{value}`" for value in node.get("enum", [node.get("const")]))
+    if "prefixItems" in node:
+        return f"[{', '.join(_kind(item) for item in node['prefixItems'])}]"
+    if node.get("type") == "array":
+        return f"list of {_kind(node['items'])}"
+    if node.get("type") == "object":
+        return f"mapping to {_kind(node['additionalProperties'])}"
+    return "path" if node.get("format") == "path" else NAMES[node["type"]]
+
+
+def _limits(node: Node) -> list[str]:
+    if "anyOf" in node:
+        return [limit for part in node["anyOf"] for limit in _limits(part)]
+    if node.get("type") == "array":
+        return _limits_of_items(node)
+    limits = [f"{sign} {_number(node[key])}" for key, sign in BOUNDS.items() if key in node]
+    if "maxLength" in node:
+        limits.append(f"at most {node['maxLength']} characters")
+    return [*limits, *([f"like `{node['pattern']}`"] if "pattern" in node else [])]
+
+
+def _number(bound: float) -> str:
+    power = int(bound).bit_length()
+    return f"2^{power} - 1" if power > 40 and bound == 2**power - 1 else f"{bound:.15g}"
+
+
+def _limits_of_items(node: Node) -> list[str]:
+    several = [_limits(item) for item in node.get("prefixItems", [node.get("items", {})])]
+    limits = list(several[0])
+    assert all(other == limits for other in several), node  # else a table could not say it in one word
+    if limits and not limits[0].startswith("each"):
+        limits[0] = f"each {limits[0]}"
+    if "prefixItems" in node:
+        return limits
+    counts = {"at least": node.get("minItems"), "at most": node.get("maxItems")}
+    return [*limits, *(f"{word} {count}" for word, count in counts.items() if count is not None)]
+
+
+def json_schema() -> dict[str, Any]:
+    """The schema of a YAML file under ``configs/``, generated from the typed configuration.
+
+    A file may leave anything to its ``_base_``, so no key is required; a key that does not exist is an error.
+    """
+    schema = _without_required(RunConfig.model_json_schema())
+    schema["properties"]["_base_"] = {
+        "description": "File or files to start from, relative to this one; keys given here override theirs.",
+        "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
+    }
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "mdg run configuration"}
+
+
+def _without_required(node: Any) -> Any:
+    if isinstance(node, dict):
+        # `required` is a keyword where it lists names; a property of that name would be a mapping.
+        return {
+            key: _without_required(value)
+            for key, value in node.items()
+            if not (key == "required" and isinstance(value, list))
+        }
+    return [_without_required(item) for item in node] if isinstance(node, list) else node
+
+
+Model = type[BaseModel]
+
+
+class Row(NamedTuple):
+    """One key, as text of a table."""
+
+    key: str
+    type_and_range: str
+    default: str
+    meaning: str
+
+
+def rows_of(model: Model, names: Iterable[str] | None = None, prefix: str = "") -> list[Row]:
+    """A row per key of a model of options (those in ``names``, else all), each followed by the keys of its mapping."""
+    rows = []
+    for name in model.model_fields if names is None else names:
+        field, key = model.model_fields[name], prefix + name
+        rows.append(Row(f"`{key}`", _type_and_range(field), _default(field), plain(field.description or "")))
+        nested = mapping_of(field)
+        rows += rows_of(nested, prefix=f"{key}.") if nested else []
+    return rows
+
+
+def mapping_of(field: FieldInfo) -> type[Options] | None:
+    """The model of the mapping that is written under a key; None for components and plain values."""
+    if registry_of(field) is not None or get_origin(field.annotation) in (list, tuple, dict):
+        return None
+    kinds = [field.annotation, *get_args(field.annotation)]
+    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Options)), None)
+
+
+def _type_and_range(field: FieldInfo) -> str:
+    registry = registry_of(field)
+    if registry is None and not mapping_of(field):
+        kind: Any = Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
+        return type_text(TypeAdapter(kind).json_schema())
+    text = "mapping, keys below" if registry is None else registry.name
+    if get_origin(field.annotation) is list:
+        text = f"list of {text}"
+    return f"{text}, or null" if type(None) in get_args(field.annotation) else text
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value = field.get_default(call_default_factory=True)
+    if isinstance(value, Options) and value == type(value)():
+        return "as below"
+    return f"`{yaml_text(value)}`"
+
+
+def table(rows: Iterable[Row]) -> str:
+    """The rows in Markdown; empty where there are none."""
+    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    titles = " | ".join(name.replace("_", " ") for name in Row._fields)
+    return "\n".join([f"| {titles} |", "|---|---|---|---|", *lines]) if lines else ""
+
+
+def summary(thing: type) -> str:
+    """The first paragraph of a docstring, in Markdown."""
+    return plain((inspect.getdoc(thing) or "").partition("\n\n")[0])
+
+
+def plain(text: str) -> str:
+    """Text of a docstring as Markdown for docs/, in one line."""
+    text = re.sub(r":\w+:`~?(?:[\w.]*\.)?(\w+)`", r"`\1`", " ".join(text.split())).replace("``", "`")
+    text = re.sub(r"\bdocs/(\w+\.md)", r"[\1](\1)", text)
+    return text.replace("of the design", "of [model.md](model.md)")
+
 
 MARKER = "<!-- From here on scripts/write_config_schema.py writes: change the docstrings of the options instead. -->"
 TITLES = {

@@ -1,9 +1,9 @@
-"""From YAML files and ``--opts`` to a validated :class:`~mdg.config.schema.RunConfig`."""
+"""From YAML files and ``--opts`` to a validated :class:`~mdg.config.schema.RunConfig`, and back to plain trees."""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -127,3 +127,30 @@ def _advice(kind: str, value: Any) -> str:
 
 def _short(text: str, length: int) -> str:
     return text if len(text) <= length else f"{text[: length - 3]}..."
+
+
+ABSENT = "(not set)"
+
+
+def flatten(tree: Any) -> dict[str, Any]:
+    """Values by dotted path: ``{"train.epochs": 4, "loss.0.type": "Dice"}``. Empty mappings and lists are values."""
+    return dict(_walk(tree, ()))
+
+
+def _walk(tree: Any, path: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
+    if isinstance(tree, Mapping) and tree:
+        children = tree.items()
+    elif isinstance(tree, Sequence) and not isinstance(tree, str) and tree:
+        children = enumerate(tree)
+    else:
+        yield ".".join(path), tree
+        return
+    for key, value in children:
+        yield from _walk(value, (*path, str(key)))
+
+
+def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Paths at which two flat trees differ, with both values; :data:`ABSENT` where one has none."""
+    paths = [*one, *(path for path in other if path not in one)]
+    pairs = {path: (one.get(path, ABSENT), other.get(path, ABSENT)) for path in paths}
+    return {path: pair for path, pair in pairs.items() if pair[0] != pair[1]}

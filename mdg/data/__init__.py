@@ -2,8 +2,7 @@
 
 from mdg.data import datasets, transforms
 from mdg.data.base import DatasetOptions, Frame, RGBTDataset
-from mdg.data.batch import Batch
-from mdg.data.batches import read_batch
+from mdg.data.batches import Batch, read_batch
 from mdg.data.build import build_dataset
 from mdg.data.loaders import EvalLoader, TrainLoader
 from mdg.data.synthetic.dataset import Synthetic

@@ -15,8 +15,16 @@ import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from mdg.data.base import RGBTDataset
-from mdg.data.batch import Batch, collate, collate_by_size
-from mdg.data.batches import EvalSamples, SampleKey, TrainSamples, hash_seed, init_worker
+from mdg.data.batches import (
+    Batch,
+    EvalSamples,
+    SampleKey,
+    TrainSamples,
+    collate,
+    collate_by_size,
+    hash_seed,
+    init_worker,
+)
 from mdg.data.transforms.chain import Transform
 from mdg.data.waiting import SECONDS_BETWEEN_LOOKS, deaths_found_by_waiting, require_room, share, wait_for
 from mdg.errors import DataError, MachineError, UserError

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from mdg.data.batch import Batch
+from mdg.data.batches import Batch
 from mdg.errors import MachineError
 
 SHARED_MEMORY = "/dev/shm"

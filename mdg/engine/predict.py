@@ -18,19 +18,18 @@ from pydantic import ValidationError
 
 from mdg.config import RunConfig, load_config
 from mdg.config.yaml_tree import parse_yaml
-from mdg.data.pairs import PairOptions, read_pair
 from mdg.data.reading.files import ALL_SUFFIXES, is_hidden, list_folder, list_others, warn_of_others
 from mdg.data.reading.images import open_image, quiet_opencv
 from mdg.data.reading.names import clues, pick
+from mdg.data.reading.pairs import PairOptions, read_pair
 from mdg.data.transforms.geometry import resize_image
-from mdg.data.wording import FLAGS
 from mdg.engine.checkpoint import load_checkpoint
 from mdg.engine.distributed import distributed
 from mdg.engine.evaluation.evaluate import config_inside, find_checkpoint, load_model
 from mdg.engine.evaluation.evaluator import make_autocast
 from mdg.engine.inference import Inference
 from mdg.engine.train import apply_runtime
-from mdg.errors import ConfigError, DataError, MachineError, NonFiniteError, UserError
+from mdg.errors import FLAGS, ConfigError, DataError, MachineError, NonFiniteError, UserError
 from mdg.utils import visualization as vis
 from mdg.utils.files import explained
 from mdg.utils.logging import console, setup_logging

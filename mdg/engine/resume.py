@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from mdg.config import RunConfig, dump_yaml
+from mdg.config.load import ABSENT, differences, flatten
 from mdg.config.yaml_tree import parse_yaml
 from mdg.data import RGBTDataset
 from mdg.engine.checkpoint import load_checkpoint, load_weights
@@ -26,7 +27,6 @@ from mdg.engine.state import Progress
 from mdg.errors import ConfigError, UserError, WeightsError
 from mdg.utils.environment import code_fingerprint, package_version
 from mdg.utils.run_directory import RunDirectory
-from mdg.utils.trees import ABSENT, differences, flatten
 
 if TYPE_CHECKING:
     from mdg.engine.trainer import Trainer

@@ -9,7 +9,7 @@ import threading
 import time
 from types import FrameType
 
-from mdg.utils.signals import heeded
+from mdg.utils.launched import heeded
 
 logger = logging.getLogger("mdg.train")
 

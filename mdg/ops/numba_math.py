@@ -1,22 +1,27 @@
-"""What the numba kernels share: floating-point rules, a fast ``exp2``, small products of matrices and transposition.
+"""What the numba kernels share: how they are compiled, floating-point rules, a fast ``exp2``, products and
+transposition of small matrices. Importing this module imports numba.
 
-After a change here remove ``mdg/ops/__pycache__``: numba compiles a cached kernel again only when the kernel's own file
+Compiling takes a minute, so what was compiled is kept on disk. A cache is no promise, though: it may be impossible to
+write, full or damaged. Importing kernels never fails for that, and neither does calling them. After a change here
+remove the ``__pycache__`` folders of ``mdg/ops``: numba compiles a cached kernel again only when the kernel's own file
 has changed.
 
 numba turns loops into vector instructions well where they are elementwise, not where sums should stay in registers.
-Those few are written in LLVM's vectors of 16 floats, which LLVM maps to the registers of any CPU. Importing this module
-imports numba.
+Those few are written in LLVM's vectors of 16 floats, which LLVM maps to the registers of any CPU.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
 
 import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
+from numba.core.caching import FunctionCache
 from numba.core.codegen import get_host_cpu_features
 from numba.extending import intrinsic
 
@@ -238,3 +243,37 @@ def max_of(context, X, x, V, least):
         return builder.extract_element(_across_lanes(builder, builder.load(largest), _larger), I32(0))
 
     return types.float32(X, types.intp, types.intp, types.float32), codegen
+
+
+class _Cache(FunctionCache):
+    """A cache on disk; a file that is damaged, or that cannot be written, costs the time to compile."""
+
+    def load_overload(self, *arguments: Any) -> Any:
+        try:
+            return super().load_overload(*arguments)
+        except Exception:  # a file cut off or written by another program can fail in any way
+            return None
+
+    def save_overload(self, *arguments: Any) -> None:
+        try:
+            super().save_overload(*arguments)
+        except Exception:
+            with suppress(Exception):
+                self.flush()  # else a damaged index would stay
+
+
+def jit(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorator of a kernel that runs without the interpreter's lock, with its machine code kept on disk."""
+    kernel = numba.njit(nogil=True, fastmath=FAST_SUMS, error_model="numpy")(function)
+    with suppress(RuntimeError):  # no place for a cache; `why_not_cached` says so
+        kernel._cache = _Cache(function)
+    return kernel
+
+
+def why_not_cached() -> str | None:
+    """numba can keep its machine code nowhere."""
+    try:
+        _Cache(why_not_cached)
+    except RuntimeError:
+        return "numba can write its cache nowhere, and would compile for minutes in every run (set NUMBA_CACHE_DIR)"
+    return None

@@ -15,8 +15,7 @@ import cv2
 import numpy as np
 
 from mdg.utils.files import write_bytes
-from mdg.utils.lettering import drawable, ink
-from mdg.utils.visualization import save_picture, stack
+from mdg.utils.visualization import drawable, ink, save_picture, stack
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,4 +1,4 @@
-"""What a process knows of the launcher that started it: ours (``mdg.launch``) or torchrun.
+"""What a process knows of the launcher that started it, ours (``mdg.launch``) or torchrun, and which signals stop it.
 
 Nothing here needs torch, so that the launcher itself starts at once.
 """
@@ -63,3 +63,13 @@ def _start_of(process: int) -> str:
         )
     except OSError:
         return ""
+
+
+# Those a system has: Windows knows SIGTERM and SIGINT alone.
+NAMES = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGUSR2", "SIGHUP", "SIGXCPU")
+STOPPING = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))
+
+
+def heeded() -> list[signal.Signals]:
+    """Those that are not ignored, as ``nohup`` ignores SIGHUP."""
+    return [number for number in STOPPING if signal.getsignal(number) not in (signal.SIG_IGN, None)]

@@ -25,9 +25,9 @@ from types import ModuleType
 
 ROOT = Path(__file__).resolve().parents[2]
 PRELOADED = (
-    "mdg.engine", "mdg.engine.predict", "mdg.engine.compare_files", "mdg.engine.compare.tables", "mdg.data.check",
-    "mdg.data.prepare", "mdg.benchmark.throughput", "mdg.benchmark.run", "mdg.benchmark.settings",
-    "mdg.benchmark.report", "mdg.utils.logging", "mdg.utils.charts", "torch.utils.tensorboard", "reliability.tiny",
+    "mdg.engine", "mdg.engine.predict", "mdg.engine.compare.tables", "mdg.engine.compare.tables", "mdg.data.check",
+    "mdg.data.prepare", "mdg.benchmark.throughput", "mdg.benchmark.run", "mdg.benchmark.workload",
+    "mdg.benchmark.page", "mdg.utils.logging", "mdg.utils.charts", "torch.utils.tensorboard", "reliability.tiny",
 )  # fmt: skip
 SECONDS = 60.0
 

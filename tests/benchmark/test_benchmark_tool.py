@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mdg.benchmark.settings import Settings, flag_opts, load_settings
-from mdg.benchmark.workload import Workload, classes_of
+from mdg.benchmark.workload import Settings, Workload, classes_of, flag_opts, load_settings
 from mdg.ops import available_backends, set_backend
 from mdg.ops.dispatch import OPERATORS
 from mdg.utils.cli import run_tool

@@ -13,7 +13,7 @@ import torch
 from listed_frames import ListedFrames
 
 from mdg.benchmark import throughput
-from mdg.benchmark.meters import ROUNDS, Stopwatch, count_images
+from mdg.benchmark.timing import ROUNDS, Stopwatch, count_images
 from mdg.config import RunConfig, load_config
 from mdg.data import build_dataset, build_transforms
 from mdg.data.base import Frame

@@ -11,8 +11,8 @@ import pytest
 import torch
 import yaml
 
-from mdg.benchmark import training_run
-from mdg.benchmark.training_run import train_for
+from mdg.benchmark import suite
+from mdg.benchmark.suite import train_for
 from mdg.errors import ConfigError, UserError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -49,7 +49,7 @@ def test_a_run_is_stopped_by_its_time_and_scored(tiny, tmp_path, monkeypatch):
                 raise subprocess.TimeoutExpired(self.args, timeout)
             return super().wait(timeout)
 
-    monkeypatch.setattr(training_run.subprocess, "Popen", UntilSaved)
+    monkeypatch.setattr(suite.subprocess, "Popen", UntilSaved)
     found = train_for(tiny, 12345, ["train.batch_size=1"], tmp_path / "run")
     assert found["steps"] >= 1 and found["images"] == found["steps"]
     assert found["images_per_s"] == pytest.approx(found["images"] / found["seconds"])
@@ -65,7 +65,7 @@ def test_a_run_that_fails_says_so(tiny, tmp_path):
 
 
 def test_a_wrong_override_costs_no_process(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(training_run.subprocess, "Popen", lambda *args: pytest.fail("started"))
+    monkeypatch.setattr(suite.subprocess, "Popen", lambda *args: pytest.fail("started"))
     with pytest.raises(ConfigError, match=r"train\.epoch"):
         train_for(tiny, 600, ["train.epoch=1"], tmp_path / "run")
 

@@ -9,7 +9,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from mdg.config import RunConfig, dump_yaml, parse_config
-from mdg.config.key_rows import mapping_of
+from mdg.config.documentation import mapping_of
 from mdg.config.load import load_config
 from mdg.config.yaml_text import dump, parse
 from mdg.config.yaml_tree import ConfigTree, apply_override, parse_yaml

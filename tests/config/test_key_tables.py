@@ -12,9 +12,18 @@ from pydantic_core import to_jsonable_python
 
 from mdg import registry
 from mdg.config import RunConfig, config_page, dump_yaml, load_config
-from mdg.config.documentation import MARKER, key_tables, places, shipped
-from mdg.config.key_rows import Row, plain, rows_of, table
-from mdg.config.type_text import type_text, yaml_text
+from mdg.config.documentation import (
+    MARKER,
+    Row,
+    key_tables,
+    places,
+    plain,
+    rows_of,
+    shipped,
+    table,
+    type_text,
+    yaml_text,
+)
 from mdg.errors import ConfigError
 from mdg.registry import DATASETS, ComponentRegistry, Options, registry_of
 

@@ -19,7 +19,7 @@ import torch
 from listed_frames import ListedFrames
 
 from mdg.config import RunConfig
-from mdg.config.pipeline import PipelineConfig
+from mdg.config.schema import PipelineConfig
 from mdg.data import (
     Batch,
     EvalLoader,

@@ -28,7 +28,7 @@ from layouts import (
 
 from mdg.config import load_config
 from mdg.data import build_dataset
-from mdg.data.pairs import PairOptions, read_pair
+from mdg.data.reading.pairs import PairOptions, read_pair
 from mdg.data.reading.thermal import ThermalScaling
 from mdg.engine import evaluate, train
 from mdg.engine.predict import find_pairs, predict

@@ -10,7 +10,7 @@ import threading
 import numpy as np
 import pytest
 
-from mdg.engine.board import Board
+from mdg.engine.monitor import Board
 
 CURVES = [("loss", 0.5, 1), ("loss", 0.25, 2)]
 

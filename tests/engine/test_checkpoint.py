@@ -16,7 +16,7 @@ from torch import nn
 from mdg.engine import checkpoint
 from mdg.engine.checkpoint import load_checkpoint, load_weights, save_checkpoint, verify_checkpoint
 from mdg.errors import MachineError, NonFiniteError, WeightsError
-from mdg.models.finite import first_non_finite
+from mdg.models.weights import first_non_finite
 
 FRAMES = {"dataset": "MFNet", "role": "train", "split": "train", "sha256": "ab", "identities": ["1D", "名\udcd6"]}
 

@@ -7,8 +7,7 @@ import torch
 from fake_cuda import CUDA, HostSync, fake_cuda, no_host_sync
 from torch._subclasses.fake_tensor import DataDependentOutputException
 
-from mdg.benchmark.settings import load_settings
-from mdg.benchmark.workload import Images, Workload
+from mdg.benchmark.workload import Images, Workload, load_settings
 from mdg.engine.state import LossMeter
 from mdg.registry import OPTIMIZERS
 

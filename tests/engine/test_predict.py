@@ -12,7 +12,7 @@ import yaml
 
 from mdg.config import load_config
 from mdg.data import build_dataset
-from mdg.data.pairs import PairOptions
+from mdg.data.reading.pairs import PairOptions
 from mdg.data.reading.thermal import ThermalScaling
 from mdg.engine import predict as predict_module
 from mdg.engine.predict import UnusablePairs, find_pairs, pair_options, parse_choices, predict

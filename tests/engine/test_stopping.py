@@ -10,7 +10,7 @@ import pytest
 
 from mdg.engine import stopping
 from mdg.engine.stopping import StopSignals
-from mdg.utils.signals import NAMES
+from mdg.utils.launched import NAMES
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from known_models import SLIDE, Pointwise, Quarter, Watched, images, make, slide_by_hand, tiny
 
-from mdg.engine.tiling import window_starts
+from mdg.engine.inference import window_starts
 
 
 def test_windows_cover_every_length_and_begin_at_every_stride():

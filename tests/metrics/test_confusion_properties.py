@@ -14,8 +14,7 @@ from hypothesis.extra import numpy as arrays
 from sklearn import metrics
 
 from mdg.metrics import ConfusionMatrix
-from mdg.metrics.per_image import score_image
-from mdg.metrics.scoring import ScoringRule, all_classes
+from mdg.metrics.scoring import ScoringRule, all_classes, score_image
 
 IGNORE = 255
 

@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from mdg.metrics import ConfusionMatrix, ScoringRule
-from mdg.metrics.per_image import image_scores, score_image
-from mdg.metrics.scoring import all_classes
+from mdg.metrics.scoring import all_classes, image_scores, score_image
 
 CLASSES = ("unlabeled", "car", "person", "bike", "cone")
 

@@ -148,7 +148,7 @@ def test_the_automatic_choice(monkeypatch):
     )
     assert OPERATOR.report(q[:, :9], k, v, 1)["numba"] == "the product is small"
     assert OPERATOR.choose(*(x.double() for x in (q, k, v)), 1).name == "torch"
-    monkeypatch.setattr("mdg.ops.numba_inputs.is_installed", lambda package: False)
+    monkeypatch.setattr("mdg.ops.cpu_kernels.is_installed", lambda package: False)
     assert OPERATOR.choose(q, k, v, 1).name == "torch"
     with pytest.raises(UserError, match="numba is not installed"):
         attention(q, k, v, heads=1, backend="numba")

@@ -235,7 +235,7 @@ def test_shape_errors_name_the_tensor():
 
 
 def test_without_numba_the_plain_backend_serves(monkeypatch):
-    monkeypatch.setattr("mdg.ops.numba_inputs.is_installed", lambda package: False)
+    monkeypatch.setattr("mdg.ops.cpu_kernels.is_installed", lambda package: False)
     inputs = make_inputs(*SHAPES[0])
     assert OPERATOR.choose(*inputs).name == "torch"
     with pytest.raises(UserError, match="numba is not installed"):

@@ -79,7 +79,7 @@ def test_why_not(cast, reason):
 
 
 def test_without_numba_the_tiled_backend_serves(monkeypatch):
-    monkeypatch.setattr("mdg.ops.numba_inputs.is_installed", lambda package: False)
+    monkeypatch.setattr("mdg.ops.cpu_kernels.is_installed", lambda package: False)
     inputs = make_inputs(1, 5, 6, 1, 4)
     assert OPERATOR.choose(*inputs, 3, 0.5).name == "tiled"
     with pytest.raises(UserError, match="numba is not installed"):

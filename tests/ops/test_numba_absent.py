@@ -18,7 +18,7 @@ ATTEND = """
     import torch
     from mdg.ops import neighborhood_attention
     from mdg.ops.dispatch import OPERATORS
-    from mdg.ops.numba_inputs import why_not_numba
+    from mdg.ops.cpu_kernels import why_not_numba
 
     q = torch.ones(1, 9, 10, 1, 4)
     torch.testing.assert_close(neighborhood_attention(q, q, q, kernel_size=3), q)  # weights sum to one
@@ -69,7 +69,7 @@ def test_numba_that_is_absent(tmp_path, repository):
 
 @pytest.fixture
 def double():
-    from mdg.ops.numba_jit import jit
+    from mdg.ops.numba_math import jit
 
     @jit
     def double(x):

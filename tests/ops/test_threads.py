@@ -7,15 +7,15 @@ import threading
 import pytest
 import torch
 
-from mdg.ops import cpu_kernels as threads
+from mdg.ops import cpu_kernels
 from mdg.ops.cpu_kernels import equal_chunks, run_chunks
 
 
 @pytest.fixture(params=["openmp", "pool"])
 def team(request, monkeypatch):
     if request.param == "pool":
-        monkeypatch.setattr(threads, "_openmp", lambda: None)
-    elif threads._openmp() is None:
+        monkeypatch.setattr(cpu_kernels, "_openmp", lambda: None)
+    elif cpu_kernels._openmp() is None:
         pytest.skip("PyTorch brings no libgomp on this platform")
     before = torch.get_num_threads()
     torch.set_num_threads(3)

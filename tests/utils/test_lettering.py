@@ -3,8 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mdg.utils.lettering import drawable, ink
-from mdg.utils.visualization import legend, panel
+from mdg.utils.visualization import drawable, ink, legend, panel
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from mdg.utils.trees import ABSENT, differences, flatten
+from mdg.config.load import ABSENT, differences, flatten
 
 
 def test_trees_become_dotted_paths():

@@ -1,30 +1,80 @@
-"""From the options of a data set to the report on it."""
+"""From the options of a data set to the report on it.
+
+Frames are inspected side by side, with results in order and few of them waiting. Threads rather than processes:
+decoding, counting levels and hashing all run without the interpreter lock, nothing has to be copied between processes,
+and a data set need not be picklable.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import cv2
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from mdg.data.base import ROLES, RGBTDataset
-from mdg.data.check.console import print_report
-from mdg.data.check.document import write_document
 from mdg.data.check.findings import Finding
 from mdg.data.check.frames import Inspector
+from mdg.data.check.output import print_report, write_document
 from mdg.data.check.page import write_page
-from mdg.data.check.parallel import default_workers, in_order, one_thread_each
 from mdg.data.check.report import DataReport
 from mdg.data.check.splits import SplitReport
 from mdg.data.datasets.file_dataset import FileDataset
+from mdg.data.reading.images import quiet_opencv
 from mdg.errors import DataError
 from mdg.registry import DATASETS
 from mdg.utils.files import require_writable
 from mdg.utils.logging import console
 from mdg.utils.run_directory import fresh_path
+
+T = TypeVar("T")
+AHEAD = 4  # results per worker that may wait for their turn
+
+
+def default_workers() -> int:
+    """Processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def in_order(work: Callable[[int], T], count: int, workers: int) -> Iterator[T]:
+    """``work(0)``, ``work(1)``, ... ``work(count - 1)``, in that order whatever the number of workers.
+
+    Where the caller stops early (Ctrl-C), what has begun is finished and nothing else is begun.
+    """
+    if workers == 1:
+        yield from map(work, range(count))
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        waiting: deque[Future[T]] = deque()
+        try:
+            for index in range(count):
+                waiting.append(pool.submit(work, index))
+                if len(waiting) >= AHEAD * workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+@contextmanager
+def one_thread_each() -> Iterator[None]:
+    """OpenCV with one thread per call, as the workers are many, and silent about files that the report names."""
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        with quiet_opencv():
+            yield
+    finally:
+        cv2.setNumThreads(threads)
 
 
 def check_data(

@@ -14,10 +14,8 @@ import numpy as np
 
 from mdg.data.base import RGBTDataset
 from mdg.data.check.findings import Finding
-from mdg.data.check.frames import FrameReport
-from mdg.data.check.measure import LEVELS, Digest, mean_and_std
-from mdg.data.check.numbers import ValueCounts
-from mdg.data.check.stored import Stored
+from mdg.data.check.frames import FrameReport, Stored
+from mdg.data.check.numbers import LEVELS, Digest, ValueCounts, mean_and_std
 from mdg.data.datasets.file_dataset import PARTS, FileDataset
 from mdg.data.reading.pairs import ASPECT_TOLERANCE
 from mdg.errors import DataError

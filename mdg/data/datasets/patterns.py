@@ -13,9 +13,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from mdg.data.lists import read_lines, require_different
 from mdg.data.reading.files import ALL_SUFFIXES, Paths, nearest_path, walk, without_suffix
-from mdg.data.reading.names import same
+from mdg.data.reading.names import read_lines, require_different, same
 from mdg.errors import DataError, nearest
 
 NAME, SPLIT = "{name}", "{split}"

@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import Literal
 
 from mdg.data.base import palette
+from mdg.data.datasets.file_dataset import SplitFolderDataset, SplitFolderOptions
 from mdg.data.reading.labels import IdLabels
-from mdg.data.split_folders import SplitFolderDataset, SplitFolderOptions
 from mdg.metrics.scoring import ScoringRule
 from mdg.registry import DATASETS
 

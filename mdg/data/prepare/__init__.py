@@ -4,9 +4,7 @@ A copy may be a folder or one or several archives, in any of the layouts found i
 never decoded or changed, and the copy is only ever read.
 """
 
-from mdg.data.prepare.fmb import FMBLayouts
-from mdg.data.prepare.mfnet import MFNetLayouts
-from mdg.data.prepare.pst900 import PST900Layouts
+from mdg.data.prepare.layouts import FMBLayouts, MFNetLayouts, PST900Layouts
 from mdg.data.prepare.run import prepare
 
 __all__ = ["FMBLayouts", "MFNetLayouts", "PST900Layouts", "prepare"]

@@ -10,8 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from mdg.data.lists import read_lines, require_different
-from mdg.data.reading.names import alike, clues, same
+from mdg.data.reading.names import alike, clues, read_lines, require_different, same
 from mdg.errors import DataError, MachineError, nearest
 from mdg.utils.limits import limit, require_within
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from mdg.data import tiff_header as tiff
+from mdg.data.reading import tiff
 
 LOSSY_IN_TIFF = {6, 7, 34892, 50001}  # compressions: JPEG as of old and new, JPEG of raw photos, WebP
 BY_PILLOW = ("GIF", "AVIF", "JPEG2000", "PPM", "SUN")

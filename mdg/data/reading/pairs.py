@@ -1,7 +1,8 @@
-"""Modalities of different sizes: refused, or resized as the configuration says, never silently.
+"""From two files, or one of four channels, to an RGB and a thermal image of one size.
 
-Resizing brings two images of the *same view* to one grid. It cannot undo a parallax or another field of view; such
-pairs must be registered before.
+Modalities of different sizes are refused, or resized as the configuration says, never silently. Resizing brings two
+images of the *same view* to one grid. It cannot undo a parallax or another field of view; such pairs must be registered
+before.
 
 Shape suffixes: H, W are height and width in pixels, 3 the channels R, G, B.
 """
@@ -9,13 +10,16 @@ Shape suffixes: H, W are height and width in pixels, 3 the channels R, G, B.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Literal
 
 import cv2
 import numpy as np
 
-from mdg.data.wording import KEYS, Wording
-from mdg.errors import DataError
+from mdg.data.reading.images import GreyRGB, read_rgb, read_rgb_thermal
+from mdg.data.reading.thermal import AS_STORED, ThermalScaling, read_raw_thermal, scale_thermal
+from mdg.errors import KEYS, DataError, Wording
+from mdg.registry import Options
 
 Alignment = Literal["refuse", "rgb", "thermal", "label"]
 Size = tuple[int, int]
@@ -97,3 +101,36 @@ def _resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         return image
     shrinks = size[0] < image.shape[0] or size[1] < image.shape[1]
     return cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+
+class PairOptions(Options):
+    """How the files of a pair become images."""
+
+    thermal_scaling: ThermalScaling = AS_STORED
+    """How thermal images of more than 8 bits become 8, and which end is warm."""
+    align: Alignment = "refuse"
+    """Where RGB and thermal differ in size: `refuse`, or resize both to the size of `rgb`, `thermal` or `label`."""
+    grey_rgb: GreyRGB = "refuse"
+    """Where an RGB image has one channel, as some cameras write at night: `refuse`, or `repeat` it three times."""
+
+
+def read_pair(
+    rgb: Path, thermal: Path | None, options: PairOptions, wording: Wording = KEYS
+) -> tuple[np.ndarray, np.ndarray]:
+    """RGB ``[H, W, 3]`` and thermal ``[H, W]``, uint8.
+
+    Args:
+        rgb: Image in colour; with thermal as its fourth channel where ``thermal`` is None.
+        thermal: Thermal image.
+        options: How they are prepared.
+        wording: How messages name the options.
+
+    Raises:
+        DataError: A file that cannot be used; the message names it.
+    """
+    if thermal is None:
+        rgb_HW3, raw_HW = read_rgb_thermal(rgb, wording)
+    else:
+        rgb_HW3, raw_HW = read_rgb(rgb, options.grey_rgb, wording), read_raw_thermal(thermal, wording)
+    thermal_HW = scale_thermal(raw_HW, options.thermal_scaling, thermal or rgb, wording)
+    return align(rgb_HW3, thermal_HW, None, options.align, {"rgb": rgb, "thermal": thermal}, wording)

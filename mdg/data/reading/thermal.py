@@ -13,8 +13,7 @@ import numpy as np
 from pydantic import FiniteFloat, model_validator
 
 from mdg.data.reading.images import count_channels, drop_opaque_alpha, read_image
-from mdg.data.wording import KEYS, Wording
-from mdg.errors import DataError
+from mdg.errors import KEYS, DataError, Wording
 from mdg.registry import Options
 
 GREY_TOLERANCE = 4  # levels by which the three channels of a grey JPEG may differ after colour conversion

@@ -17,8 +17,7 @@ import torch
 from pydantic import Field, field_validator
 from torchvision import tv_tensors
 
-from mdg.data.arrays import pack, to_array, to_image, unpack
-from mdg.data.transforms.chain import Sample, chance, uniform
+from mdg.data.transforms.chain import Sample, chance, pack, to_array, to_image, uniform, unpack
 from mdg.data.transforms.resampling import Window, resize_image_window, resize_label_window, rotate_image, rotate_label
 from mdg.data.transforms.resampling import resize_image as resize_image
 from mdg.fields import Size

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from mdg.config.load import differences
 from mdg.engine.compare.result_files import Result, find_result, read_result
 from mdg.errors import ConfigError
 from mdg.metrics import Protocol
-from mdg.utils.trees import differences
 
 
 @dataclass(frozen=True)

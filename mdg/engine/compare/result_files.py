@@ -13,11 +13,11 @@ from typing import Annotated, Any
 
 from pydantic import Field, field_validator, model_validator
 
+from mdg.config.load import flatten
 from mdg.errors import ConfigError, DataError
 from mdg.metrics import Protocol
 from mdg.utils.files import explained
 from mdg.utils.limits import require_within
-from mdg.utils.trees import flatten
 from mdg.utils.typed import Content, Count, Text, require
 
 FILE = "results.json"

@@ -1,8 +1,13 @@
-"""A comparison as tables for people. The protocols stand under them, by number."""
+"""A comparison as tables for people, and as Markdown, CSV and JSON; the protocols go with every one of them."""
 
 from __future__ import annotations
 
+import csv
+import io
 import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.measure import Measurement
@@ -10,6 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from mdg.engine.compare.comparison import Cell, Comparison, Row, Setting
+from mdg.errors import ConfigError
+from mdg.utils.files import require_writable, write_json, write_text
 
 SHOWN_DIFFERENCES = 12
 EXPLANATION = "Per cent; mean ± standard deviation (n - 1) over the seeds of a row."
@@ -101,3 +108,108 @@ def _in_lines(title: str) -> str:
     # "[1] mIoU (nine classes)" in three lines: columns as narrow as their numbers
     number, _, metric = title.partition(" ")
     return f"{number}\n{metric.replace(' (', chr(10) + '(')}" if number.startswith("[") else title
+
+
+def write_comparison(
+    comparison: Comparison,
+    per_class: bool = False,
+    *,
+    markdown: str | Path | None = None,
+    csv_file: str | Path | None = None,
+    json_file: str | Path | None = None,
+) -> None:
+    """Writes the files that are named; ``per_class`` adds the IoU of every class.
+
+    Raises:
+        ConfigError: One file under two names, or a result that is compared. UserError: It cannot be written there.
+    """
+    files = {"--markdown": markdown, "--csv": csv_file, "--json": json_file}
+    named = {option: Path(file) for option, file in files.items() if file is not None}
+    _require_places(named, comparison)
+    for file, form in ((markdown, as_markdown), (csv_file, as_csv)):
+        if file is not None:
+            write_text(file, form(comparison, per_class))
+    if json_file is not None:
+        write_json(json_file, as_tree(comparison, per_class))
+
+
+def _require_places(files: dict[str, Path], comparison: Comparison) -> None:
+    taken = {result.file.resolve(): "a result that is compared" for row in comparison.rows for result in row.results}
+    for option, file in files.items():
+        require_writable(file, option)
+        place = file.resolve()
+        if place in taken:
+            raise ConfigError(f"{option} {file}: this is {taken[place]}; name another file")
+        if not file.exists() or file.is_file():  # a device may be named twice
+            taken[place] = f"the file of {option} too"
+
+
+def as_markdown(comparison: Comparison, per_class: bool = False) -> str:
+    """The tables and the notes as Markdown."""
+    tables = ["\n".join(_markdown_lines(grid)) for grid in grids(comparison, per_class)]
+    listed = [f"    - {line.strip()}" if line.startswith(" ") else f"- {line}" for line in notes(comparison)]
+    return "\n\n".join([*tables, "\n".join(listed)]) + "\n"
+
+
+def _markdown_lines(grid: Sequence[Sequence[str]]) -> list[str]:
+    header, *rows = ["| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in grid]
+    return [header, "|---|" + "---:|" * (len(grid[0]) - 1), *rows]
+
+
+def as_csv(comparison: Comparison, per_class: bool = False) -> str:
+    """One line per row, mean and standard deviation in columns of their own; the notes follow after ``#``."""
+    columns = comparison.columns(per_class)
+    titles = [f"[{setting.number}] {metric}" for setting, metric in columns]
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["run", "seeds", *[part for title in titles for part in (title, f"{title} std")]])
+    for row in comparison.rows:
+        parts = [part for column in columns for part in _csv_parts(row.cell(*column))]
+        writer.writerow([row_name(row), seeds_text(row), *parts])
+    return stream.getvalue() + "".join(f"# {line}\n" for line in notes(comparison))
+
+
+def _csv_parts(cell: Cell | None) -> tuple[str, str]:
+    if cell is None:
+        return "", ""
+    return _csv_number(cell.mean), _csv_number(cell.std)
+
+
+def _csv_number(value: float | None) -> str:
+    if value is None:
+        return ""
+    return "NaN" if math.isnan(value) else f"{value:.6f}"
+
+
+def as_tree(comparison: Comparison, per_class: bool = False) -> dict[str, Any]:
+    """The comparison as plain values, for JSON."""
+    return {
+        "settings": [_setting_tree(setting) for setting in comparison.settings],
+        "rows": [_row_tree(row, comparison.settings, per_class) for row in comparison.rows],
+    }
+
+
+def _setting_tree(setting: Setting) -> dict[str, Any]:
+    protocol = {key: value for key, value in setting.protocol.as_dict().items() if key != "epoch"}
+    return {
+        "number": setting.number,
+        "protocol": protocol,
+        "rules": dict(setting.example.rule_definitions),
+        "differs": setting.differs,
+    }
+
+
+def _row_tree(row: Row, settings: Sequence[Setting], per_class: bool) -> dict[str, Any]:
+    scores = {
+        str(setting.number): {metric: vars(row.cell(setting, metric)) for metric in setting.metrics(per_class)}
+        for setting in settings
+        if row.of(setting)
+    }
+    return {
+        "letter": row.letter,
+        "name": row.name,
+        "seeds": row.seeds,
+        "files": [str(result.file) for result in row.results],
+        "differs": {path: {"first": its, "here": own} for path, (its, own) in row.differs.items()},
+        "scores": scores,
+    }

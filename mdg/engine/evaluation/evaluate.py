@@ -18,9 +18,8 @@ from mdg.engine.distributed import World, distributed
 from mdg.engine.evaluation.evaluator import evaluate_model, make_autocast, make_eval_loader, make_protocol
 from mdg.engine.evaluation.provenance import provenance
 from mdg.engine.evaluation.results import describe_result, write_folder
-from mdg.engine.evaluation.scores import Evaluation
+from mdg.engine.evaluation.scores import Evaluation, score_table
 from mdg.engine.inference import Inference
-from mdg.engine.report import score_table
 from mdg.engine.train import apply_runtime
 from mdg.errors import ConfigError, WeightsError
 from mdg.fields import user_path

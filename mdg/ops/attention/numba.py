@@ -9,8 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mdg.ops.cpu_kernels import equal_chunks, run_chunks
-from mdg.ops.numba_inputs import LOG2_E, flat, why_not_float32
+from mdg.ops.cpu_kernels import LOG2_E, equal_chunks, flat, run_chunks, why_not_float32
 
 SEGMENT = 640  # queries; more: keys are copied less often; fewer: more items for threads
 BLOCK = 96  # queries of a block of the kernel

@@ -15,8 +15,7 @@ import math
 
 import numpy as np
 
-from mdg.ops.numba_jit import jit
-from mdg.ops.numba_math import LANES, NEGLIGIBLE, exp2, f32, make_products, max_of, transpose_block
+from mdg.ops.numba_math import LANES, NEGLIGIBLE, exp2, f32, jit, make_products, max_of, transpose_block
 
 ROWS = 6  # with 4 vectors they keep 24 of 32 registers busy, and each vector that is loaded serves six times
 QUERIES = 16 * ROWS

@@ -9,8 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mdg.ops.cpu_kernels import equal_chunks, run_chunks
-from mdg.ops.numba_inputs import LOG2_E, why_not_numba
+from mdg.ops.cpu_kernels import LOG2_E, equal_chunks, run_chunks, why_not_numba
 
 STEPS_PER_CHUNK = 4096
 

@@ -13,8 +13,7 @@ from functools import lru_cache
 import numba
 import numpy as np
 
-from mdg.ops.numba_jit import jit
-from mdg.ops.numba_math import FAST, LOG2_E, exp2, f32
+from mdg.ops.numba_math import FAST, LOG2_E, exp2, f32, jit
 
 S3, S5, S7, S9, S11, S13 = (f32(1 / odd) for odd in (3, 5, 7, 9, 11, 13))  # series of the inverse tanh
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mdg.ops.cpu_kernels import equal_chunks, run_chunks
-from mdg.ops.numba_inputs import LOG2_E, flat, why_not_float32
+from mdg.ops.cpu_kernels import LOG2_E, equal_chunks, flat, run_chunks, why_not_float32
 
 BAND_ROWS = 24  # more: less copying, since bands overlap by a window; fewer: smaller copies, more items for threads
 PRODUCTS_PER_CHUNK = 1 << 20  # keeps a call of a kernel well above what it costs to hand it to a thread

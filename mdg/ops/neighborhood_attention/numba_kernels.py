@@ -18,12 +18,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mdg.ops.numba_jit import jit
 from mdg.ops.numba_math import (
     LANES,
     NEGLIGIBLE,
     exp2,
     f32,
+    jit,
     make_products,
     max_lanes,
     sum_lanes,

@@ -9,10 +9,9 @@ import cv2
 import numpy as np
 import pytest
 
-from mdg.data.check import measure
-from mdg.data.check.measure import count_levels, digest, is_constant, mean_and_std
-from mdg.data.check.numbers import ValueCounts
-from mdg.data.check.parallel import AHEAD, in_order, one_thread_each
+from mdg.data.check import numbers
+from mdg.data.check.numbers import ValueCounts, count_levels, digest, is_constant, mean_and_std
+from mdg.data.check.run import AHEAD, in_order, one_thread_each
 
 
 @pytest.fixture
@@ -22,7 +21,7 @@ def rng():
 
 @pytest.mark.parametrize("exact", [1 << 24, 100])  # the second counts two or three rows at a time
 def test_levels_are_those_of_bincount(exact, rng, monkeypatch):
-    monkeypatch.setattr(measure, "EXACT", exact)
+    monkeypatch.setattr(numbers, "EXACT", exact)
     rgb_HW3 = rng.integers(0, 256, (37, 41, 3), np.uint8)
     counts = count_levels(rgb_HW3)
     assert counts.dtype == np.int64 and counts.shape == (3, 256)

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from mdg.data.check import inspect_dataset
-from mdg.data.check.console import print_report
-from mdg.data.check.output import per_cent, shorten_paths
+from mdg.data.check.output import per_cent, print_report, shorten_paths
 from mdg.data.check.page import make_page
 from mdg.data.check.samples import choose_places, make_samples
 from mdg.registry import DATASETS

@@ -12,8 +12,7 @@ from layouts import write_custom, write_image
 
 from mdg.data import build_dataset
 from mdg.data.reading.pairs import align
-from mdg.data.wording import FLAGS
-from mdg.errors import DataError
+from mdg.errors import FLAGS, DataError
 
 NAMES = {"rgb": Path("rgb/7.jpg"), "thermal": Path("ir/7.tiff"), "label": Path("labels/7.png")}
 RULES = ("refuse", "rgb", "thermal", "label")

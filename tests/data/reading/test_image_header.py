@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from mdg.data.check.stored import Stored, stored_format
+from mdg.data.check.frames import Stored, stored_format
 from mdg.data.reading.headers import parse_header
 from mdg.data.reading.images import read_image, read_rgb, read_rgb_thermal
 from mdg.data.reading.labels import read_ids

@@ -12,8 +12,7 @@ from PIL import Image
 
 from mdg.data.reading.images import drop_opaque_alpha, read_image, read_rgb, read_rgb_thermal
 from mdg.data.reading.thermal import read_raw_thermal
-from mdg.data.wording import FLAGS
-from mdg.errors import DataError
+from mdg.errors import FLAGS, DataError
 
 
 def error_of(action) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mdg.data.folder_options import resolve_map
+from mdg.data.datasets.folder import resolve_map
 from mdg.data.reading.labels import ColourLabels, IdLabels, describe_ids, read_ids
 from mdg.errors import DataError
 

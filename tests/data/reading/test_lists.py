@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from mdg.data.lists import decode_lines, read_lines, require_different
+from mdg.data.reading.names import decode_lines, read_lines, require_different
 from mdg.errors import DataError
 
 

@@ -12,8 +12,8 @@ from PIL import Image
 
 from mdg.data import build_dataset
 from mdg.data.check import inspect_dataset
+from mdg.data.check.frames import Stored
 from mdg.data.check.report import DataReport
-from mdg.data.check.stored import Stored
 from mdg.errors import DataError
 from mdg.registry import DATASETS
 

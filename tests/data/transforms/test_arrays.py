@@ -10,7 +10,7 @@ import pytest
 import torch
 from torchvision import tv_tensors
 
-from mdg.data.arrays import pack, to_array, to_image, to_planes, unpack
+from mdg.data.transforms.chain import pack, to_array, to_image, to_planes, unpack
 
 RNG = np.random.default_rng(0)
 PACKED_HW4 = RNG.integers(0, 256, (20, 30, 4), dtype=np.uint8)

@@ -13,8 +13,8 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional as F
 
-from mdg.data import colour
 from mdg.data.reading.images import read_uint8
+from mdg.data.transforms import photometry
 
 GREY_3 = np.array([0.2989, 0.587, 0.114])
 FACTORS = [0.0, 0.5, 1.0, 1.27, 2.0]
@@ -58,7 +58,7 @@ def difference(name: str, args: tuple, rgb_HW3: np.ndarray) -> int:
         else getattr(F, name)(rgb_3HW, *args)
     )
     before = rgb_HW3.copy()
-    ours_HW3 = getattr(colour, name)(rgb_HW3, *args)
+    ours_HW3 = getattr(photometry, name)(rgb_HW3, *args)
     assert ours_HW3.dtype == np.uint8 and ours_HW3.shape == rgb_HW3.shape
     np.testing.assert_array_equal(rgb_HW3, before)  # the argument is left alone
     return int(np.abs(ours_HW3.astype(int) - theirs.permute(1, 2, 0).numpy()).max())
@@ -94,7 +94,7 @@ def test_linear_changes_round_to_the_nearest_level(factor):
         "adjust_saturation": factor * rgb_HW3 + (1 - factor) * grey_of(rgb_HW3),
     }
     for name, values in exact.items():
-        error = getattr(colour, name)(rgb_HW3, factor) - np.clip(values, 0, 255)
+        error = getattr(photometry, name)(rgb_HW3, factor) - np.clip(values, 0, 255)
         assert np.abs(error).max() < 1 and abs(error.mean()) < 0.15, name  # cutting off would give a mean of -0.5
 
 
@@ -105,7 +105,7 @@ def test_sharpness_of_the_unrounded_blur(factor):
     kernel[1, 1] = 5 / 13
     blurred = cv2.filter2D(rgb_HW3.astype(np.float64), -1, kernel)
     exact = np.clip(factor * rgb_HW3 + (1 - factor) * blurred, 0, 255)
-    ours = colour.adjust_sharpness(rgb_HW3, factor)
+    ours = photometry.adjust_sharpness(rgb_HW3, factor)
     assert np.abs(ours - exact)[1:-1, 1:-1].max() < 1
     frame = np.ones(rgb_HW3.shape[:2], bool)
     frame[1:-1, 1:-1] = False
@@ -113,28 +113,28 @@ def test_sharpness_of_the_unrounded_blur(factor):
 
 
 def test_autocontrast_reaches_black_and_white():
-    stretched = colour.autocontrast(IMAGES["one constant channel"])
+    stretched = photometry.autocontrast(IMAGES["one constant channel"])
     assert stretched.reshape(-1, 3).min(axis=0).tolist() == [0, 77, 0]
     assert stretched.reshape(-1, 3).max(axis=0).tolist() == [255, 77, 255]
-    np.testing.assert_array_equal(colour.autocontrast(stretched), stretched)
+    np.testing.assert_array_equal(photometry.autocontrast(stretched), stretched)
 
 
 @pytest.mark.parametrize("gain, offset", [(1.0, 0.0), (1.1, -7.3), (0.9, 9.9), (2.0, 255.0), (0.0, 0.0)])
 def test_levels_are_scaled_and_clipped(gain, offset):
     grey_HW = np.arange(256, dtype=np.uint8).reshape(16, 16)
-    error = colour.scale_levels(grey_HW, gain, offset) - np.clip(gain * grey_HW + offset, 0, 255)
+    error = photometry.scale_levels(grey_HW, gain, offset) - np.clip(gain * grey_HW + offset, 0, 255)
     assert error.shape == (16, 16) and np.abs(error).max() < 1
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        partial(colour.adjust_brightness, factor=1),
-        partial(colour.adjust_contrast, factor=1),
-        partial(colour.adjust_saturation, factor=1),
-        partial(colour.adjust_sharpness, factor=1),
-        partial(colour.adjust_hue, turns=0),
-        partial(colour.gaussian_blur, kernel_size=1, sigma=1),
+        partial(photometry.adjust_brightness, factor=1),
+        partial(photometry.adjust_contrast, factor=1),
+        partial(photometry.adjust_saturation, factor=1),
+        partial(photometry.adjust_sharpness, factor=1),
+        partial(photometry.adjust_hue, turns=0),
+        partial(photometry.gaussian_blur, kernel_size=1, sigma=1),
     ],
 )
 def test_nothing_changes_at_the_neutral_factor(change):

@@ -15,7 +15,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
 from mdg.data.reading.images import read_uint8
-from mdg.data.transforms import resampling as sampling
+from mdg.data.transforms import resampling
 from mdg.data.transforms.resampling import Window, resize_image_window, resize_label_window, rotate_image, rotate_label
 
 SIZE = (60, 80)
@@ -98,7 +98,7 @@ def test_enlarging_computes_the_window_only(monkeypatch):
     def refuse(*_):
         raise AssertionError("the whole image was resized")
 
-    monkeypatch.setattr(sampling, "resize_image", refuse)
+    monkeypatch.setattr(resampling, "resize_image", refuse)
     assert resize_image_window(image(), (120, 160), Window(13, 17, *SIZE)).shape == (*SIZE, 4)
 
 

@@ -15,9 +15,9 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from mdg.data import build_transforms, colour
+from mdg.data import build_transforms
 from mdg.data.base import Frame
-from mdg.data.transforms import geometry
+from mdg.data.transforms import geometry, photometry
 from mdg.data.transforms.chain import PARTS, apply_transforms, to_sample
 from mdg.errors import ConfigError, DataError
 from mdg.registry import TRANSFORMS
@@ -231,7 +231,7 @@ def test_jitter_draws_order_and_factors(monkeypatch):
     calls = []
     for name in ("brightness", "contrast", "saturation", "hue"):
         change = lambda image, value, name=name: (calls.append((name, value)), image)[1]  # noqa: E731
-        monkeypatch.setattr(colour, f"adjust_{name}", change)
+        monkeypatch.setattr(photometry, f"adjust_{name}", change)
     (jitter,) = build_transforms([{"type": "ColorJitter", "p": 1.0, "brightness": 0.5, "contrast": 0.2, "hue": 0.1}])
     torch.manual_seed(0)
     sample, orders = to_sample(noise_frame()), []
@@ -248,13 +248,15 @@ def test_jitter_draws_order_and_factors(monkeypatch):
 
 @pytest.mark.parametrize("name", ["brightness", "contrast", "saturation", "hue"])
 def test_jitter_leaves_alone_what_has_no_range(name, monkeypatch):
-    monkeypatch.setattr(colour, f"adjust_{name}", None)
+    monkeypatch.setattr(photometry, f"adjust_{name}", None)
     run("ColorJitter", noise_frame(), p=1.0, **{name: 0})
 
 
 def test_blur_and_rotation_draw_from_their_ranges(monkeypatch):
     drawn = {"sigma": [], "images": [], "label": []}
-    monkeypatch.setattr(colour, "gaussian_blur", lambda image, size, sigma: (drawn["sigma"].append(sigma), image)[1])
+    monkeypatch.setattr(
+        photometry, "gaussian_blur", lambda image, size, sigma: (drawn["sigma"].append(sigma), image)[1]
+    )
     monkeypatch.setattr(geometry, "rotate_image", lambda image, angle: (drawn["images"].append(angle), image)[1])
     monkeypatch.setattr(geometry, "rotate_label", lambda label, angle: (drawn["label"].append(angle), label)[1])
     for seed in range(100):

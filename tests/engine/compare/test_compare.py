@@ -14,8 +14,7 @@ import pytest
 
 from mdg.engine import evaluate
 from mdg.engine.compare.comparison import compare, letter
-from mdg.engine.compare.tables import notes, score_grid
-from mdg.engine.compare_files import as_csv, as_markdown, as_tree, write_comparison
+from mdg.engine.compare.tables import as_csv, as_markdown, as_tree, notes, score_grid, write_comparison
 from mdg.engine.evaluation.scores import Evaluation
 from mdg.errors import MachineError, UserError
 from mdg.metrics import ConfusionMatrix, Protocol, ScoringRule

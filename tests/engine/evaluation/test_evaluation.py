@@ -27,9 +27,8 @@ from mdg.engine.checkpoint import config_inside, load_checkpoint, save_checkpoin
 from mdg.engine.distributed import World
 from mdg.engine.evaluation.evaluate import load_model
 from mdg.engine.evaluation.evaluator import evaluate_model, make_eval_loader
-from mdg.engine.evaluation.scores import Tally
-from mdg.engine.frames import file_names
-from mdg.engine.report import score_table
+from mdg.engine.evaluation.results import file_names
+from mdg.engine.evaluation.scores import Tally, score_table
 from mdg.errors import MachineError, NonFiniteError, UserError
 from mdg.metrics import Protocol, ScoringRule
 from mdg.metrics.scoring import all_classes
