@@ -13,7 +13,7 @@ from mdg.benchmark.race import race
 from mdg.benchmark.timing import repeat_ms, summary
 from mdg.benchmark.workload import Settings, Workload
 from mdg.engine.distributed import distributed
-from mdg.engine.train import apply_runtime
+from mdg.engine.runtime import apply_runtime
 from mdg.errors import UserError
 from mdg.utils.environment import describe_environment
 

@@ -17,13 +17,11 @@ from mdg.config import RunConfig, dump_yaml, load_config, parse_config
 from mdg.config.yaml_tree import parse_yaml
 from mdg.data import build_dataset
 from mdg.engine.distributed import distributed
-from mdg.engine.evaluation.evaluator import make_autocast
 from mdg.engine.inference import Inference
-from mdg.engine.train import apply_runtime
+from mdg.engine.runtime import apply_runtime, compile_network, make_autocast
 from mdg.errors import ConfigError, nearest
 from mdg.losses import Objective
 from mdg.models import build_model
-from mdg.models.compilation import compile_network
 from mdg.models.recompute import recompute_activations
 from mdg.ops.dispatch import OPERATORS
 from mdg.registry import DATASETS, OPTIMIZERS

@@ -14,11 +14,15 @@ import torch
 from pydantic import AfterValidator, BeforeValidator, Field, InstanceOf, model_validator
 from torch import Tensor, nn
 
-from mdg.config import RunConfig, parse_config
+from mdg.config import RunConfig, load_config, parse_config
 from mdg.config.yaml_tree import apply_override, parse_yaml
+from mdg.engine.runtime import compile_network
 from mdg.errors import ConfigError, NonFiniteError, WeightsError
+from mdg.fields import user_path
+from mdg.models import build_model
 from mdg.models.weights import first_non_finite, misfits, read_tensors, verify_weights
 from mdg.utils.files import replacing
+from mdg.utils.run_directory import newest_run
 from mdg.utils.sealed import seal
 from mdg.utils.typed import Content, Count, Text, require
 
@@ -183,6 +187,33 @@ def load_checkpoint(file: str | Path, training: bool = False) -> dict[str, Any]:
     return checked_content(content, file, training)
 
 
+def open_checkpoint(
+    checkpoint: str | Path | None, config: str | Path | None, opts: Sequence[str]
+) -> tuple[Path, dict[str, Any], RunConfig]:
+    """What a tool is to work with: the file, its content, and the configuration under which the network is built.
+
+    Args:
+        checkpoint: A ``best.pt`` or ``last.pt``; None takes the best (else the last) of the newest run in ``exp_dir``.
+        config: A YAML; None takes the configuration inside the checkpoint.
+        opts: Overrides of the configuration.
+
+    Raises:
+        UserError: No such file, or one that cannot be used.
+    """
+    file = find_checkpoint(checkpoint, opts)
+    state = load_checkpoint(file)
+    return file, state, load_config(config, opts) if config is not None else config_inside(state, file, opts)
+
+
+def find_checkpoint(checkpoint: str | Path | None, opts: Sequence[str]) -> Path:
+    """The file named, or the best (else the last) checkpoint of the newest run under ``exp_dir``."""
+    if checkpoint is not None:
+        return Path(checkpoint).expanduser()
+    exp_dir = next((opt.partition("=")[2] for opt in reversed(opts) if opt.startswith("exp_dir=")), "exp")
+    run = newest_run(user_path(Path(exp_dir)))
+    return run.best if run.best.is_file() else run.last
+
+
 def config_inside(state: dict[str, Any], checkpoint: Path, opts: Sequence[str]) -> RunConfig:
     """The configuration a checkpoint was trained with, under ``opts``.
 
@@ -201,6 +232,30 @@ def config_inside(state: dict[str, Any], checkpoint: Path, opts: Sequence[str]) 
     for override in opts:
         tree = apply_override(tree, override)
     return parse_config(tree)
+
+
+def load_model(
+    state: dict[str, Any], config: RunConfig, classes: Sequence[str], checkpoint: Path, device: torch.device
+) -> nn.Module:
+    """The network of a checkpoint on ``device``, with the moving average of its weights where it holds one.
+
+    Raises:
+        WeightsError: Another number of classes, or tensors that do not fit.
+    """
+    if len(state["classes"]) != len(classes):
+        raise WeightsError(
+            f"{checkpoint}: trained for {len(state['classes'])} classes ({', '.join(state['classes'])}), the data set "
+            f"has {len(classes)} ({', '.join(classes)})"
+        )
+    model = build_model(config.model, len(classes), load_pretrained=False)
+    weights = state["model"]
+    if state.get("ema") is not None:  # `last.pt` holds both; the moving average is what is scored
+        weights = {name.removeprefix("module."): value for name, value in state["ema"].items() if name != "n_averaged"}
+    load_weights(model, weights, checkpoint)
+    model.to(device)
+    if config.train.compile:
+        compile_network(model)
+    return model
 
 
 def verify_checkpoint(file: str | Path) -> None:

@@ -17,7 +17,7 @@ from mdg.config import parse_config
 from mdg.config.yaml_tree import parse_yaml
 from mdg.data import Batch
 from mdg.engine.distributed import World, distributed
-from mdg.engine.evaluation.evaluator import make_autocast
+from mdg.engine.runtime import make_autocast
 from mdg.engine.state import seed_step
 from mdg.errors import NonFiniteError, WeightsError
 from mdg.losses import Objective

@@ -16,19 +16,17 @@ import numpy as np
 import torch
 from pydantic import ValidationError
 
-from mdg.config import RunConfig, load_config
+from mdg.config import RunConfig
 from mdg.config.yaml_tree import parse_yaml
 from mdg.data.reading.files import ALL_SUFFIXES, is_hidden, list_folder, list_others, warn_of_others
 from mdg.data.reading.images import open_image, quiet_opencv
 from mdg.data.reading.names import clues, pick
 from mdg.data.reading.pairs import PairOptions, read_pair
 from mdg.data.transforms.geometry import resize_image
-from mdg.engine.checkpoint import load_checkpoint
+from mdg.engine.checkpoint import load_model, open_checkpoint
 from mdg.engine.distributed import distributed
-from mdg.engine.evaluation.evaluate import config_inside, find_checkpoint, load_model
-from mdg.engine.evaluation.evaluator import make_autocast
 from mdg.engine.inference import Inference
-from mdg.engine.train import apply_runtime
+from mdg.engine.runtime import apply_runtime, make_autocast
 from mdg.errors import FLAGS, ConfigError, DataError, MachineError, NonFiniteError, UserError
 from mdg.utils import visualization as vis
 from mdg.utils.files import explained
@@ -86,9 +84,7 @@ def predict(
     if not pairs:
         console.print(f"nothing left to do: every pair has its mask in {out_dir}")
         return []
-    checkpoint = find_checkpoint(checkpoint, opts)
-    state = load_checkpoint(checkpoint)
-    run_config = load_config(config, opts) if config is not None else config_inside(state, checkpoint, opts)
+    checkpoint, state, run_config = open_checkpoint(checkpoint, config, opts)
     options = pair_options(run_config, chosen)
     palette_K3 = np.array(state["palette"], np.uint8)
     masks: list[Path] = []

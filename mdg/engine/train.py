@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
-import shutil
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from mdg.config import RunConfig, dump_yaml, load_config
 from mdg.engine.checkpoint import config_inside
 from mdg.engine.distributed import World, compare_processes, distributed, launch_id, restart_count
 from mdg.engine.resume import newest_state
+from mdg.engine.runtime import apply_runtime
 from mdg.engine.state import Progress
 from mdg.engine.trainer import Trainer
-from mdg.errors import ConfigError
-from mdg.ops import set_backend
-from mdg.utils.allocator import tune_allocator
 from mdg.utils.crash import remember
 from mdg.utils.environment import code_fingerprint, describe_environment, package_version
 from mdg.utils.files import explained, write_bytes, write_json, write_text
@@ -156,30 +150,6 @@ def _train(config: RunConfig, run: RunDirectory, world: World, resuming: bool, a
         if handler is not None:
             stop_log_to_file(handler)
     return Outcome(run, progress, trainer.stopped)
-
-
-def apply_runtime(config: RunConfig) -> None:
-    """Backends of the operators, memory and determinism, for this process."""
-    for operator in type(config.ops).model_fields:
-        backend = getattr(config.ops, operator)
-        # `auto` leaves the choice to the environment variable, then to the operator itself.
-        set_backend(operator, None if backend == "auto" else backend)
-    if config.device == "cpu" or not torch.cuda.is_available():
-        # Whoever computes activations again wants less memory rather than more speed.
-        tune_allocator(keep_freed=not config.train.activation_checkpointing)
-    if config.deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    if config.train.compile and config.device != "cuda" and not torch.cuda.is_available():
-        _require_compiler()
-    torch.use_deterministic_algorithms(config.deterministic, warn_only=True)
-
-
-def _require_compiler() -> None:
-    if not any(map(shutil.which, ("c++", "g++", "clang++"))):
-        raise ConfigError(
-            "train.compile: torch.compile on a CPU needs a C++ compiler (c++, g++ or clang++) and none is on the PATH; "
-            "install one or set --opts train.compile=false"
-        )
 
 
 def _explain(config: RunConfig, run: RunDirectory, trainer: Trainer) -> None:

@@ -24,18 +24,18 @@ from mdg.data.waiting import NoBatch
 from mdg.engine.checkpoint import save_checkpoint
 from mdg.engine.diagnosis import diverged
 from mdg.engine.distributed import World, broadcast_buffers, compare_processes
-from mdg.engine.evaluation.evaluator import Evaluation, evaluate_model, make_autocast, make_eval_loader
+from mdg.engine.evaluation.evaluator import Evaluation, evaluate_model, make_eval_loader
 from mdg.engine.evaluation.provenance import frame_set
 from mdg.engine.guard import StepGuard
 from mdg.engine.monitor import Monitor
 from mdg.engine.optim import set_rates
 from mdg.engine.resume import identity, open_saved, restore
+from mdg.engine.runtime import compile_network, make_autocast
 from mdg.engine.state import LossMeter, Progress, moving_average, seed_step
 from mdg.engine.stopping import StopSignals
 from mdg.errors import ConfigError, NonFiniteError
 from mdg.losses import Objective
 from mdg.models import build_model
-from mdg.models.compilation import compile_network
 from mdg.models.recompute import recompute_activations
 from mdg.registry import OPTIMIZERS, SCHEDULES
 from mdg.utils.files import keep_second, sync_file

@@ -71,7 +71,7 @@ def _list(data: bytes) -> None:
 
 
 def _results(data: bytes) -> None:
-    from mdg.engine.compare.result_files import read_result
+    from mdg.engine.evaluation.result_files import read_result
 
     result = read_result(_file("results.json", data))
     assert result.scores is not None and result.class_scores is not None and result.setting_key

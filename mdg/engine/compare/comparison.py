@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from mdg.config.load import differences
-from mdg.engine.compare.result_files import Result, find_result, read_result
+from mdg.engine.evaluation.result_files import Result, find_result, read_result
 from mdg.errors import ConfigError
 from mdg.metrics import Protocol
 

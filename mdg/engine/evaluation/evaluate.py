@@ -6,29 +6,21 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import torch
-from torch import nn
-
-from mdg.config import RunConfig, load_config
 from mdg.data import build_dataset
-from mdg.engine.checkpoint import config_inside, load_checkpoint, load_weights
+from mdg.engine.checkpoint import load_model, open_checkpoint
 from mdg.engine.distributed import World, distributed
-from mdg.engine.evaluation.evaluator import evaluate_model, make_autocast, make_eval_loader, make_protocol
+from mdg.engine.evaluation.evaluator import evaluate_model, make_eval_loader, make_protocol
 from mdg.engine.evaluation.provenance import provenance
 from mdg.engine.evaluation.results import describe_result, write_folder
 from mdg.engine.evaluation.scores import Evaluation, score_table
 from mdg.engine.inference import Inference
-from mdg.engine.train import apply_runtime
-from mdg.errors import ConfigError, WeightsError
-from mdg.fields import user_path
+from mdg.engine.runtime import apply_runtime, make_autocast
+from mdg.errors import ConfigError
 from mdg.metrics import Protocol
-from mdg.models import build_model
-from mdg.models.compilation import compile_network
 from mdg.utils.files import explained, require_writable, write_json
 from mdg.utils.logging import console, setup_logging
-from mdg.utils.run_directory import fresh_path, make_fresh_folder, newest_run
+from mdg.utils.run_directory import fresh_path, make_fresh_folder
 
 logger = logging.getLogger("mdg.eval")
 SPLITS = ("train", "val", "test")
@@ -72,9 +64,7 @@ def evaluate(
     """
     if split not in SPLITS:
         raise ConfigError(f"--split {split}: expected one of {', '.join(SPLITS)}")
-    checkpoint = find_checkpoint(checkpoint, opts)
-    state = load_checkpoint(checkpoint)
-    run_config = load_config(config, opts) if config is not None else config_inside(state, checkpoint, opts)
+    checkpoint, state, run_config = open_checkpoint(checkpoint, config, opts)
     with distributed(run_config.device, run_config.threads) as world:
         setup_logging(world.main)
         if world.main:
@@ -108,39 +98,6 @@ def evaluate(
                     console.print(line)
         world.barrier()
     return result
-
-
-def find_checkpoint(checkpoint: str | Path | None, opts: Sequence[str]) -> Path:
-    """The file named, or the best (else the last) checkpoint of the newest run under ``exp_dir``."""
-    if checkpoint is not None:
-        return Path(checkpoint).expanduser()
-    exp_dir = next((opt.partition("=")[2] for opt in reversed(opts) if opt.startswith("exp_dir=")), "exp")
-    run = newest_run(user_path(Path(exp_dir)))
-    return run.best if run.best.is_file() else run.last
-
-
-def load_model(
-    state: dict[str, Any], config: RunConfig, classes: Sequence[str], checkpoint: Path, device: torch.device
-) -> nn.Module:
-    """The network of a checkpoint on ``device``, with the moving average of its weights where it holds one.
-
-    Raises:
-        WeightsError: Another number of classes, or tensors that do not fit.
-    """
-    if len(state["classes"]) != len(classes):
-        raise WeightsError(
-            f"{checkpoint}: trained for {len(state['classes'])} classes ({', '.join(state['classes'])}), the data set "
-            f"has {len(classes)} ({', '.join(classes)})"
-        )
-    model = build_model(config.model, len(classes), load_pretrained=False)
-    weights = state["model"]
-    if state.get("ema") is not None:  # `last.pt` holds both; the moving average is what is scored
-        weights = {name.removeprefix("module."): value for name, value in state["ema"].items() if name != "n_averaged"}
-    load_weights(model, weights, checkpoint)
-    model.to(device)
-    if config.train.compile:
-        compile_network(model)
-    return model
 
 
 def _progress_lines(loader, world: World):

@@ -18,6 +18,7 @@ from mdg.engine.distributed import World
 from mdg.engine.evaluation.provenance import Provenance
 from mdg.engine.evaluation.scores import Evaluation, Tally
 from mdg.engine.inference import Inference, describe_inference
+from mdg.engine.runtime import make_autocast
 from mdg.metrics import Protocol
 
 
@@ -40,12 +41,6 @@ def make_eval_loader(
         timeout=config.pipeline.timeout,
         stop=stop,
     )
-
-
-def make_autocast(config: RunConfig, device: torch.device) -> torch.autocast:
-    """Autocast in the configured precision; off for fp32."""
-    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[config.train.precision]
-    return torch.autocast(device.type, dtype=dtype if dtype != torch.float32 else None, enabled=dtype != torch.float32)
 
 
 def make_protocol(config: RunConfig, dataset: RGBTDataset, provenance: Provenance) -> Protocol:

@@ -30,9 +30,9 @@ from mdg.config import RunConfig
 from mdg.config.load import differences, flatten
 from mdg.data import RGBTDataset
 from mdg.data.reading.names import name_bytes
-from mdg.engine.compare.result_files import FILE, FORMAT
 from mdg.engine.evaluation.pictures import predict_panels, spread, write_panels
 from mdg.engine.evaluation.provenance import file_sha256, trained_config
+from mdg.engine.evaluation.result_files import FILE, FORMAT
 from mdg.engine.evaluation.scores import Evaluation, headline
 from mdg.engine.inference import Inference
 from mdg.metrics import Protocol

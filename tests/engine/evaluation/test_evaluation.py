@@ -23,9 +23,8 @@ from mdg.data import build_dataset, read_batch
 from mdg.data.base import day_or_night
 from mdg.data.datasets.mfnet import MFNet
 from mdg.engine import evaluate
-from mdg.engine.checkpoint import config_inside, load_checkpoint, save_checkpoint
+from mdg.engine.checkpoint import config_inside, load_checkpoint, load_model, save_checkpoint
 from mdg.engine.distributed import World
-from mdg.engine.evaluation.evaluate import load_model
 from mdg.engine.evaluation.evaluator import evaluate_model, make_eval_loader
 from mdg.engine.evaluation.results import file_names
 from mdg.engine.evaluation.scores import Tally, score_table

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from mdg.config import load_config
+from mdg.engine.runtime import compile_network
 from mdg.models import build_model
-from mdg.models.compilation import compile_network
 from mdg.models.interaction.local_cross_attention import LocalCrossAttention, LocalCrossAttentionOptions
 from mdg.models.segmentor import SegmentationOutput
 
