@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,6 +97,7 @@ class RGBTDataset(Dataset, ABC):
     classes: ClassVar[tuple[str, ...]]
     palette_K3: ClassVar[np.ndarray]  # uint8, R, G, B per class id
     ignore_index: ClassVar[int] = 255
+    published_frames: ClassVar[Sequence[Mapping[str, int]]] = ()  # per split on disk, as papers state them
 
     def __init__(self, options: DatasetOptions, *, role: str):
         assert role in ROLES, role

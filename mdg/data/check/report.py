@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
 
+from mdg.data.base import RGBTDataset
 from mdg.data.check.findings import NAMES, Finding
-from mdg.data.check.published import published_notes
 from mdg.data.check.splits import FrameRecord, SplitReport
+from mdg.data.datasets.mfnet import FLIP
 
 IMAGES = ("rgb", "thermal")
 Key = tuple[str, object]  # what is compared, and its value
@@ -179,3 +180,29 @@ def _yaml(value: Any) -> str:
 def _short(value: float) -> str:
     digits = 0 if value == math.floor(value) else 2
     return f"{value:.{digits}f}"
+
+
+def published_notes(datasets: Sequence[RGBTDataset]) -> list[str]:
+    """Counts of the splits on disk beside the published ones; nothing where none are known, or only a part was read.
+
+    Args:
+        datasets: The splits of one data set, one per role.
+    """
+    published = datasets[0].published_frames if datasets else ()
+    if not published or any(dataset.limit is not None for dataset in datasets):
+        return []
+    found: dict[str, int] = {}
+    for dataset in datasets:  # a held-out part and the rest are one split on disk
+        part = len(dataset) if dataset.holdout is not None or dataset.split_name not in found else 0
+        found[dataset.split_name] = found.get(dataset.split_name, 0) + part
+    shown = {split: found[split] for split in published[0] if split in found}
+    if not shown:
+        return []
+    known = " or ".join("/".join(str(counts[split]) for split in shown) for counts in published)
+    mine = "/".join(map(str, shown.values()))
+    names = "/".join(shown)
+    equal = any(all(counts[split] == shown[split] for split in shown) for counts in published)
+    verdict = "as published" if equal else "no error, but scores compare on equal splits only"
+    flips = sum(name.endswith(FLIP) for dataset in datasets for name in dataset.names)
+    mirrored = f"; {flips} of them are mirror images ({FLIP})" if flips else ""
+    return [f"frames of {names}: {mine}{mirrored}; published: {known} ({verdict})"]

@@ -84,6 +84,7 @@ class FMB(SplitFolderDataset):
     dataset_name = "FMB"
     classes = CLASSES
     palette_K3 = PALETTE_K3
+    published_frames = ({"train": 1220, "test": 280},)
 
     def __init__(self, options: FMBOptions, *, role: str):
         super().__init__(options, role=role, folders=FOLDERS)

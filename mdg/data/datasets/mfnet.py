@@ -72,6 +72,7 @@ class MFNet(FileDataset):
     dataset_name = "MFNet"
     classes = CLASSES
     palette_K3 = PALETTE_K3
+    published_frames = ({"train": 784, "val": 392, "test": 393},)
 
     def __init__(self, options: MFNetOptions, *, role: str):
         super().__init__(options, role=role)

@@ -1,8 +1,8 @@
 """PST900: 894 pairs from mines and caves, 720x1280, five classes.
 
 Source: Shivakumar et al., "PST900: RGB-Thermal Calibration, Dataset and Segmentation Network", ICRA 2020. Score: mean
-IoU over all five classes, `background` included, at native size. Published counts of train and test differ (597/288,
-597/297, 606/288); results state the count of the files at hand.
+IoU over all five classes, `background` included, at native size. Published counts of train and test differ; results
+state the count of the files at hand.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ class PST900(SplitFolderDataset):
     dataset_name = "PST900"
     classes = CLASSES
     palette_K3 = PALETTE_K3
+    # The paper, and papers that use other copies.
+    published_frames = ({"train": 597, "test": 288}, {"train": 597, "test": 297}, {"train": 606, "test": 288})
 
     def __init__(self, options: PST900Options, *, role: str):
         folders = {"rgb": ("rgb",), "thermal": (options.thermal,), "label": ("labels", "label")}

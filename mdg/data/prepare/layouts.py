@@ -12,8 +12,10 @@ from collections.abc import Callable, Iterable
 from pathlib import PurePosixPath
 from typing import ClassVar
 
-from mdg.data.base import day_or_night
-from mdg.data.datasets.mfnet import FLIP
+from mdg.data.base import RGBTDataset, day_or_night
+from mdg.data.datasets.fmb import FMB
+from mdg.data.datasets.mfnet import FLIP, MFNet
+from mdg.data.datasets.pst900 import PST900
 from mdg.data.prepare.plan import Item, Plan, some
 from mdg.data.prepare.report import SplitCount, count_split
 from mdg.data.prepare.source import Entry
@@ -27,12 +29,12 @@ class Layouts(ABC):
     """The layouts of a data set in the wild and the one its loader expects.
 
     Attributes:
-        name: Name of the data set.
+        dataset: The loader.
         config: Configuration to check the result with.
         expected: The known layouts, for a message.
     """
 
-    name: ClassVar[str]
+    dataset: ClassVar[type[RGBTDataset]]
     config: ClassVar[str]
     expected: ClassVar[str]
 
@@ -135,7 +137,7 @@ SPLIT_FILE = re.compile(r"(train|val|test)[\w-]*\.txt")
 class MFNetLayouts(Layouts):
     """MFNet; the split files are copied and those of day and night made where there are none."""
 
-    name = "MFNet"
+    dataset = MFNet
     config = "configs/mfnet/mdg_b2.yaml"
     expected = (
         "  images/ (4-channel PNGs) and labels/, with train.txt, val.txt and test.txt\n"
@@ -198,7 +200,7 @@ def _serves(files: set[str], name: str) -> bool:
 class PST900Layouts(SplitFolders):
     """PST900; only ``rgb``, ``thermal`` and ``labels`` are necessary."""
 
-    name = "PST900"
+    dataset = PST900
     config = "configs/pst900/mdg_b2.yaml"
     necessary = {
         "rgb": ("rgb", "visible", "vi"),
@@ -215,7 +217,7 @@ class PST900Layouts(SplitFolders):
 class FMBLayouts(SplitFolders):
     """FMB; ``color`` holds the labels as a picture and is not necessary."""
 
-    name = "FMB"
+    dataset = FMB
     config = "configs/fmb/mdg_b2.yaml"
     necessary = {
         "Visible": ("visible", "vi", "vis", "rgb"),

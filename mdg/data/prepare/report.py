@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from mdg.data.check.published import PUBLISHED
+from mdg.data.base import RGBTDataset
 from mdg.data.prepare.plan import SHOWN, Plan, some
 from mdg.data.prepare.source import Source
 
@@ -66,9 +66,9 @@ def count_lines(counts: Sequence[SplitCount]) -> list[str]:
     return lines
 
 
-def published_lines(name: str, counts: Sequence[SplitCount]) -> list[str]:
+def published_lines(dataset: type[RGBTDataset], counts: Sequence[SplitCount]) -> list[str]:
     """How the counts compare with published ones: said where they differ, or where published ones differ themselves."""
-    published = PUBLISHED[name]
+    published = dataset.published_frames
     frames = {count.split: count.frames for count in counts}
     yours = {split: frames.get(split, 0) for split in published[0]}
     if yours in published and len(published) == 1:
@@ -77,7 +77,7 @@ def published_lines(name: str, counts: Sequence[SplitCount]) -> list[str]:
     if yours not in published:
         verdict = "published are others (no error, but scores compare on equal splits only)"
     known = " or ".join(_slashed(numbers) for numbers in published)
-    return [f"counts of {name} ({'/'.join(yours)}): {_slashed(yours)}; {verdict}: {known}"]
+    return [f"counts of {dataset.dataset_name} ({'/'.join(yours)}): {_slashed(yours)}; {verdict}: {known}"]
 
 
 def left_lines(plan: Plan, sources: Sequence[Source]) -> list[str]:

@@ -49,10 +49,10 @@ def prepare(
     )
     check_places(origins, destination)
     sources = [_open(origin) for origin in origins]
-    plan = choose_plan(layouts.find, sources, layouts.name, layouts.expected)
+    plan = choose_plan(layouts.find, sources, layouts.dataset.dataset_name, layouts.expected)
     missing = outstanding(plan.items, destination)
     check_folders(missing, sources, destination)
-    _say(f"{layouts.name}: {plan.layout}")
+    _say(f"{layouts.dataset.dataset_name}: {plan.layout}")
     if dry_run:
         there = len(plan.items) - len(missing)
         _say(f"dry run: {len(missing)} files ({_size(missing)}) to transfer, {there} there already")
@@ -86,7 +86,7 @@ def _report(layouts: Layouts, plan: Plan, sources: Sequence[Source], destination
     counts = layouts.count(plan, _names_in(plan, destination))
     for line in (
         *count_lines(counts),
-        *published_lines(layouts.name, counts),
+        *published_lines(layouts.dataset, counts),
         *plan.notes,
         *left_lines(plan, sources),
     ):

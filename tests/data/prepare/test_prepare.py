@@ -758,7 +758,11 @@ def test_unknown_layout_shows_what_was_found(layouts, tmp_path, goal):
     files = {**pngs("pictures/day", "a b"), **pngs("pictures/night", "c"), "data.zip": b"x", "readme.txt": b"x"}
     source = write(tmp_path, "folder", files)
     message = error_of(lambda: run(layouts, source, goal))
-    assert f"not {layouts.name}" in message and f"{source}: 5 files" in message and layouts.expected in message
+    assert (
+        f"not {layouts.dataset.dataset_name}" in message
+        and f"{source}: 5 files" in message
+        and layouts.expected in message
+    )
     for line in ("pictures/: 3 files", "day/: 2 files", "night/: 1 files", "archives: data.zip"):
         assert line in message
     assert not goal.exists()
@@ -819,7 +823,7 @@ def test_incomplete_pairs_are_listed(tmp_path, goal, capsys):
 )
 def test_counts_beside_published_ones(layouts, frames, said):
     counts = [SplitCount(split, number, {}, {}) for split, number in frames.items()]
-    lines = published_lines(layouts.name, counts)
+    lines = published_lines(layouts.dataset, counts)
     assert [said in line for line in lines] == ([True] if said else [])
 
 
