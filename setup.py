@@ -16,6 +16,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["mdg", "mdg.*"]),
+    package_data={"mdg.data.check": ["*.html"]},
     python_requires=">=3.10",
     install_requires=[
         "torch>=2.11,<2.16",
@@ -28,6 +29,7 @@ setup(
         "pydantic>=2.10,<3",
         "PyYAML>=6.0",
         "rich>=13.7",
+        "jinja2>=3.1",
         "filelock>=3.13",
         "pillow>=10",
         "matplotlib>=3.8",
