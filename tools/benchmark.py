@@ -25,7 +25,7 @@ def parse() -> argparse.ArgumentParser:
     parser.add_argument("--batch", type=int, default=1, metavar="N", help="images per pass, default 1")
     parser.add_argument("--mode", default="infer", metavar="infer|train", help="a forward pass, or an optimizer step")
     parser.add_argument("--backend", nargs="+", action="extend", default=[], metavar="OPERATOR=BACKEND",
-                        help="such as neighborhood_attention=tiled selective_scan=numba")  # fmt: skip
+                        help="such as neighborhood_attention=tiled channel_scan=numba")  # fmt: skip
     parser.add_argument("--precision", metavar="fp32|bf16|fp16", help="default: train.precision")
     parser.add_argument("--compile", action="store_true", help="torch.compile the network")
     parser.add_argument(

@@ -26,7 +26,7 @@ def example_inputs(device):
     tokens, keys = (torch.zeros(1, n, 64, device=device, requires_grad=True) for n in (19200, 300))
     return {
         "neighborhood_attention": (q, q, q, 13, 32**-0.5),
-        "selective_scan": (u, projected, dt_weight, vector, A, vector),
+        "channel_scan": (u, projected, dt_weight, vector, A, vector),
         "attention": (tokens, keys, keys, 1),
         "linear": (tokens, torch.zeros(64, 64, device=device), None),
     }

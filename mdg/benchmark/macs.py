@@ -59,7 +59,7 @@ def attention_macs(q_BNC: Tensor, k_BMC: Tensor, v_BMC: Tensor, heads: int) -> i
 
 OPERATOR_MACS: dict[str, Callable[..., int]] = {
     "neighborhood_attention": neighborhood_attention_macs,
-    "selective_scan": channel_scan_macs,
+    "channel_scan": channel_scan_macs,
     "attention": attention_macs,
 }
 

@@ -48,7 +48,7 @@ def attention_inputs(shapes: Sequence[Any], dtype: torch.dtype) -> Inputs:
 
 MAKE_INPUTS: dict[str, Callable[[Sequence[Any], torch.dtype], Inputs]] = {
     "neighborhood_attention": neighborhood_attention_inputs,
-    "selective_scan": channel_scan_inputs,
+    "channel_scan": channel_scan_inputs,
     "attention": attention_inputs,
 }
 
@@ -66,7 +66,7 @@ def _normal(shape: Sequence[int], place: int) -> Tensor:
 
 
 # The plain backends; tests/ops holds them against loops written out.
-REFERENCE = {"neighborhood_attention": "tiled", "selective_scan": "torch", "attention": "torch"}
+REFERENCE = {"neighborhood_attention": "tiled", "channel_scan": "torch", "attention": "torch"}
 FIGURES = ("forward_ms", "training_ms", "output_error", "gradient_error")
 REPETITIONS = {"cpu": (1, 3), "cuda": (5, 30)}  # warm-up, measured
 
@@ -94,7 +94,7 @@ def race(calls: Sequence[OperatorCall], dtype: torch.dtype, device: torch.device
         facts = {"operator": name, "module": first[name, shapes], "calls": number, "shape": list(shapes[0])}
         for backend in race.operator.names:
             yield {**facts, "backend": backend, **race.measure(backend)}
-        if name == "selective_scan" and device.type == "cuda":
+        if name == "channel_scan" and device.type == "cuda":
             # What a compiler makes of the plain recurrence: the one to beat where mamba-ssm is not installed. On a CPU
             # compiling takes minutes.
             compiled = torch.compile(reference_channel_scan, fullgraph=True)

@@ -27,8 +27,8 @@ from mdg.utils.run_directory import RunDirectory
 
 ROOT = Path(mdg.__file__).parent.parent
 DENSE = "model.interaction.sparse=false"
-PLAIN = ["ops.neighborhood_attention=tiled", "ops.selective_scan=torch", DENSE]
-PUBLISHED = ["ops.neighborhood_attention=tiled", "ops.selective_scan=reference", DENSE]
+PLAIN = ["ops.neighborhood_attention=tiled", "ops.channel_scan=torch", DENSE]
+PUBLISHED = ["ops.neighborhood_attention=tiled", "ops.channel_scan=reference", DENSE]
 # Worth measuring on a GPU only.
 HALF_PRECISION = {
     "inference, bf16, batch 1": "--batch 1 --ops",

@@ -115,7 +115,7 @@ def flag_opts(
 def _backend_opt(item: str) -> str:
     operator, separator, backend = item.partition("=")
     if not separator or not backend:
-        raise ConfigError(f"--backend {item}: expected operator=backend, such as selective_scan=torch")
+        raise ConfigError(f"--backend {item}: expected operator=backend, such as channel_scan=torch")
     if operator not in OPERATORS:
         known = ", ".join(OPERATORS)
         raise ConfigError(

@@ -200,7 +200,7 @@ class OpsConfig(Options):
 
     neighborhood_attention: str = "auto"
     """`auto`, `numba` (CPU), `tiled` (plain PyTorch), `natten` or the name of a registered backend."""
-    selective_scan: str = "auto"
+    channel_scan: str = "auto"
     """`auto`, `triton` (CUDA), `numba` (CPU), `mamba_ssm`, `torch` (plain PyTorch), `reference` (every state written
     out, as published) or the name of a registered backend."""
     linear: str = "auto"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,7 +14,10 @@ from mdg.errors import ConfigError
 from mdg.utils.files import file_error
 from mdg.utils.limits import limit, require_within
 
+logger = logging.getLogger("mdg.config")
 Path_ = tuple[str, ...]
+# Former names of keys. They are read as the new ones, wherever they are written.
+RENAMED: dict[Path_, str] = {("ops", "selective_scan"): "channel_scan"}
 
 
 @dataclass
@@ -106,7 +110,30 @@ def parse_yaml(text: str, source: str) -> ConfigTree:
         ConfigError: As :func:`mdg.config.yaml_text.parse`.
     """
     values, lines = yaml_text.parse(text, source)
-    return ConfigTree(values, {path: f"{source}:{line}" for path, line in lines.items()})
+    tree = ConfigTree(values, {path: f"{source}:{line}" for path, line in lines.items()})
+    for former in RENAMED:
+        if _contains(values, former):
+            tree = _rename(tree, former)
+    return tree
+
+
+def _rename(tree: ConfigTree, former: Path_) -> ConfigTree:
+    *parents, old = former
+    path, where = (*parents, RENAMED[former]), tree.origin(former)
+    if _contains(tree.values, path):
+        raise ConfigError(f"{where}: {'.'.join(former)} is the former name of {'.'.join(path)}; got both, remove it")
+    part = tree.values
+    for parent in parents:
+        part = part[parent]
+    if part[old] != "auto":  # which every file holds that an older version wrote
+        _warn_of_former(former, where)
+    part[path[-1]] = part.pop(old)
+    return ConfigTree(tree.values, {path if known == former else known: at for known, at in tree.origins.items()})
+
+
+def _warn_of_former(former: Path_, where: str) -> None:
+    new = ".".join((*former[:-1], RENAMED[former]))
+    logger.warning("%s: %s is now called %s; the former name will go", where, ".".join(former), new)
 
 
 def apply_override(tree: ConfigTree, override: str) -> ConfigTree:
@@ -123,6 +150,9 @@ def apply_override(tree: ConfigTree, override: str) -> ConfigTree:
     if len(path) > yaml_text.MAX_DEPTH:
         raise ConfigError(f"{source}: got {len(path)} keys in a row, expected at most {yaml_text.MAX_DEPTH}")
     parsed = _read_value(key, text, source)
+    if path in RENAMED:
+        _warn_of_former(path, source)
+        path = (*path[:-1], RENAMED[path])
     values = _set(tree.values, path, parsed.values["value"], source)
     kept = {known: origin for known, origin in tree.origins.items() if _contains(values, known)}
     return ConfigTree(values, {**kept, **{(*path, *below[1:]): source for below in parsed.origins}})

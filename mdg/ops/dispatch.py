@@ -29,6 +29,7 @@ from mdg.errors import UserError, nearest
 logger = logging.getLogger("mdg.ops")
 AUTO = "auto"
 OPERATORS: dict[str, Operator] = {}
+FORMER = {"selective_scan": "channel_scan"}  # former names of operators, taken with a warning
 
 
 def _no_objection(*inputs: Any) -> None:
@@ -63,13 +64,20 @@ class Operator:
     def __init__(self, name: str) -> None:
         self.name = name
         self.environment = f"MDG_{name.upper()}"
-        self._from_environment = os.environ.get(self.environment) or None
+        self._from_environment = os.environ.get(self.environment) or self._from_former_environment()
         self._from_config: str | None = None
         self._backends: tuple[Backend, ...] = ()
         self._announced: set[str] = set()
 
     def __call__(self, *inputs: Any, backend: str | None = None) -> torch.Tensor:
         return self.choose(*inputs, backend=backend).function(*inputs)
+
+    def _from_former_environment(self) -> str | None:
+        for former, name in FORMER.items():
+            if name == self.name and (value := os.environ.get(f"MDG_{former.upper()}")):
+                logger.warning("MDG_%s is now called %s; the former name will go", former.upper(), self.environment)
+                return value
+        return None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -149,6 +157,9 @@ def add_operator(name: str, *backends: Backend) -> Operator:
 
 
 def get_operator(name: str) -> Operator:
+    if name in FORMER:
+        logger.warning("operator '%s' is now called '%s'; the former name will go", name, FORMER[name])
+        name = FORMER[name]
     if name not in OPERATORS:
         known = ", ".join(OPERATORS)
         raise UserError(f"got operator '{name}'; expected one of: {known}.{nearest(name, OPERATORS)}")
@@ -180,7 +191,7 @@ def register_backend(
     """Add a backend from outside the package.
 
     ``function`` and ``why_not`` take the checked inputs of the operator by position; the modules
-    ``mdg.ops.neighborhood_attention`` and ``mdg.ops.selective_scan`` list them. Priorities of the built-in backends:
+    ``mdg.ops.neighborhood_attention`` and ``mdg.ops.channel_scan`` list them. Priorities of the built-in backends:
     0 for the one that runs everywhere, 10 for a library, 20 for numba, 30 for Triton.
     Raises UserError where the name is taken.
     """

@@ -17,7 +17,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 ENTRY = Entry("inference, batch 1", "tools/benchmark.py", ("--config", "a.yaml", "--ops"))
 PIPELINE = Entry("input pipeline", "tools/benchmark_data.py", ("--config", "a.yaml"))
 RACE = {
-    "operator": "selective_scan", "module": "interaction.0.mamba.scans", "calls": 1, "shape": [192, 8, 32],
+    "operator": "channel_scan", "module": "interaction.0.mamba.scans", "calls": 1, "shape": [192, 8, 32],
     "forward_ms": None, "training_ms": None, "output_error": None, "gradient_error": None,
 }  # fmt: skip
 FOUND = {
@@ -25,7 +25,7 @@ FOUND = {
     "torch": "2.12.1", "params_m": 67.4139, "gmacs": 66.188, "images_per_s": 0.4241, "memory_of": "process",
     "latency_ms": {"median": 2357.83, "p95": 2400.04, "min": 2300.0}, "peak_memory_mb": 1594.4,
     "baseline_memory_mb": 1030.2,
-    "backends": {"neighborhood_attention": "tiled", "selective_scan": "numba"},
+    "backends": {"neighborhood_attention": "tiled", "channel_scan": "numba"},
     "machine": {"processor": "AMD EPYC x 2", "gpus": [], "python": "3.11", "code": "0123abc"},
     "modules": [{"name": "interaction.0", "params_m": 0.13, "gmacs": 3.379, "ms": 638.04, "share": 0.2705}],
     "ops": [
@@ -83,10 +83,10 @@ def test_figures_commands_and_machine_stand_in_the_section():
     assert "python tools/benchmark.py --config a.yaml --ops\npython tools/benchmark.py --height 960" in text
     assert "| interaction.0 | 0.130 | 3.379 | 638.0 | 27.1 % |" in text
     assert "| 192x8x32 | numba | 52.19 | 274.56 | 1.5e-07 | 1.6e-06 |" in text
-    assert "- `selective_scan`, triton: it runs on CUDA" in text and "| triton |" not in text
+    assert "- `channel_scan`, triton: it runs on CUDA" in text and "| triton |" not in text
     assert "Not measured: no data" in text
     tables = [line for line in text.splitlines() if line.startswith("|")]
-    assert len({line.count("|") for line in tables if "selective_scan" in line or "backend" in line}) == 1
+    assert len({line.count("|") for line in tables if "channel_scan" in line or "backend" in line}) == 1
 
 
 def test_the_input_pipeline_has_a_table():

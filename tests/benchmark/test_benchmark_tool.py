@@ -48,7 +48,7 @@ def found(tmp_path_factory) -> dict:
         *SMALL,
         *repetitions,
         "--backend",
-        "selective_scan=torch",
+        "channel_scan=torch",
         "neighborhood_attention=tiled",
         "--ops",
         "--json",
@@ -81,26 +81,26 @@ def test_modules_add_up(found):
 
 
 def test_backends_in_use_are_named(found):
-    assert found["backends"].keys() == {"attention", "linear", "neighborhood_attention", "selective_scan"}
-    assert (found["backends"]["neighborhood_attention"], found["backends"]["selective_scan"]) == ("tiled", "torch")
+    assert found["backends"].keys() == {"attention", "linear", "neighborhood_attention", "channel_scan"}
+    assert (found["backends"]["neighborhood_attention"], found["backends"]["channel_scan"]) == ("tiled", "torch")
 
 
 def test_ops_lists_every_backend_at_every_stage(found):
-    for operator in ("neighborhood_attention", "selective_scan"):
+    for operator in ("neighborhood_attention", "channel_scan"):
         rows = [row for row in found["ops"] if row["operator"] == operator]
         assert len(rows) == 4 * len(available_backends(operator))
         for row in rows:
             right = row["output_error"] is not None and max(row["output_error"], row["gradient_error"]) < 1e-3
             assert right or row["reason"], row
-    shapes = {tuple(row["shape"]) for row in found["ops"] if row["operator"] == "selective_scan"}
+    shapes = {tuple(row["shape"]) for row in found["ops"] if row["operator"] == "channel_scan"}
     assert (16 * 24 // 2, 8, 32) in shapes  # half of the positions of stage 1; 2 * 4 * 32 / 32 tokens of 32
 
 
 MISTAKES = {
-    "unknown backend": (["--backend", "selective_scan=cuda"], ["ops.selective_scan", "'cuda'", "mamba_ssm"]),
-    "unknown operator": (["--backend", "selective_scn=torch"], ["Did you mean 'selective_scan'"]),
+    "unknown backend": (["--backend", "channel_scan=cuda"], ["ops.channel_scan", "'cuda'", "mamba_ssm"]),
+    "unknown operator": (["--backend", "channel_scn=torch"], ["Did you mean 'channel_scan'"]),
     "no backend": (["--backend", "torch"], ["--backend torch", "operator=backend"]),
-    "backend that cannot run": (["--backend", "selective_scan=mamba_ssm"], ["cannot run", "CUDA"]),
+    "backend that cannot run": (["--backend", "channel_scan=mamba_ssm"], ["cannot run", "CUDA"]),
     "small images": (["--height", 16], ["16x96", "at least 32"]),
     "no images": (["--batch", 0], ["--batch 0: expected at least 1"]),
     "no steps": (["--steps", 0], ["--steps 0: expected at least 1"]),
@@ -127,7 +127,7 @@ def settings(**changes) -> Settings:
 
 
 def test_settings_survive_the_way_to_another_process():
-    before = settings(mode="train", batch=3, steps=7, opts=["train.precision=bf16", "ops.selective_scan=torch"])
+    before = settings(mode="train", batch=3, steps=7, opts=["train.precision=bf16", "ops.channel_scan=torch"])
     assert Settings.from_plain(json.loads(json.dumps(before.plain()))) == before
 
 

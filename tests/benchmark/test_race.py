@@ -15,13 +15,13 @@ CPU = torch.device("cpu")
 ATTENTION = OperatorCall(
     "neighborhood_attention", "stage", ((1, 6, 7, 2, 8), (1, 6, 7, 2, 8), (1, 6, 7, 2, 8), 3, 0.35)
 )
-SCAN = OperatorCall("selective_scan", "scans", ((5, 4, 32), (5, 4, 52), (2, 32, 2), (2, 32), (2, 32, 12), (2, 32)))
+SCAN = OperatorCall("channel_scan", "scans", ((5, 4, 32), (5, 4, 52), (2, 32, 2), (2, 32), (2, 32, 12), (2, 32)))
 ENCODER = OperatorCall("attention", "encoder", ((2, 300, 64), (2, 70, 64), (2, 70, 64), 2))
 
 
 def test_every_backend_is_right_or_has_a_reason():
     rows = list(race([ATTENTION, SCAN, ATTENTION, ENCODER], torch.float32, CPU))
-    for operator in ("neighborhood_attention", "selective_scan", "attention"):
+    for operator in ("neighborhood_attention", "channel_scan", "attention"):
         own = [row for row in rows if row["operator"] == operator]
         assert tuple(row["backend"] for row in own) == available_backends(operator)
     for row in rows:

@@ -144,7 +144,7 @@ def test_missing_base_is_named(tmp_path):
             ["run.yaml:2", "model.interaction.divergence.ratio", "got 0", "greater than 0"],
         ),
         ("loss:\n  - type: Dice\n  - {type: Dicee}", ["run.yaml:4", "loss.1", "'Dice'"]),
-        ("ops: {selective_scan: mamba}", ["ops.selective_scan", "'mamba_ssm'", "torch"]),
+        ("ops: {channel_scan: mamba}", ["ops.channel_scan", "'mamba_ssm'", "torch"]),
         ("name: a/b", ["run.yaml:2", "name", "'a/b'"]),
         ("model: {type: MDG, pretrained: mit_b2.pth}", ["run.yaml:2", "'mit_b2.pth'", "mapping with keys out of: rgb"]),
     ],

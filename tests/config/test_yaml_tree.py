@@ -235,3 +235,34 @@ def test_override_is_the_origin_of_what_it_sets():
     assert (tree.origin(("a", "b")), tree.origin(("a", "c"))) == ("--opts a.b=3", "run.yaml:1")
     tree = apply_override(tree_of("a: {b: 1, c: 2}"), "a={b: 3}")
     assert (tree.origin(("a", "b")), tree.origin(("a", "c"))) == ("--opts a={b: 3}", "run.yaml:1")
+
+
+# --- former names ------------------------------------------------------------------------------------------------
+
+
+def test_a_former_name_is_read_as_the_new_one_and_said(caplog):
+    tree = tree_of("ops:\n  linear: torch\n  selective_scan: torch\n")
+    assert tree.values == {"ops": {"linear": "torch", "channel_scan": "torch"}}
+    assert tree.origin(("ops", "channel_scan")) == "run.yaml:3"
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert message == "run.yaml:3: ops.selective_scan is now called ops.channel_scan; the former name will go"
+
+
+def test_an_override_by_the_former_name_meets_the_new_one(caplog):
+    assert override("ops: {channel_scan: auto}", "ops.selective_scan=torch") == {"ops": {"channel_scan": "torch"}}
+    assert "--opts ops.selective_scan=torch" in caplog.text
+
+
+def test_what_an_older_version_wrote_everywhere_is_no_reason_to_warn(caplog):
+    assert values_of("ops: {selective_scan: auto}") == {"ops": {"channel_scan": "auto"}}
+    assert not caplog.records
+
+
+def test_both_names_of_a_key_are_one_too_many():
+    message = error_of(lambda: tree_of("ops:\n  channel_scan: torch\n  selective_scan: numba\n"))
+    assert "run.yaml:3: ops.selective_scan is the former name of ops.channel_scan" in message
+
+
+@pytest.mark.parametrize("text", ["ops: 3", "ops: [selective_scan]", "ops: selective_scan", "ops:"])
+def test_what_is_no_mapping_holds_no_former_name(text):
+    assert values_of(text) is not None

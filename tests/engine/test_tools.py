@@ -52,7 +52,7 @@ MISTAKES = {
         ["model={type: MDG, rgb_backbone: b0, thermal_backbone: b0, pretrained: {rgb: mit_b0.pth}}"],
         ["mit_b0.pth", "NVlabs/SegFormer", "model.pretrained=null"],
     ),
-    "no such backend": (["ops.selective_scan=cuda"], ["ops.selective_scan", "mamba_ssm"]),
+    "no such backend": (["ops.channel_scan=cuda"], ["ops.channel_scan", "mamba_ssm"]),
 }
 
 

@@ -56,8 +56,18 @@ def test_call_beats_config_beats_environment_beats_automatic(toy, monkeypatch):
 
 def test_every_operator_has_an_environment_variable():
     names = {name: operator.environment for name, operator in dispatch.OPERATORS.items()}
-    assert names["selective_scan"] == "MDG_SELECTIVE_SCAN"
+    assert names["channel_scan"] == "MDG_CHANNEL_SCAN"
     assert names["neighborhood_attention"] == "MDG_NEIGHBORHOOD_ATTENTION"
+
+
+def test_former_names_serve_and_are_said(monkeypatch, caplog):
+    monkeypatch.setitem(dispatch.FORMER, "old_toy", "channel_scan")
+    assert dispatch.get_operator("selective_scan") is dispatch.OPERATORS["channel_scan"]
+    assert "operator 'selective_scan' is now called 'channel_scan'" in caplog.text
+    monkeypatch.setenv("MDG_OLD_TOY", "torch")
+    operator = dispatch.Operator("channel_scan")
+    assert operator._wanted(None) == ("torch", "the environment variable MDG_CHANNEL_SCAN")
+    assert "MDG_OLD_TOY is now called MDG_CHANNEL_SCAN" in caplog.text
 
 
 def test_unknown_names_list_the_known_and_the_nearest(toy, monkeypatch):
@@ -66,8 +76,8 @@ def test_unknown_names_list_the_known_and_the_nearest(toy, monkeypatch):
         set_backend("toy", "fats")
     with pytest.raises(UserError, match="argument backend="):
         operator(torch.zeros(4), backend="fats")
-    with pytest.raises(UserError, match=r"selective_scn.*Did you mean 'selective_scan'"):
-        set_backend("selective_scn", "torch")
+    with pytest.raises(UserError, match=r"channel_scn.*Did you mean 'channel_scan'"):
+        set_backend("channel_scn", "torch")
     monkeypatch.setenv("MDG_TOY", "fats")
     with pytest.raises(UserError, match="environment variable MDG_TOY"):
         toy()(torch.zeros(4))

@@ -53,9 +53,8 @@ def _mamba_why_not(u_BLD: Tensor, projected_BLP: Tensor, *parameters: Tensor) ->
     return mamba_backend.why_not(u_BLD, u_BLD, A_SDN[0], B_BLN, B_BLN, D_SD[0], bias_SD[0], True, False)
 
 
-# Named after what it computes; the key of the configuration is ops.selective_scan.
 OPERATOR = add_operator(
-    "selective_scan",
+    "channel_scan",
     Backend(
         "triton",
         triton_backend.triton_channel_scan,
