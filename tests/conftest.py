@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import settings
+from torch import Tensor, nn
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 MINI = REPOSITORY.parent / "shared" / "data" / "mfnet_mini"
@@ -56,3 +58,27 @@ def _own_logging():
     yield
     level, logger.propagate, logger.handlers = before
     logger.setLevel(level)
+
+
+@pytest.fixture(scope="session")
+def draw() -> Callable[..., Tensor]:
+    """Normal numbers by shape and seed."""
+
+    def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
+        return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+
+    return normal
+
+
+@pytest.fixture(scope="session")
+def shaken() -> Callable[..., nn.Module]:
+    """Moves every parameter off its initial value, so that no test passes because a bias is zero or a gain is one."""
+
+    def shake(module: nn.Module, std: float = 0.1, seed: int = 0) -> nn.Module:
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for parameter in module.parameters():
+                parameter += std * torch.randn(parameter.shape, generator=generator).to(parameter.dtype)
+        return module
+
+    return shake

@@ -10,15 +10,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from functools import reduce
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mdg.models.recompute import linear_of_gelu
 from mdg.ops import linear
+from mdg.ops.feed_forward import gelu_linear
 from mdg.ops.linear.onednn import convolve_rows
 
 
@@ -30,12 +29,6 @@ def to_bchw(x_BHWC: Tensor) -> Tensor:
 def to_bhwc(x_BCHW: Tensor) -> Tensor:
     """The ``BHWC`` view of a ``BCHW`` map."""
     return x_BCHW.permute(0, 2, 3, 1)
-
-
-def float32_island(x: Tensor) -> AbstractContextManager:
-    """Turns autocast off for what must be computed in float32: step sizes of the scan, the FFT."""
-    device = x.device.type
-    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
 
 
 def conv_bhwc(conv: nn.Conv2d, x_BHWC: Tensor) -> Tensor:
@@ -125,7 +118,7 @@ class Mlp(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         hidden = self.fc1(x)
         if self.dropout.p == 0 or not self.training:
-            return linear_of_gelu(hidden, self.fc2)
+            return gelu_linear(hidden, self.fc2.weight, self.fc2.bias)
         return self.dropout(self.fc2(self.dropout(F.gelu(hidden))))
 
 

@@ -90,38 +90,6 @@ def test_dynamic_linear_equals_a_loop_over_cells(draw, shaken, cells, patch, emb
                 torch.testing.assert_close(got[cell], x[cell] @ matrix)
 
 
-@pytest.mark.parametrize("patch", [1, 2, 3])
-def test_both_ways_of_a_dynamic_linear_layer_agree(draw, shaken, patch):
-    layer = shaken(DynamicLinear(12, 6, 10, groups=3).double())
-    x = draw(2, 2 * patch, 3 * patch, 6, dtype=torch.float64).requires_grad_()
-    condition = draw(2, 2, 3, 12, seed=1, dtype=torch.float64).requires_grad_()
-    leaves, weight = [x, condition, *layer.parameters()], draw(2, 2 * patch, 3 * patch, 10, seed=2, dtype=torch.float64)
-    results = [way(x, condition) for way in (layer._generated, layer._expanded)]
-    torch.testing.assert_close(*results)
-    for grads in zip(*(torch.autograd.grad(y, leaves, weight) for y in results), strict=True):
-        torch.testing.assert_close(*grads)
-
-
-def test_a_layer_without_matrices_runs_in_the_autocast_dtype(draw):
-    layer, x, condition = DynamicLinear(8, 6, 21, groups=2), draw(1, 4, 2, 6), draw(1, 2, 1, 8)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        got = layer._expanded(x, condition)
-    assert got.dtype == torch.bfloat16
-    torch.testing.assert_close(got.float(), layer._expanded(x, condition), rtol=0.05, atol=0.05)
-
-
-def test_matrices_are_generated_where_cells_have_many_tokens(draw, monkeypatch):
-    layer = DynamicLinear(8, 6, 21, groups=2)  # 1 + 4 inputs a token: four tokens have fewer than 21, five have more
-    chosen = []
-    monkeypatch.setattr(layer, "_part", lambda x, condition: chosen.append("generated") or x)
-    monkeypatch.setattr(layer, "_expanded", lambda x, condition: chosen.append("expanded") or x)
-    for size in ((2, 2), (1, 5)):
-        layer(draw(1, *size, 6), draw(1, 1, 1, 8))
-    assert chosen == ["expanded", "generated"]
-    uneven = DynamicLinear(8, 2, 22, groups=4)  # groups that share an input
-    assert uneven(draw(1, 2, 2, 2), draw(1, 1, 1, 8)).shape == (1, 2, 2, 22)
-
-
 def test_condition_branch_equals_the_definition(draw, shaken):
     branch = shaken(ConditionBranch(8).double())
     deepest = draw(2, 3, 2, 8, dtype=torch.float64)

@@ -6,14 +6,11 @@ import copy
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import nn
 
-from mdg.models.backbones.mit import MixFeedForward
-from mdg.models.decoders.dynamic_linear import DynamicLinear
 from mdg.models.decoders.segformer import SegFormerDecoder, SegFormerDecoderOptions
 from mdg.models.layers import ChannelDropout
-from mdg.models.recompute import Recomputable, linear_of_gelu, recompute_activations
+from mdg.models.recompute import Recomputable, recompute_activations
 from mdg.registry import BACKBONES
 
 
@@ -74,69 +71,6 @@ def test_a_recomputed_network_compiles_to_one_graph(small_model, draw):
     images = [255 * draw(1, channels, 64, 64).abs().clamp(max=1) for channels in (3, 1)]
     compile_and_train(model, *images).logits.mean().backward()
     assert all(p.grad is not None for p in model.rgb_backbone.parameters())
-
-
-@pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("shape", [(5, 6), (2, 3, 4, 6)], ids=str)
-def test_linear_of_gelu_equals_its_parts(draw, shape, bias):
-    linear, x = nn.Linear(6, 4, bias=bias).double(), draw(*shape, dtype=torch.float64).requires_grad_()
-    assert torch.autograd.gradcheck(lambda x, *_: linear_of_gelu(x, linear), (x, *linear.parameters()))
-    assert torch.equal(linear_of_gelu(x, linear), linear(F.gelu(x)))
-
-
-def test_linear_of_gelu_under_autocast(draw):
-    linear, x = nn.Linear(32, 16), draw(8, 32).requires_grad_()
-    weight = draw(8, 16, seed=1)
-    results = []
-    for function in (linear_of_gelu, lambda x, linear: linear(F.gelu(x))):
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            y = function(x, linear)
-        results.append((y, *torch.autograd.grad(y, [x, *linear.parameters()], weight.to(y.dtype))))
-    for got, want in zip(*results, strict=True):
-        assert got.dtype == want.dtype
-        torch.testing.assert_close(got.float(), want.float(), rtol=2e-2, atol=2e-2)
-
-
-def test_linear_of_gelu_keeps_one_map(draw):
-    linear, x, saved = nn.Linear(64, 16), draw(100, 64).requires_grad_(), []
-    with torch.autograd.graph.saved_tensors_hooks(lambda x: saved.append(x.numel()) or x, lambda x: x):
-        linear_of_gelu(x, linear)
-    assert sum(saved) == x.numel() + linear.weight.numel()
-
-
-@pytest.mark.parametrize("frozen", [None, "fc1.weight", "dwconv.dwconv.weight", "fc2.bias"])
-def test_mix_feed_forward_keeps_its_input_only(draw, frozen):
-    layer = MixFeedForward(16).double()
-    nn.init.normal_(layer.dwconv.dwconv.bias)
-    if frozen is not None:
-        layer.get_parameter(frozen).requires_grad_(False)
-    x = draw(2, 5, 7, 16).double().requires_grad_()
-    leaves = [x, *(p for p in layer.parameters() if p.requires_grad)]
-    saved = []
-    with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t.shape) or t, lambda t: t):
-        y = layer(x)
-    assert (2, 5, 7, 64) not in saved and len(saved) == 7
-    plain = layer.fc2(F.gelu(layer.dwconv(layer.fc1(x))))
-    torch.testing.assert_close(y, plain)
-    grad = draw(2, 5, 7, 16).double()
-    for found, true in zip(torch.autograd.grad(y, leaves, grad), torch.autograd.grad(plain, leaves, grad), strict=True):
-        torch.testing.assert_close(found, true)
-
-
-def test_dynamic_linear_keeps_no_generated_matrix(draw, monkeypatch):
-    layer = DynamicLinear(8, 4, 16, groups=2)  # cells of 4 tokens and 4 conditions a group: 4 (1 + 4) > 16
-    x, condition = draw(3, 6, 4, 4).requires_grad_(), draw(3, 3, 2, 8).requires_grad_()
-    leaves = [x, condition, *layer.parameters()]
-    saved = []
-    with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t.numel()) or t, lambda t: t):
-        layer(x, condition)
-    assert sum(saved) < 3 * 6 * 4 * 16
-    grad = draw(3, 6, 4, 16)
-    expected = torch.autograd.grad(layer._generated(x, condition), leaves, grad)
-    for limit in (2**25, 1):  # all images at once, and one by one
-        monkeypatch.setattr("mdg.models.decoders.dynamic_linear.MAX_WEIGHTS", limit)
-        for found, true in zip(torch.autograd.grad(layer(x, condition), leaves, grad), expected, strict=True):
-            torch.testing.assert_close(found, true, rtol=1e-4, atol=1e-5)
 
 
 def test_all_mlp_head_without_embedded_maps(draw):

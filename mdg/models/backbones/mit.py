@@ -14,8 +14,9 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 
 from mdg.models.layers import Linear, conv_bhwc, depthwise, init_weights, to_bhwc
-from mdg.models.recompute import Recomputable, keeps_inputs_only, linear_of_gelu, mix_feed_forward, run
+from mdg.models.recompute import Recomputable, run
 from mdg.ops import attention
+from mdg.ops.feed_forward import mix_feed_forward
 from mdg.registry import BACKBONES, Options
 
 VARIANTS: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
@@ -67,14 +68,11 @@ class EfficientSelfAttention(nn.Module):
 
 
 class DepthwiseConv(nn.Module):
-    """3x3 depthwise convolution; a module of its own only because the public weights name it ``dwconv.dwconv``."""
+    """Holds the 3x3 depthwise convolution; a module of its own only because the public weights name it so."""
 
     def __init__(self, width: int):
         super().__init__()
         self.dwconv = depthwise(width, 3)
-
-    def forward(self, x_BHWC: Tensor) -> Tensor:
-        return conv_bhwc(self.dwconv, x_BHWC)
 
 
 class MixFeedForward(nn.Module):
@@ -87,9 +85,9 @@ class MixFeedForward(nn.Module):
         self.fc2 = Linear(ratio * width, width)
 
     def forward(self, x_BHWC: Tensor) -> Tensor:
-        if keeps_inputs_only(x_BHWC):
-            return mix_feed_forward(x_BHWC, self.fc1, self.dwconv.dwconv, self.fc2)
-        return linear_of_gelu(self.dwconv(self.fc1(x_BHWC)), self.fc2)
+        """``fc2(gelu(dwconv(fc1(x))))``: ``[B, H, W, C] -> [B, H, W, C]``."""
+        layers = (self.fc1, self.dwconv.dwconv, self.fc2)
+        return mix_feed_forward(x_BHWC, *(weight for layer in layers for weight in (layer.weight, layer.bias)))
 
 
 class MixBlock(Recomputable):

@@ -8,18 +8,11 @@ from __future__ import annotations
 
 import math
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from mdg.errors import ConfigError
 from mdg.models.layers import Linear, StarReLU, conv_bhwc, depthwise
-from mdg.models.recompute import keeps_inputs_only
-from mdg.ops import linear
-from mdg.ops.precision import autocast_dtype
-
-MAX_WEIGHTS = 2**25  # generated weights held at once, 128 MB in float32; images beyond it go through one after another
+from mdg.ops.dynamic_linear import dynamic_linear
 
 
 class ConditionBranch(nn.Module):
@@ -43,15 +36,8 @@ class ConditionBranch(nn.Module):
 class DynamicLinear(nn.Module):
     """A linear layer ``C -> E`` whose ``C x E`` matrix is generated per cell of the stage-4 grid (section 4).
 
-    The matrix is linear in the condition, ``M_ce = b_ce + sum_k r_k W_cek``, so there are two ways to ``y = x M``, the
-    same numbers but for rounding: generate M, or multiply every ``x_c`` by its group's conditions first,
-
-        y_e = sum_c x_c b_ce + sum_ck (x_c r_k) W_cek
-
-    which is one linear layer of ``C (1 + K)`` inputs. A cell of few tokens has fewer such inputs than its matrix has
-    entries; writing matrices and their gradients to memory then costs far more than the additional products.
-
-    In training on a CPU the generated matrices, the largest tensors of the network, are not kept for the backward pass.
+    The matrix is linear in the condition: ``y_e = sum_c x_c M_ce`` with ``M_ce = b_ce + sum_k r_k W_cek``, where
+    ``r_k`` runs over the K conditions of the group that ``ce`` belongs to. :mod:`mdg.ops.dynamic_linear` computes it.
     """
 
     def __init__(self, condition_width: int, width: int, embed_dim: int, groups: int):
@@ -75,41 +61,5 @@ class DynamicLinear(nn.Module):
 
     def forward(self, x_BHWC: Tensor, condition_BhwR: Tensor) -> Tensor:
         """Tokens ``[B, H, W, C]`` and condition ``[B, h, w, R]`` -> ``[B, H, W, E]``; H and W multiples of h and w."""
-        (H, W), (h, w) = x_BHWC.shape[1:3], condition_BhwR.shape[1:3]
-        p, q = H // h, W // w
-        assert (p * h, q * w) == (H, W), f"map {H}x{W} does not divide into {h}x{w} cells"
-        if p * q * (1 + self.generator.weight.shape[1]) < self.embed_dim and self.width % self.generator.groups == 0:
-            return self._expanded(x_BHWC, condition_BhwR)
-        images = max(1, MAX_WEIGHTS // (h * w * self.width * self.embed_dim))
-        parts = zip(x_BHWC.split(images), condition_BhwR.split(images), strict=True)
-        outs = [self._part(x, condition) for x, condition in parts]
-        return outs[0] if len(outs) == 1 else torch.cat(outs)
-
-    def _expanded(self, x_BHWC: Tensor, condition_BhwR: Tensor) -> Tensor:
-        """Every input by every condition of its group, and by one for the bias; then a linear layer."""
-        G, K = self.generator.groups, self.generator.weight.shape[1]
-        (B, H, W, C), (h, w) = x_BHWC.shape, condition_BhwR.shape[1:3]
-        if (dtype := autocast_dtype(x_BHWC)) is not None:  # the products are many, so they are made in it
-            x_BHWC, condition_BhwR = x_BHWC.to(dtype), condition_BhwR.to(dtype)
-        with_one_BhwGJ = F.pad(condition_BhwR.unflatten(-1, (G, K)), (0, 1), value=1.0)  # J = K + 1
-        x = x_BHWC.reshape(B, h, H // h, w, W // w, G, C // G, 1)
-        products_BHWI = (x * with_one_BhwGJ[:, :, None, :, None, :, None]).view(B, H, W, C * (K + 1))
-        weight_CEK = self.generator.weight.view(C, self.embed_dim, K)
-        bias_CE1 = self.generator.bias.view(C, self.embed_dim, 1)
-        weight_CEJ = torch.cat([weight_CEK, bias_CE1], dim=-1)
-        return linear(products_BHWI, weight_CEJ.transpose(0, 1).reshape(self.embed_dim, -1))
-
-    def _part(self, x_BHWC: Tensor, condition_BhwR: Tensor) -> Tensor:
-        if keeps_inputs_only(x_BHWC):
-            return checkpoint(self._generated, x_BHWC, condition_BhwR, use_reentrant=False, preserve_rng_state=False)
-        return self._generated(x_BHWC, condition_BhwR)
-
-    def _generated(self, x_BHWC: Tensor, condition_BhwR: Tensor) -> Tensor:
-        """One product of matrices per cell."""
-        B, H, W, C = x_BHWC.shape
-        h, w = condition_BhwR.shape[1:3]
-        p, q = H // h, W // w
-        matrix_MCE = conv_bhwc(self.generator, condition_BhwR).reshape(B * h * w, C, self.embed_dim)
-        tokens_MPC = x_BHWC.reshape(B, h, p, w, q, C).transpose(2, 3).reshape(B * h * w, p * q, C)
-        out_MPE = torch.bmm(tokens_MPC.to(matrix_MCE.dtype), matrix_MCE)
-        return out_MPE.reshape(B, h, w, p, q, self.embed_dim).transpose(2, 3).reshape(B, H, W, self.embed_dim)
+        generator = self.generator
+        return dynamic_linear(x_BHWC, condition_BhwR, generator.weight[:, :, 0, 0], generator.bias, generator.groups)

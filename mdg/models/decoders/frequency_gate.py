@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mdg.models.layers import Linear, Mlp, float32_island, to_bchw, to_bhwc
+from mdg.models.layers import Linear, Mlp, to_bchw, to_bhwc
+from mdg.ops.modes import float32_island
 
 
 def periodic_interpolation(frequencies: Tensor, reference: int) -> Tensor:

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from mdg.errors import ConfigError
 from mdg.fields import Channels
-from mdg.models.layers import GroupedLinear, Mlp, conv_bhwc, depthwise, float32_island
+from mdg.models.layers import GroupedLinear, Mlp, conv_bhwc, depthwise
 from mdg.ops import channel_scan, linear
+from mdg.ops.modes import float32_island
 from mdg.registry import Options
 
 

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from mdg.errors import UserError
 from mdg.ops.dispatch import Backend, add_operator
+from mdg.ops.modes import autocast_dtype
 from mdg.ops.neighborhood_attention import natten as natten_backend
 from mdg.ops.neighborhood_attention import numba as numba_backend
 from mdg.ops.neighborhood_attention.tiled import tiled_neighborhood_attention
-from mdg.ops.precision import autocast_dtype
 
 OPERATOR = add_operator(
     "neighborhood_attention",
