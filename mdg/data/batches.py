@@ -24,7 +24,7 @@ from mdg.errors import DataError, UserError
 
 
 class Batch(NamedTuple):
-    """uint8 throughout; the model normalises on its device.
+    """Images that go through the network together; uint8 throughout, the model normalises on its device.
 
     Attributes:
         rgb_B3HW: Channels in the order R, G, B.
@@ -41,51 +41,41 @@ class Batch(NamedTuple):
     indices: list[int]
 
 
-class Item(NamedTuple):
-    """One element of a batch: [3, H, W], [1, H, W] and [H, W] uint8."""
-
-    rgb_3HW: torch.Tensor
-    thermal_1HW: torch.Tensor
-    label_HW: torch.Tensor
-    name: str
-    index: int
-
-
-def collate(items: Sequence[Item | UserError], advice: str) -> Batch | UserError:
-    """Stacks items to a batch; an error among them, or sizes that differ, becomes the error that the loader raises.
+def collate(ones: Sequence[Batch | UserError], advice: str) -> Batch | UserError:
+    """Joins batches of one image; an error among them, or sizes that differ, becomes the error that the loader raises.
 
     Args:
-        items: What the data set gave for the indices of a batch.
+        ones: What the data set gave for the indices of a batch.
         advice: What to do where sizes differ.
     """
-    for item in items:
-        if isinstance(item, UserError):
-            return item
-    for part in ("rgb_3HW", "label_HW"):
-        sizes = {item.name: tuple(getattr(item, part).shape[-2:]) for item in items}
+    for one in ones:
+        if isinstance(one, UserError):
+            return one
+    for part in ("rgb_B3HW", "label_BHW"):
+        sizes = {one.names[0]: tuple(getattr(one, part).shape[-2:]) for one in ones}
         if len(set(sizes.values())) > 1:
             listed = ", ".join(f"{name} is {height}x{width}" for name, (height, width) in sizes.items())
             return DataError(f"images of different sizes cannot form a batch ({listed}): {advice}")
-    return _stack(items)
+    return _join(ones)
 
 
-def collate_by_size(items: Sequence[Item | UserError]) -> list[Batch] | UserError:
-    """Stacks items to one batch per size of image and label, or gives the first error among them.
+def collate_by_size(ones: Sequence[Batch | UserError]) -> list[Batch] | UserError:
+    """Joins batches of one image to one per size of image and label, or gives the first error among them.
 
     Padding to a common size would change what the network sees, and with it the scores. Batches come in the order in
-    which their sizes appear, the items of each in the order given.
+    which their sizes appear, the images of each in the order given.
     """
-    groups: dict[tuple[torch.Size, torch.Size], list[Item]] = {}
-    for item in items:
-        if isinstance(item, UserError):
-            return item
-        groups.setdefault((item.rgb_3HW.shape, item.label_HW.shape), []).append(item)
-    return [_stack(group) for group in groups.values()]
+    groups: dict[tuple[torch.Size, torch.Size], list[Batch]] = {}
+    for one in ones:
+        if isinstance(one, UserError):
+            return one
+        groups.setdefault((one.rgb_B3HW.shape, one.label_BHW.shape), []).append(one)
+    return [_join(group) for group in groups.values()]
 
 
-def _stack(items: Sequence[Item]) -> Batch:
-    rgb, thermal, label, names, indices = zip(*items, strict=True)
-    return Batch(torch.stack(rgb), torch.stack(thermal), torch.stack(label), list(names), list(indices))
+def _join(batches: Sequence[Batch]) -> Batch:
+    rgb, thermal, label, names, indices = zip(*batches, strict=True)
+    return Batch(torch.cat(rgb), torch.cat(thermal), torch.cat(label), sum(names, []), sum(indices, []))
 
 
 class SampleKey(NamedTuple):
@@ -97,43 +87,43 @@ class SampleKey(NamedTuple):
 
 
 class TrainSamples(Dataset):
-    """Augmented items by :class:`SampleKey`; equal keys give equal items in any process and any order."""
+    """Augmented images, as batches of one, by :class:`SampleKey`: equal keys give equal ones, wherever and whenever."""
 
     def __init__(self, dataset: RGBTDataset, transforms: Sequence[Transform], seed: int):
         self.dataset, self.transforms, self.seed = dataset, transforms, seed
 
-    def __getitem__(self, key: SampleKey) -> Item | UserError:
+    def __getitem__(self, key: SampleKey) -> Batch | UserError:
         try:
             frame = self.dataset[key.index]
             with torch.random.fork_rng(devices=[]):
                 # Not torch.manual_seed: that would reseed CUDA too, and with it the dropout of a run without workers.
                 torch.default_generator.manual_seed(hash_seed(self.seed, *key))
                 sample = apply_transforms(to_sample(frame), self.transforms)
-            return _to_item(sample, frame.name, key.index)
+            return _batch_of_one(sample, frame.name, key.index)
         except UserError as error:
             return error
 
 
 class EvalSamples(Dataset):
-    """Items by index: images resized to ``size`` ([height, width]) where it is given, labels as they are."""
+    """Images as batches of one, by index: resized to ``size`` ([height, width]) where given, labels as they are."""
 
     def __init__(self, dataset: RGBTDataset, size: tuple[int, int] | None):
         self.dataset, self.size = dataset, size
 
-    def __getitem__(self, index: int) -> Item | UserError:
+    def __getitem__(self, index: int) -> Batch | UserError:
         try:
             frame = self.dataset[index]
             sample = to_sample(frame)
             if self.size is not None:
                 sample |= {key: resize_image(sample[key], self.size) for key in ("rgb", "thermal")}
-            return _to_item(sample, frame.name, index)
+            return _batch_of_one(sample, frame.name, index)
         except UserError as error:
             return error
 
 
 def read_batch(dataset: RGBTDataset, index: int, size: tuple[int, int] | None) -> Batch:
     """One frame as a batch, prepared as for evaluation, in this process; raises DataError where it cannot be used."""
-    batch = collate([EvalSamples(dataset, size)[index]], advice="")
+    batch = EvalSamples(dataset, size)[index]
     if isinstance(batch, UserError):
         raise batch
     return batch
@@ -160,6 +150,6 @@ def init_worker(worker: int) -> None:
     torch.set_num_threads(1)
 
 
-def _to_item(sample: Sample, name: str, index: int) -> Item:
+def _batch_of_one(sample: Sample, name: str, index: int) -> Batch:
     label_HW = sample["label"].as_subclass(torch.Tensor).contiguous()
-    return Item(to_planes(sample["rgb"]), to_planes(sample["thermal"]), label_HW, name, index)
+    return Batch(to_planes(sample["rgb"])[None], to_planes(sample["thermal"])[None], label_HW[None], [name], [index])
