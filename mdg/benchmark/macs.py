@@ -1,31 +1,31 @@
 """Multiply-accumulates (MACs) of a network by module, independent of device, backends and of what PyTorch fuses.
 
-The network runs on PyTorch's meta device, where tensors have shapes and no numbers, so counting needs neither time nor
-memory. A call of an operator of ``mdg.ops`` counts by its definition and is not executed.
+PyTorch's FlopCounterMode counts; here are the formulas that it lacks. The network runs on the meta device, where
+tensors have shapes and no numbers, so counting needs neither time nor memory. A call of an operator of ``mdg.ops``
+counts by its definition and is not executed.
 
 Counted: convolutions, matrix products, attention, the scan, the FFT. Not counted: what does no product of two numbers
 that meet in a sum, or little of it beside these (norms, activations, softmax, exponentials, resizing, element-wise
-products). A MAC is two floating-point operations.
+products). A MAC is two floating-point operations, and these are what formulas give.
 
 Legend: B batch, H W map, h heads, d head dimension; for the scan B sequences, L steps, D features, N states, R rank of
-the step size, S directions.
+the step size, S directions; for attention N queries, M keys, C width. In formulas the names stand for shapes.
 """
 
 from __future__ import annotations
 
 import copy
-import math
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
+from math import log2, prod
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
+from torch.nn.modules.module import register_module_forward_pre_hook
+from torch.utils.flop_counter import FlopCounterMode
 
 import mdg.ops  # noqa: F401  (registers the operators)
 from mdg.errors import UserError
@@ -34,56 +34,63 @@ from mdg.ops.dispatch import OPERATORS, Backend, Operator
 aten = torch.ops.aten
 
 
-def neighborhood_attention_macs(q_BHWhd: Tensor, k: Tensor, v: Tensor, kernel_size: int, scale: float) -> int:
-    """Scores and their weighted sum over the keys of each window: ``2 B H W k k h d``.
+def fft_flops(shape: torch.Size, dims: list[int], share: float) -> int:
+    """``5 n log2 n`` for a complex transform of n points, half of that (``share``) for a real one: the convention of
+    FFTW's benchmarks (Frigo and Johnson, 2005), whatever the algorithm. Rounded to whole MACs."""
+    points = prod(shape[dim] for dim in dims)
+    return 2 * round(share * 5 * prod(shape) * log2(points) / 2) if points > 1 else 0
+
+
+FORMULAS: dict[Any, Callable[..., int]] = {
+    aten._fft_c2c: lambda x, dims, *_, out_shape: fft_flops(x, dims, 1.0),
+    aten._fft_r2c: lambda x, dims, *_, out_shape: fft_flops(x, dims, 0.5),
+    aten._fft_c2r: lambda x, dims, *_, out_shape: fft_flops(out_shape, dims, 0.5),
+}
+STAND_INS: dict[str, Backend] = {}
+_LIBRARY = torch.library.Library("mdg_macs", "DEF")
+
+
+def stand_in(schema: str) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Registers a formula for the operator of ``mdg.ops`` that the schema names.
+
+    The counter sees only operators of PyTorch. The stand-in is one: its result has the shape and dtype of the first
+    input and holds nothing.
+    """
+
+    def register(formula: Callable[..., int]) -> Callable[..., int]:
+        name = _LIBRARY.define(f"{schema} -> Tensor")
+        _LIBRARY.impl(name, lambda first, *_: torch.empty_like(first), "Meta")
+        operation = getattr(torch.ops.mdg_macs, name)
+        FORMULAS[operation], STAND_INS[name] = formula, Backend("counted", operation)
+        return formula
+
+    return register
+
+
+@stand_in("neighborhood_attention(Tensor q, Tensor k, Tensor v, int kernel_size, float scale)")
+def neighborhood_attention_flops(q_BHWhd: torch.Size, k: Any, v: Any, kernel_size: int, scale: float, **_: Any) -> int:
+    """Scores and their weighted sum over the keys of each window: ``2 B H W k k h d`` MACs.
 
     A window is never larger than the map. What a backend computes besides, at masked keys, is its own affair.
     """
-    _, H, W, _, _ = q_BHWhd.shape
-    return 2 * q_BHWhd.numel() * min(kernel_size, H) * min(kernel_size, W)
+    _, H, W, _, _ = q_BHWhd
+    return 4 * prod(q_BHWhd) * min(kernel_size, H) * min(kernel_size, W)
 
 
-def channel_scan_macs(
-    u_BLD: Tensor, projected: Tensor, dt_weight_SDR: Tensor, dt_bias: Tensor, A_SDN: Tensor, D: Tensor
+@stand_in("channel_scan(Tensor u, Tensor projected, Tensor dt_weight, Tensor dt_bias, Tensor A, Tensor D)")
+def channel_scan_flops(
+    u_BLD: torch.Size, projected: Any, dt_weight_SDR: torch.Size, dt_bias: Any, A_SDN: torch.Size, D: Any, **_: Any
 ) -> int:
-    """``B L S D (2 N + R)``: per state the decay ``h = a h + x`` and the output ``y += C h``, and the projection of the
-    step size from rank R. Exponentials, softplus and the skip are left out."""
-    S, _, N = A_SDN.shape
-    return u_BLD.numel() * S * (2 * N + dt_weight_SDR.shape[-1])
+    """``B L S D (2 N + R)`` MACs: per state the decay ``h = a h + x`` and the output ``y += C h``, and the projection
+    of the step size from rank R. Exponentials, softplus and the skip are left out."""
+    S, _, N = A_SDN
+    return 2 * prod(u_BLD) * S * (2 * N + dt_weight_SDR[-1])
 
 
-def attention_macs(q_BNC: Tensor, k_BMC: Tensor, v_BMC: Tensor, heads: int) -> int:
-    """Scores and their weighted sum over all M keys: ``2 B N M C``."""
-    return 2 * q_BNC.numel() * k_BMC.shape[1]
-
-
-OPERATOR_MACS: dict[str, Callable[..., int]] = {
-    "neighborhood_attention": neighborhood_attention_macs,
-    "channel_scan": channel_scan_macs,
-    "attention": attention_macs,
-}
-
-
-def operation_macs(operation: Any, args: tuple, kwargs: dict[str, Any], out: Any) -> int:
-    """MACs of one ATen operation; zero for what is not counted. Inputs and output may be meta tensors."""
-    if operation in FFT_MACS:
-        return FFT_MACS[operation](*args, out=out)
-    formula = flop_registry.get(operation)
-    return formula(*args, **kwargs, out_val=out) // 2 if formula is not None else 0
-
-
-def _fft_macs(x: Tensor, dims: list[int], share: float) -> int:
-    # 5 n log2 n floating-point operations for a complex transform of n points, half of that for a real one: the
-    # convention of FFTW's benchmarks (Frigo and Johnson, 2005), whatever the algorithm.
-    points = math.prod(x.shape[dim] for dim in dims)
-    return round(share * 5 * x.numel() * math.log2(points) / 2) if points > 1 else 0
-
-
-FFT_MACS: dict[Any, Callable[..., int]] = {
-    aten._fft_c2c: lambda x, dims, *rest, out: _fft_macs(x, dims, 1.0),
-    aten._fft_r2c: lambda x, dims, *rest, out: _fft_macs(x, dims, 0.5),
-    aten._fft_c2r: lambda x, dims, *rest, out: _fft_macs(out, dims, 0.5),
-}
+@stand_in("attention(Tensor q, Tensor k, Tensor v, int heads)")
+def attention_flops(q_BNC: torch.Size, k_BMC: torch.Size, v: Any, heads: int, **_: Any) -> int:
+    """Scores and their weighted sum over all M keys: ``2 B N M C`` MACs."""
+    return 4 * prod(q_BNC) * k_BMC[1]
 
 
 Choose = Callable[..., Backend]
@@ -130,18 +137,30 @@ class OperatorCall(NamedTuple):
     inputs: tuple[Any, ...]
 
 
-@dataclass
+@dataclass(frozen=True)
 class MacCount:
-    """MACs by the innermost module that did them ("" is the network itself), and what was seen on the way."""
+    """MACs and calls of operators in one forward pass."""
 
-    by_module: Counter[str] = field(default_factory=Counter)
-    called: dict[str, None] = field(default_factory=dict)
-    """Modules whose forward ran, in order."""
-    calls: list[OperatorCall] = field(default_factory=list)
+    by_module: dict[str, int]
+    """MACs of every module whose forward ran, with all that ran inside, in order; "" is the network itself."""
+    calls: list[OperatorCall]
 
     def within(self, name: str = "") -> int:
-        """MACs of a module with all that it contains."""
-        return sum(macs for own, macs in self.by_module.items() if not name or f"{own}.".startswith(f"{name}."))
+        """MACs of a module with all that it contains, whether or not it is called itself."""
+        return sum(self.by_module[part] for part in outermost_called(name, self.by_module))
+
+
+def outermost_called(name: str, called: Iterable[str]) -> list[str]:
+    """The modules in ``name`` (it included) whose forward ran and that lie in no other such module: a container, or an
+    encoder that runs stage by stage, is never called itself."""
+    inside = {module for module in called if f"{module}.".startswith(f"{name}.")}
+    return [module for module in inside if not any(parent in inside for parent in _parents(module))]
+
+
+def _parents(name: str) -> Iterator[str]:
+    while "." in name:
+        name = name.rpartition(".")[0]
+        yield name
 
 
 def count_macs(model: nn.Module, *inputs: Tensor) -> MacCount:
@@ -155,56 +174,30 @@ def count_macs(model: nn.Module, *inputs: Tensor) -> MacCount:
         UserError: The network looks at values of tensors, which there are none of on the meta device.
     """
     model = copy.deepcopy(model).to("meta")
-    counter = _Counter()
+    counter = FlopCounterMode(display=False, custom_mapping=FORMULAS)
+    # The counter's names begin with the class of the network: "MDG.fusion.0".
+    root, names = type(model).__name__, {module: name for name, module in model.named_modules()}
+    called: list[nn.Module] = []
+    calls: list[OperatorCall] = []
+
+    def choose_stand_in(operator: Operator, choose: Choose, *inputs: Any, backend: str | None = None) -> Backend:
+        if operator.name not in STAND_INS:  # an operator from outside the package runs as it is
+            return choose(*inputs, backend=backend)
+        shapes = tuple(tuple(x.shape) if isinstance(x, Tensor) else x for x in inputs)
+        running = (name.partition(".")[2] for name in counter.mod_tracker.parents)
+        calls.append(OperatorCall(operator.name, max(running, key=len), shapes))
+        return STAND_INS[operator.name]
+
     try:
-        with torch.no_grad(), counter.module_names(model), choosing(counter.stand_in), counter:
+        # The counter keeps no account of modules that do no product; their forward is timed all the same.
+        hook = register_module_forward_pre_hook(lambda module, inputs: called.append(module))
+        with hook, choosing(choose_stand_in), torch.no_grad(), counter:
             model(*(x.to("meta") for x in inputs))
     except (NotImplementedError, RuntimeError) as error:
         raise UserError(
             f"the network cannot be counted: it runs on PyTorch's meta device, where tensors have no values, and got "
             f"{type(error).__name__}: {error}. A forward pass must not depend on values (.item(), boolean indexing)."
         ) from error
-    return counter.count
-
-
-class _Counter(TorchDispatchMode):
-    def __init__(self) -> None:
-        super().__init__()
-        self.count, self.stack = MacCount(), [""]
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        self._add(operation_macs(getattr(func, "_overloadpacket", None), args, kwargs or {}, out))
-        return out
-
-    def _add(self, macs: int) -> None:
-        if macs:
-            self.count.by_module[self.stack[-1]] += macs
-
-    @contextmanager
-    def module_names(self, model: nn.Module) -> Iterator[None]:
-        """Keeps the name of the innermost running module on top of the stack."""
-
-        def enter(name: str) -> None:
-            self.count.called[name] = None
-            self.stack.append(name)
-
-        def leave(*_: Any) -> None:
-            self.stack.pop()
-
-        with ExitStack() as hooks:
-            for name, module in model.named_modules():
-                before = module.register_forward_pre_hook(lambda *_, name=name: enter(name))
-                after = module.register_forward_hook(leave)
-                hooks.callback(before.remove)
-                hooks.callback(after.remove)
-            yield
-
-    def stand_in(self, operator: Operator, choose: Choose, *inputs: Any, backend: str | None = None) -> Backend:
-        """Counts a call; its result, of the shape and dtype of the first input, holds nothing."""
-        if operator.name not in OPERATOR_MACS:  # an operator from outside the package runs as it is
-            return choose(*inputs, backend=backend)
-        self._add(OPERATOR_MACS[operator.name](*inputs))
-        shapes = tuple(tuple(x.shape) if isinstance(x, Tensor) else x for x in inputs)
-        self.count.calls.append(OperatorCall(operator.name, self.stack[-1], shapes))
-        return Backend("counted", lambda first, *rest: torch.empty_like(first))
+    flops = counter.get_flop_counts()
+    ran = (names[module] for module in called if module in names)
+    return MacCount({name: sum(flops.get(f"{root}.{name}".rstrip("."), {}).values()) // 2 for name in ran}, calls)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from mdg.benchmark.macs import MacCount
+from mdg.benchmark.macs import MacCount, outermost_called
 from mdg.benchmark.timing import elapsed_ms
 
 
@@ -94,7 +94,7 @@ def measure_modules(
         passes: Number of timed passes.
     """
     names = row_names(model)
-    parts = {name: outermost_called(name, count.called) for name in names}
+    parts = {name: outermost_called(name, count.by_module) for name in names}
     total_ms, ms = time_modules(model, {part for group in parts.values() for part in group}, forward, device, passes)
     cells = {
         name: (parameters_of(model.get_submodule(name)), count.within(name), sum(ms[part] for part in parts[name]))
@@ -122,16 +122,3 @@ def row_names(model: nn.Module) -> list[str]:
 def parameters_of(module: nn.Module) -> int:
     """Number of parameters."""
     return sum(parameter.numel() for parameter in module.parameters())
-
-
-def outermost_called(name: str, called: Iterable[str]) -> list[str]:
-    """The modules in ``name`` (it included) whose forward ran and that lie in no other such module: a container, or an
-    encoder that runs stage by stage, is never called itself."""
-    inside = {module for module in called if f"{module}.".startswith(f"{name}.")}
-    return [module for module in inside if not any(parent in inside for parent in _parents(module))]
-
-
-def _parents(name: str) -> Iterator[str]:
-    while "." in name:
-        name = name.rpartition(".")[0]
-        yield name
