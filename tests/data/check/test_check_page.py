@@ -16,7 +16,7 @@ from mdg.data.check.samples import choose_places, make_samples
 from mdg.registry import DATASETS
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
-ODD = "a&b<i>c [red]"
+ODD = """a&b'"<i>c [red]"""
 
 
 class Reader(HTMLParser):
@@ -94,12 +94,13 @@ def test_the_page_is_well_formed_and_stands_alone(odd_root):
 
 def test_names_are_escaped(odd_root):
     (odd_root / "train" / "thermal" / f"{ODD}.png").unlink()
-    reader = parse(make_page(inspect(odd_root, name="D<u>&")))
+    reader = parse(make_page(inspect(odd_root, name="</title>D<u>&")))
     text = "".join(reader.text)
     assert not {"b", "u"} & set(reader.tags)
     assert reader.tags.count("i") == reader.attributes.count(("class", "swatch")) > 0
-    for name in (f"no file for {ODD}", f"{ODD}2", "<b>&", "D<u>&", "a<b>.yaml"):
+    for name in (f"no file for {ODD}", f"{ODD}2", "<b>&", "</title>D<u>&: data check", "a<b>.yaml"):
         assert name in text, name
+    assert ("alt", f"RGB of {ODD}2") in reader.attributes
 
 
 def test_the_page_shows_every_finding_and_number(odd_root):
