@@ -68,7 +68,9 @@ def stand_in(schema: str) -> Callable[[Callable[..., int]], Callable[..., int]]:
 
 
 @stand_in("neighborhood_attention(Tensor q, Tensor k, Tensor v, int kernel_size, float scale)")
-def neighborhood_attention_flops(q_BHWhd: torch.Size, k: Any, v: Any, kernel_size: int, scale: float, **_: Any) -> int:
+def neighborhood_attention_flops(
+    q_BHWhd: torch.Size, k: Any, v: Any, kernel_size: int, scale: float, **out: Any
+) -> int:
     """Scores and their weighted sum over the keys of each window: ``2 B H W k k h d`` MACs.
 
     A window is never larger than the map. What a backend computes besides, at masked keys, is its own affair.
@@ -79,7 +81,7 @@ def neighborhood_attention_flops(q_BHWhd: torch.Size, k: Any, v: Any, kernel_siz
 
 @stand_in("channel_scan(Tensor u, Tensor projected, Tensor dt_weight, Tensor dt_bias, Tensor A, Tensor D)")
 def channel_scan_flops(
-    u_BLD: torch.Size, projected: Any, dt_weight_SDR: torch.Size, dt_bias: Any, A_SDN: torch.Size, D: Any, **_: Any
+    u_BLD: torch.Size, projected: Any, dt_weight_SDR: torch.Size, dt_bias: Any, A_SDN: torch.Size, D: Any, **out: Any
 ) -> int:
     """``B L S D (2 N + R)`` MACs: per state the decay ``h = a h + x`` and the output ``y += C h``, and the projection
     of the step size from rank R. Exponentials, softplus and the skip are left out."""
@@ -88,7 +90,7 @@ def channel_scan_flops(
 
 
 @stand_in("attention(Tensor q, Tensor k, Tensor v, int heads)")
-def attention_flops(q_BNC: torch.Size, k_BMC: torch.Size, v: Any, heads: int, **_: Any) -> int:
+def attention_flops(q_BNC: torch.Size, k_BMC: torch.Size, v: Any, heads: int, **out: Any) -> int:
     """Scores and their weighted sum over all M keys: ``2 B N M C`` MACs."""
     return 4 * prod(q_BNC) * k_BMC[1]
 
