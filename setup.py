@@ -35,6 +35,18 @@ setup(
         "matplotlib>=3.8",
         "numba>=0.61",
     ],
+    entry_points={
+        "console_scripts": [
+            "mdg-train = mdg.commands.train:main",
+            "mdg-val = mdg.commands.val:main",
+            "mdg-infer = mdg.commands.infer:main",
+            "mdg-check-data = mdg.commands.check_data:main",
+            "mdg-doctor = mdg.commands.doctor:main",
+            "mdg-compare = mdg.commands.compare:main",
+            "mdg-benchmark = mdg.commands.benchmark:main",
+            "mdg-prepare = mdg.commands.prepare:main",
+        ],
+    },
     extras_require={
         # Source packages that need the installed torch at build time: pip install --no-build-isolation "mdg[natten]"
         "natten": ["natten==0.21.7"],

@@ -1,31 +1,11 @@
 #!/usr/bin/env python
-"""Brings a copy of PST900 (a folder, or one or several .zip, .tar, .tar.gz, .tgz) into the folders its loader expects.
+"""Brings a copy of PST900 into the folders its loader expects: mdg/commands/prepare.py."""
 
-The copy is only read. Run it again after an interruption: it goes on where it stopped.
-"""
+from functools import partial
 
-from __future__ import annotations
+from mdg.commands import prepare
 
-import argparse
-from pathlib import Path
-
-from mdg.utils.cli import run_tool
-
-
-def parse() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="prepare_pst900", description=__doc__)
-    parser.add_argument("source", nargs="+", type=Path, metavar="SOURCE", help="folder or archive; several archives")
-    parser.add_argument("destination", type=Path, metavar="DESTINATION", help="folder to write to, outside of SOURCE")
-    parser.add_argument("--link", action="store_true", help="hard links instead of copies, where SOURCE is a folder")
-    parser.add_argument("--dry-run", action="store_true", help="say what would be done and write nothing")
-    return parser
-
-
-def main(args: argparse.Namespace) -> None:
-    from mdg.data.prepare import PST900Layouts, prepare  # torch takes seconds; --help should not
-
-    prepare(PST900Layouts(), args.source, args.destination, link=args.link, dry_run=args.dry_run)
-
+main = partial(prepare.main, dataset="pst900")
 
 if __name__ == "__main__":
-    run_tool(main, parse())
+    main()

@@ -22,6 +22,7 @@ FLOORS = [
     {"losses"},
     {"engine"},
     {"benchmark"},
+    {"commands"},
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
@@ -95,3 +96,4 @@ def test_arrows_are_found():
     for module, others in ARROWS.items():
         used[room(module)] |= {room(other) for other in others}
     assert "ops" in used["models"] and "data" in used["engine"] and "engine" in used["benchmark"]
+    assert "benchmark" in used["commands"]

@@ -1,56 +1,7 @@
 #!/usr/bin/env python
-"""Says what this machine can run: versions, devices, and for each operator which backend serves and why not another."""
+"""Says what this machine can run: mdg/commands/doctor.py."""
 
-from __future__ import annotations
-
-import argparse
-import shutil
-
-from mdg.utils.cli import run_tool
-
-
-def parse() -> argparse.ArgumentParser:
-    return argparse.ArgumentParser(prog="doctor", description=__doc__)
-
-
-def example_inputs(device):
-    """Inputs of the operators, by name: as the first stage of a 480x640 image gives them, the scan fewer of them."""
-    import torch
-
-    import mdg.ops  # noqa: F401  (registers the operators)
-
-    q = torch.zeros(1, 120, 160, 2, 32, device=device, requires_grad=True)
-    u = torch.zeros(128, 16, 32, device=device, requires_grad=True)
-    projected, dt_weight = torch.zeros(128, 16, 52, device=device), torch.zeros(2, 32, 2, device=device)
-    vector, A = torch.zeros(2, 32, device=device), torch.zeros(2, 32, 12, device=device)
-    tokens, keys = (torch.zeros(1, n, 64, device=device, requires_grad=True) for n in (19200, 300))
-    return {
-        "neighborhood_attention": (q, q, q, 13, 32**-0.5),
-        "channel_scan": (u, projected, dt_weight, vector, A, vector),
-        "attention": (tokens, keys, keys, 1),
-        "linear": (tokens, torch.zeros(64, 64, device=device), None),
-    }
-
-
-def main(args: argparse.Namespace) -> None:
-    import torch
-
-    from mdg.ops.dispatch import get_operator
-    from mdg.utils.environment import describe_environment
-
-    environment = describe_environment()
-    packages = environment.pop("packages")
-    for key in ("mdg", "code", "python", "platform", "processor", "cpu_threads", "cuda", "gpus"):
-        print(f"{key:12} {environment[key]}")
-    print(f"{'packages':12} " + ", ".join(f"{name} {version or 'absent'}" for name, version in packages.items()))
-    compiler = next((path for name in ("c++", "g++", "clang++") if (path := shutil.which(name))), None)
-    print(f"{'C++':12} {compiler or 'absent'} (train.compile on a CPU needs one)")
-    for device in ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]:
-        for name, inputs in example_inputs(device).items():
-            print(f"{name} on {device}, training:")
-            for backend, reason in get_operator(name).report(*inputs).items():
-                print(f"  {backend:10} {'ready' if reason is None else 'no: ' + reason}")
-
+from mdg.commands.doctor import main
 
 if __name__ == "__main__":
-    run_tool(main, parse())
+    main()

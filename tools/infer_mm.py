@@ -1,62 +1,7 @@
 #!/usr/bin/env python
-"""Segments your own pairs: two files, two folders with equal names, or 4-channel PNGs as in MFNet.
+"""Segments your own pairs: mdg/commands/infer.py."""
 
-python tools/infer_mm.py --rgb photo.png --thermal heat.png --out masks
-python tools/infer_mm.py --rgb rgb/ --thermal raw/ --thermal-scaling '{mode: fixed, range: [7000, 9500]}'
-
-Exit code 1: some pairs could not be used, and the others are done.
-"""
-
-from __future__ import annotations
-
-import argparse
-
-from mdg.utils.cli import add_opts, run_tool, user_path
-
-
-def parse() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="infer_mm", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--rgb", type=user_path, required=True, metavar="PATH", help="image or folder; 4-channel without --thermal"
-    )
-    parser.add_argument(
-        "--thermal", type=user_path, metavar="PATH", help="thermal image or folder; scaled and aligned as in training"
-    )
-    parser.add_argument(
-        "--checkpoint", type=user_path, metavar="FILE", help="default: best.pt of the newest run in exp/"
-    )
-    parser.add_argument(
-        "--config", type=user_path, metavar="YAML", help="default: the configuration inside the checkpoint"
-    )
-    parser.add_argument("--out", type=user_path, default="predictions", metavar="DIR", help="default: predictions")
-    parser.add_argument("--resume", action="store_true", help="leave out the pairs whose outputs exist")
-    parser.add_argument(
-        "--thermal-scaling", metavar="YAML", help="how more than 8 bits become 8: minmax, percentile, or '{mode: ...}'"
-    )
-    parser.add_argument("--align", metavar="PART", help="resize both to the size of rgb or thermal; or refuse")
-    parser.add_argument("--grey-rgb", metavar="WHAT", help="RGB images of one channel: repeat, or refuse")
-    add_opts(parser)
-    return parser
-
-
-def main(args: argparse.Namespace) -> None:
-    from mdg.engine.predict import predict
-
-    predict(
-        args.rgb,
-        args.thermal,
-        args.checkpoint,
-        args.config,
-        out_dir=args.out,
-        opts=args.opts,
-        resume=args.resume,
-        thermal_scaling=args.thermal_scaling,
-        align=args.align,
-        grey_rgb=args.grey_rgb,
-    )
-
+from mdg.commands.infer import main
 
 if __name__ == "__main__":
-    run_tool(main, parse())
+    main()

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import mdg
 from mdg.config import load_config
 from mdg.engine.checkpoint import load_checkpoint
 from mdg.errors import UserError
@@ -25,7 +24,6 @@ from mdg.utils.cli import EXIT_STOPPED
 from mdg.utils.environment import describe_environment
 from mdg.utils.run_directory import RunDirectory
 
-ROOT = Path(mdg.__file__).parent.parent
 DENSE = "model.interaction.sparse=false"
 PLAIN = ["ops.neighborhood_attention=tiled", "ops.channel_scan=torch", DENSE]
 PUBLISHED = ["ops.neighborhood_attention=tiled", "ops.channel_scan=reference", DENSE]
@@ -49,12 +47,12 @@ class Entry:
     """One command, and what it measures."""
 
     title: str
-    tool: str
+    module: str
     arguments: tuple[str, ...]
 
     def command(self) -> str:
         """What a reader types."""
-        return " ".join(["python", self.tool, *self.arguments])
+        return " ".join(["python", "-m", self.module, *self.arguments])
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,7 @@ def suite(config: str, height: int, width: int, device: str) -> list[Entry]:
     size, large = (("--height", str(n * height), "--width", str(n * width)) for n in (1, 2))
 
     def entry(title: str, *arguments: str) -> Entry:
-        return Entry(title, "tools/benchmark.py", ("--config", config, *arguments))
+        return Entry(title, "mdg.commands.benchmark", ("--config", config, *arguments))
 
     entries = [
         entry("inference, batch 1", *size, *infer, "--ops"),
@@ -100,14 +98,14 @@ def suite(config: str, height: int, width: int, device: str) -> list[Entry]:
 def pipeline(config: str) -> Entry:
     """The measurement of the input pipeline, for where the data set is."""
     arguments = ("--config", config, "--seconds", PIPELINE_SECONDS)
-    return Entry("input pipeline", "tools/benchmark_data.py", arguments)
+    return Entry("input pipeline", "mdg.commands.benchmark_data", arguments)
 
 
 def run_entry(entry: Entry) -> Result:
     """Runs an entry in a process of its own; what it prints appears."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "result.json"
-        command = [sys.executable, str(ROOT / entry.tool), *entry.arguments, "--json", str(file)]
+        command = [sys.executable, "-m", entry.module, *entry.arguments, "--json", str(file)]
         done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
         if done.returncode == 0:
             return Result(entry, json.loads(file.read_text(encoding="utf-8")))
@@ -144,7 +142,7 @@ def train_for(config: str | Path, seconds: float, opts: Sequence[str], run_dir: 
     options = ["--opts", *opts] if opts else []
     begun = time.monotonic()
     with subprocess.Popen(
-        [sys.executable, str(ROOT / "tools" / "train.py"), str(config), "--run-dir", str(run.path), *options]
+        [sys.executable, "-m", "mdg.commands.train", str(config), "--run-dir", str(run.path), *options]
     ) as process:
         try:
             process.wait(seconds)
@@ -173,7 +171,7 @@ def train_for(config: str | Path, seconds: float, opts: Sequence[str], run_dir: 
 
 
 def _score(checkpoint: Path) -> dict[str, Any]:
-    result = run_entry(Entry("scores", "tools/val_mm.py", ("--checkpoint", str(checkpoint), "--split", "val")))
+    result = run_entry(Entry("scores", "mdg.commands.val", ("--checkpoint", str(checkpoint), "--split", "val")))
     if result.found is None:
         raise UserError(f"scoring {checkpoint} failed: {result.message}")
     return result.found

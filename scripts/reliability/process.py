@@ -188,10 +188,8 @@ def run(tool: str, arguments: Sequence[object], output: Path, *, seconds: float 
 
 
 def _exit_code(module: ModuleType, arguments: Sequence[str]) -> int:
-    from mdg.utils.cli import run_tool
-
     try:
-        run_tool(module.main, module.parse(), arguments)
+        module.main(arguments)
     except SystemExit as end:
         if isinstance(end.code, str):
             print(end.code, file=sys.stderr)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 from pathlib import Path
 
 import pytest
 
-from mdg.benchmark import suite as suite_module
 from mdg.benchmark.page import BENCH, TRAINING_RUN, markers, section, training_section, write_section
 from mdg.benchmark.suite import Entry, Result, pipeline, run_entry, suite
 from mdg.errors import UserError
 
 BEGIN, END = markers("some part")
 REPOSITORY = Path(__file__).resolve().parents[2]
-ENTRY = Entry("inference, batch 1", "tools/benchmark.py", ("--config", "a.yaml", "--ops"))
-PIPELINE = Entry("input pipeline", "tools/benchmark_data.py", ("--config", "a.yaml"))
+ENTRY = Entry("inference, batch 1", "mdg.commands.benchmark", ("--config", "a.yaml", "--ops"))
+PIPELINE = Entry("input pipeline", "mdg.commands.benchmark_data", ("--config", "a.yaml"))
 RACE = {
     "operator": "channel_scan", "module": "interaction.0.mamba.scans", "calls": 1, "shape": [192, 8, 32],
     "forward_ms": None, "training_ms": None, "output_error": None, "gradient_error": None,
@@ -74,13 +73,14 @@ def test_a_training_run_in_words():
 
 
 def test_figures_commands_and_machine_stand_in_the_section():
-    large = Entry("inference, large", "tools/benchmark.py", ("--height", "960"))
+    large = Entry("inference, large", "mdg.commands.benchmark", ("--height", "960"))
     text = section([Result(ENTRY, FOUND), Result(large, None, "out of memory")], Result(PIPELINE, None, "no data"))
     assert "| inference, batch 1 | 67.41 | 66.19 | 2357.8 | 2400.0 | 2300.0 | 0.42 | 1594 | 1030 |" in text
     assert "inference, large: not measured: out of memory" in text
     assert "AMD EPYC x 2; device cpu, 2 CPU threads; PyTorch 2.12.1" in text and "code 0123abc" in text
     assert all(len(line) <= 120 for line in text.splitlines() if not line.startswith(("|", "-")))
-    assert "python tools/benchmark.py --config a.yaml --ops\npython tools/benchmark.py --height 960" in text
+    command = "python -m mdg.commands.benchmark"
+    assert f"{command} --config a.yaml --ops\n{command} --height 960" in text
     assert "| interaction.0 | 0.130 | 3.379 | 638.0 | 27.1 % |" in text
     assert "| 192x8x32 | numba | 52.19 | 274.56 | 1.5e-07 | 1.6e-06 |" in text
     assert "- `channel_scan`, triton: it runs on CUDA" in text and "| triton |" not in text
@@ -101,21 +101,18 @@ def test_nothing_measured_is_a_section_too():
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_commands_are_understood_by_the_tools(device):
     for entry in [*suite("configs/mfnet/mdg_b2.yaml", 480, 640, device), pipeline("configs/mfnet/mdg_b2.yaml")]:
-        spec = importlib.util.spec_from_file_location("tool", REPOSITORY / entry.tool)
-        tool = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(tool)
-        args = tool.parse().parse_args(list(entry.arguments))
+        args = importlib.import_module(entry.module).parse().parse_args(list(entry.arguments))
         assert args.config == "configs/mfnet/mdg_b2.yaml"
-        assert entry.command().startswith(f"python {entry.tool} --config configs/mfnet/mdg_b2.yaml")
+        assert entry.command().startswith(f"python -m {entry.module} --config configs/mfnet/mdg_b2.yaml")
     titles = [entry.title for entry in suite("a.yaml", 480, 640, device)]
     assert len(set(titles)) == len(titles) and "inference, batch 1, 960x1280" in titles
 
 
 def test_an_entry_gives_its_json_or_its_message(tmp_path, monkeypatch):
-    monkeypatch.setattr(suite_module, "ROOT", tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     (tmp_path / "good.py").write_text("import sys; open(sys.argv[-1], 'w').write('{\"a\": 1}')")
     (tmp_path / "bad.py").write_text("import sys; sys.exit('warning\\nbad: error: no\\nsuch thing')")
     (tmp_path / "crash.py").write_text("raise RuntimeError('sudden')")
-    assert run_entry(Entry("t", "good.py", ())).found == {"a": 1}
-    assert run_entry(Entry("t", "bad.py", ())).message == "no such thing"
-    assert run_entry(Entry("t", "crash.py", ())).message == "RuntimeError: sudden"
+    assert run_entry(Entry("t", "good", ())).found == {"a": 1}
+    assert run_entry(Entry("t", "bad", ())).message == "no such thing"
+    assert run_entry(Entry("t", "crash", ())).message == "RuntimeError: sudden"

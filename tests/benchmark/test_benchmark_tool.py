@@ -1,8 +1,7 @@
-"""tools/benchmark.py: what it writes, and what it says of mistakes."""
+"""The command mdg.commands.benchmark: what it writes, and what it says of mistakes."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -10,9 +9,9 @@ import pytest
 import torch
 
 from mdg.benchmark.workload import Settings, Workload, classes_of, flag_opts, load_settings
+from mdg.commands import benchmark
 from mdg.ops import available_backends, set_backend
 from mdg.ops.dispatch import OPERATORS
-from mdg.utils.cli import run_tool
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DEMO = REPOSITORY / "configs" / "demo.yaml"
@@ -31,10 +30,7 @@ def backends_as_before():
 
 
 def run(*arguments: object) -> None:
-    spec = importlib.util.spec_from_file_location("tool_benchmark", REPOSITORY / "tools" / "benchmark.py")
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
-    run_tool(tool.main, tool.parse(), list(map(str, arguments)))
+    benchmark.main(list(map(str, arguments)))
 
 
 @pytest.fixture(scope="module")

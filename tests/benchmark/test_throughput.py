@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import runpy
 from pathlib import Path
 
 import cv2
@@ -14,13 +13,12 @@ from listed_frames import ListedFrames
 
 from mdg.benchmark import throughput
 from mdg.benchmark.timing import ROUNDS, Stopwatch, count_images
+from mdg.commands import benchmark_data
 from mdg.config import RunConfig, load_config
 from mdg.data import build_dataset, build_transforms
 from mdg.data.base import Frame
 from mdg.errors import ConfigError, DataError
-from mdg.utils.cli import run_tool
 
-TOOL = Path(__file__).resolve().parents[2] / "tools" / "benchmark_data.py"
 TINY = """
 data: {type: Synthetic, height: 32, width: 40, train_images: 5}
 model: {type: MDG, rgb_backbone: b0, thermal_backbone: b0}
@@ -152,9 +150,9 @@ def test_durations_and_processes_are_checked(config, seconds, workers):
 
 @pytest.mark.parametrize("cache", ["none", "ram"])
 def test_the_tool_reports_every_step(cache, tiny_yaml, tmp_path, capsys):
-    tool, file = runpy.run_path(str(TOOL)), tmp_path / "out" / "rates.json"
+    file = tmp_path / "out" / "rates.json"
     arguments = ["--config", tiny_yaml, "--seconds", 0.1, "--workers", 0, 1, "--json", file]
-    run_tool(tool["main"], tool["parse"](), [*map(str, arguments), "--opts", f"data.cache={cache}"])
+    benchmark_data.main([*map(str, arguments), "--opts", f"data.cache={cache}"])
     printed, written = capsys.readouterr().out, json.loads(file.read_text())
     names = ["reading", "augmentation", "loader, 0 workers", "loader, 1 workers"]
     assert list(written["images_per_second"]) == names

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 from pathlib import Path
@@ -12,18 +11,11 @@ import numpy as np
 import pytest
 import yaml
 
+from mdg.commands import check_data
 from mdg.data.check import inspect_dataset
 from mdg.registry import DATASETS
-from mdg.utils.cli import run_tool
 
 REPOSITORY = Path(__file__).resolve().parents[3]
-
-
-def load_tool():
-    spec = importlib.util.spec_from_file_location("tool_check_data", REPOSITORY / "tools" / "check_data.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def check(tmp_path: Path, data: dict, *arguments: object) -> tuple[int, dict]:
@@ -31,9 +23,9 @@ def check(tmp_path: Path, data: dict, *arguments: object) -> tuple[int, dict]:
     config, file = tmp_path / "check.yaml", tmp_path / "report.json"
     config.write_text(yaml.safe_dump({"data": data, "eval": {"selection": "last"}}))
     file.unlink(missing_ok=True)
-    tool, code = load_tool(), 0
+    code = 0
     try:
-        run_tool(tool.main, tool.parse(), [str(part) for part in (config, "--json", file, *arguments)])
+        check_data.main([str(part) for part in (config, "--json", file, *arguments)])
     except SystemExit as stop:
         code = stop.code
     return code, json.loads(file.read_text()) if file.exists() else {}

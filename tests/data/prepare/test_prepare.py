@@ -28,7 +28,6 @@ from mdg.data.prepare.report import SplitCount, published_lines
 from mdg.data.prepare.source import safe_path
 from mdg.data.prepare.transfer import transfer
 from mdg.errors import DataError, MachineError, UserError
-from mdg.utils.cli import run_tool
 
 KINDS = ("folder", "zip", "tar", "tar.gz")
 Files = dict[str, bytes]
@@ -833,14 +832,14 @@ def test_scripts(dataset, layouts, repository, tmp_path, capsys):
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
     with pytest.raises(SystemExit) as stopped:
-        run_tool(script.main, script.parse(), [str(tmp_path / name) for name in ("a.zip", "b.zip", "goal")])
+        script.main([str(tmp_path / name) for name in ("a.zip", "b.zip", "goal")])
     assert stopped.value.code == 2 and f"prepare_{dataset}: error: " in capsys.readouterr().err
     files = {"mfnet": PACKED, "pst900": PST}.get(dataset)
     if files is None:
         folders = [f"{split}/{part}" for split in ("train", "test") for part in layouts.necessary]
         files = {name: content for folder in folders for name, content in pngs(folder, "a").items()}
     goal = tmp_path / "my goal"
-    run_tool(script.main, script.parse(), [str(write(tmp_path, "zip", files)), str(goal)])
+    script.main([str(write(tmp_path, "zip", files)), str(goal)])
     assert files.items() <= tree_of(goal).items()
     command = f"next: python tools/check_data.py configs/{dataset}/mdg_b2.yaml --opts 'data.root={goal}'"
     assert capsys.readouterr().out.rstrip().endswith(command)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import csv
-import importlib.util
 import json
 import os
 import statistics
@@ -12,6 +11,7 @@ import statistics
 import numpy as np
 import pytest
 
+from mdg.commands import compare as command
 from mdg.engine import evaluate
 from mdg.engine.compare.comparison import compare, letter
 from mdg.engine.compare.tables import as_csv, as_markdown, as_tree, notes, score_grid, write_comparison
@@ -19,7 +19,6 @@ from mdg.engine.evaluation.scores import Evaluation
 from mdg.errors import MachineError, UserError
 from mdg.metrics import ConfusionMatrix, Protocol, ScoringRule
 from mdg.metrics.scoring import all_classes
-from mdg.utils.cli import run_tool
 from mdg.utils.files import write_json
 
 CLASSES = ("road", "car", "person")
@@ -392,12 +391,9 @@ def test_the_tool_compares_trained_runs(tiny_run, tiny_yaml, tmp_path, repositor
     runs = [tiny_run(f"s{seed}", f"seed={seed}", "train.epochs=1") for seed in (1, 2)]
     scores = [evaluate(run.best, tiny_yaml, opts=["eval.pictures=0"]).evaluation.means()["mIoU"] for run in runs]
     capsys.readouterr()
-    spec = importlib.util.spec_from_file_location("tool_compare", repository / "tools" / "compare.py")
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
     files = {kind: tmp_path / f"c.{kind}" for kind in ("markdown", "csv", "json")}
     arguments = [*(str(run.path) for run in runs), "--per-class"]
-    run_tool(tool.main, tool.parse(), arguments + [part for k, f in files.items() for part in (f"--{k}", str(f))])
+    command.main(arguments + [part for k, f in files.items() for part in (f"--{k}", str(f))])
     printed = capsys.readouterr().out
     expected = f"{100 * np.mean(scores):.2f} ± {100 * np.std(scores, ddof=1):.2f}"
     assert expected in printed and "best mIoU on val" in printed and "color_cone" in printed
@@ -405,5 +401,5 @@ def test_the_tool_compares_trained_runs(tiny_run, tiny_yaml, tmp_path, repositor
     assert json.loads(files["json"].read_text())["rows"][0]["seeds"] == [1, 2]
     assert files["csv"].read_text().startswith("run,seeds,[1] mIoU (all classes)")
     with pytest.raises(SystemExit):
-        run_tool(tool.main, tool.parse(), [str(tmp_path)])
+        command.main([str(tmp_path)])
     assert capsys.readouterr().err.startswith("compare: error: ")
