@@ -151,11 +151,11 @@ def write_section(page: Path, text: str, name: str) -> None:
 
 def section(results: Sequence[Result], pipeline: Result) -> str:
     """The text of the section; failed measurements stand in it with their message."""
-    good = [result for result in results if result.found is not None]
-    parts = [_machine(good[0].found)] if good else []
+    found = [result.found for result in results if result.found is not None]
+    parts = [_machine(found[0])] if found else []
     parts += [_commands([*results, pipeline]), _markdown(HEADER, [_main_row(result) for result in results])]
-    parts += [_wrapped(NOTES.format(memory=MEMORY[good[0].found["memory_of"]]))] if good else []
-    parts += list(_details(good)) + [_pipeline(pipeline)]
+    parts += [_wrapped(NOTES.format(memory=MEMORY[found[0]["memory_of"]]))] if found else []
+    parts += list(_details(results)) + [_pipeline(pipeline)]
     return "\n\n".join(parts)
 
 
@@ -199,15 +199,16 @@ def _main_row(result: Result) -> list[str]:
 def _details(results: Sequence[Result]) -> Iterator[str]:
     """By module, and the race of the backends, of the measurement that has it."""
     for result in results:
-        if "ops" not in result.found:
+        found = result.found
+        if found is None or "ops" not in found:
             continue
         yield f"### Forward pass by module ({result.entry.title})"
         yield _markdown(
             ["module", "params (M)", "GMACs", "ms", "share"],
-            [module_cells(row) for row in result.found["modules"]],
+            [module_cells(row) for row in found["modules"]],
         )
         yield "### Backends of the operators, at the shapes of this network"
-        rows = result.found["ops"]
+        rows = found["ops"]
         header = ["operator", *RACE_HEADER]
         ran = [[row["operator"], *race_cells(row)] for row in rows if row["forward_ms"] is not None]
         yield _markdown(header, ran, left=4)

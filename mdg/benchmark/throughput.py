@@ -62,9 +62,9 @@ def _measure_augmentation(
     frames = [dataset[index] for index in range(min(KEPT, len(dataset)))]
     watched = [Stopwatch(transform) for transform in transforms]
     rate = count_images(augment_frames(frames, watched, config.train.batch_size, config.seed), seconds)
-    steps = [{"step": watch.name, "mean": watch.cpu_ms()} for watch in watched]
-    rest = rate.cpu_ms() - sum(step["mean"] for step in steps)
-    return rate, [*steps, {"step": "copying and batching", "mean": rest}]
+    steps = [(watch.name, watch.cpu_ms()) for watch in watched]
+    steps.append(("copying and batching", rate.cpu_ms() - sum(ms for _, ms in steps)))
+    return rate, [{"step": name, "mean": ms} for name, ms in steps]
 
 
 def read_frames(dataset: RGBTDataset) -> Iterator[int]:
@@ -78,7 +78,7 @@ def augment_frames(
     frames: Sequence[Frame], transforms: Sequence[Transform], batch_size: int, seed: int
 ) -> Iterator[int]:
     """Makes batches of frames that are in memory, in the way of the loader."""
-    samples = TrainSamples(frames, transforms, seed)  # type: ignore[arg-type]  (anything indexed by numbers will do)
+    samples = TrainSamples(frames, transforms, seed)  # type: ignore[arg-type]  # anything indexed by numbers will do
     places = itertools.count()
     while True:
         draws = [divmod(place, len(frames)) for place in itertools.islice(places, batch_size)]

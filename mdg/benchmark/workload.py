@@ -6,7 +6,7 @@ Legend: B batch, H W image.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -74,7 +74,8 @@ class Settings:
 
     def plain(self) -> dict[str, Any]:
         """Plain values, for another process; :meth:`from_plain` is the inverse."""
-        return {**asdict(replace(self, config=None)), "config": dump_yaml(self.config)}
+        plain = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {**plain, "config": dump_yaml(self.config)}
 
     @classmethod
     def from_plain(cls, values: dict[str, Any]) -> Settings:
@@ -151,7 +152,8 @@ class Workload:
         torch.manual_seed(config.seed)
         model = build_model(config.model, self.num_classes, load_pretrained=False)
         layout = torch.channels_last if config.train.channels_last else torch.contiguous_format
-        self.model = model.to(device, memory_format=layout).train(settings.mode == "train")
+        model.to(device, memory_format=layout)  # type: ignore[call-overload]  # documented; the types lack it
+        self.model = model.train(settings.mode == "train")
         if config.train.activation_checkpointing:
             recompute_activations(self.model)
         self.images = make_images(settings, self.num_classes, device)

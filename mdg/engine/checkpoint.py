@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO
+from typing import Annotated, Any, BinaryIO, cast
 
 import torch
 from pydantic import AfterValidator, BeforeValidator, Field, InstanceOf, model_validator
@@ -307,7 +307,7 @@ def _save(content: dict[str, Any], stream: BinaryIO) -> None:
     """``torch.save``, which hides what the storage says behind an error of its own."""
     watched = _Watched(stream)
     try:
-        torch.save(content, watched)
+        torch.save(content, cast(BinaryIO, watched))
     except RuntimeError:
         if watched.error is not None:
             raise watched.error from None
@@ -318,7 +318,8 @@ class _Watched:
     """A stream that remembers the error of a write."""
 
     def __init__(self, stream: BinaryIO):
-        self.stream, self.error = stream, None
+        self.stream = stream
+        self.error: OSError | None = None
 
     def write(self, data: bytes) -> int:
         try:

@@ -63,11 +63,12 @@ class GraphedForward:
             if len(self.recordings) > self.limit:
                 self.recordings.popitem(last=False)
             return self.forward(*images)
-        if self.recordings[size] is None:
+        owner = self.recordings[size]
+        if owner is None:
             with keeping() as tables:
-                self.recordings[size] = Owner(self.record(self.forward, images), tables)
+                owner = self.recordings[size] = Owner(self.record(self.forward, images), tables)
         self.recordings.move_to_end(size)
-        return self.recordings[size].replay(*images)
+        return owner.replay(*images)
 
 
 class Recording:

@@ -5,27 +5,18 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from mdg.engine.process_group import Control, join_group, leave_group, told_reason
 from mdg.errors import ConfigError
-from mdg.utils.launched import end_with_launcher, launch_id, restart_count
-
-__all__ = [
-    "World",
-    "broadcast_buffers",
-    "compare_processes",
-    "distributed",
-    "launch_id",
-    "leave_group",
-    "restart_count",
-]
+from mdg.utils.launched import end_with_launcher
 
 TIMEOUT = 600.0
 T = TypeVar("T")
@@ -137,6 +128,19 @@ def distributed(device: str = "auto", threads: int | None = None, timeout: float
     finally:
         if size > 1:
             leave_group()
+
+
+def data_parallel(model: nn.Module, world: World) -> nn.Module:
+    """The network with gradients averaged over all processes; the network itself where there is one process."""
+    if world.size == 1:
+        return model
+    devices = [world.device] if world.device.type == "cuda" else None
+    return DistributedDataParallel(model, device_ids=devices, gradient_as_bucket_view=True)
+
+
+def summing_gradients(network: nn.Module, now: bool) -> AbstractContextManager:
+    """Around a backward pass of :func:`data_parallel`: whether gradients are exchanged in it, or in a later one."""
+    return network.no_sync() if isinstance(network, DistributedDataParallel) and not now else nullcontext()
 
 
 def compare_processes(world: World, facts: Mapping[str, str]) -> None:

@@ -82,11 +82,12 @@ class StepGuard:
                 self.optimizer.step()
             return
         # The protocol by which GradScaler tells fused optimizers to leave everything as it is.
-        self.optimizer.grad_scale, self.optimizer.found_inf = None, skip
+        optimizer: Any = self.optimizer
+        optimizer.grad_scale, optimizer.found_inf = None, skip
         try:
-            self.optimizer.step()
+            optimizer.step()
         finally:
-            del self.optimizer.grad_scale, self.optimizer.found_inf
+            del optimizer.grad_scale, optimizer.found_inf
 
     def _restore_buffers(self, skip: Tensor) -> None:
         for dtype, buffers in self.buffers.items():

@@ -59,11 +59,12 @@ def sliding_logits(
     height, width = rgb_B3HW.shape[-2:]
     h, w = min(window[0], height), min(window[1], width)
     tops, lefts = window_starts(height, h, stride[0]), window_starts(width, w, stride[1])
-    total_BKHW = None
+    total_BKHW: Tensor | None = None
     for places in _chunks([(b, y, x) for b in range(len(rgb_B3HW)) for y in tops for x in lefts], chunk):
         windows = (_cut(image, places, h, w) for image in (rgb_B3HW, thermal_B1HW))
         # No name is bound to the logits here: it would keep them alive during the next forward pass.
         total_BKHW = _add(total_BKHW, predict(*windows), places, (len(rgb_B3HW), height, width))
+    assert total_BKHW is not None, "no images"
     seen_HW = torch.outer(_seen(height, tops, h), _seen(width, lefts, w)).to(total_BKHW)
     return total_BKHW.div_(seen_HW)
 
@@ -125,22 +126,20 @@ class Inference:
 
     def __init__(self, model: nn.Module, options: EvalConfig, autocast: torch.autocast, device: torch.device):
         self.model, self.options, self.autocast, self.device = model, options, autocast, device
-        self._forward = self._pass
+        self._forward: Callable[[Tensor, Tensor], SegmentationOutput] = self._pass
         if options.cuda_graphs and device.type == "cuda":
             self._forward = GraphedForward(self._pass)
         self.views = [View(*view) for view in product(options.scales, (False, True) if options.flip else (False,))]
 
     @torch.inference_mode()
     def __call__(
-        self, rgb_B3HW: Tensor, thermal_B1HW: Tensor, size: tuple[int, int], names: Sequence[str] = ()
+        self, rgb_B3HW: Tensor, thermal_B1HW: Tensor, size: Sequence[int], names: Sequence[str] = ()
     ) -> Tensor:
         """Class ids ``[B, h, w]`` int64 on the device, at the output ``size``; arguments and errors of ``scores``."""
         return self.scores(rgb_B3HW, thermal_B1HW, size, names).argmax(dim=1)
 
     @torch.inference_mode()
-    def scores(
-        self, rgb_B3HW: Tensor, thermal_B1HW: Tensor, size: tuple[int, int], names: Sequence[str] = ()
-    ) -> Tensor:
+    def scores(self, rgb_B3HW: Tensor, thermal_B1HW: Tensor, size: Sequence[int], names: Sequence[str] = ()) -> Tensor:
         """Float32 ``[B, K, h, w]`` at the output ``size``: logits of the only view, or the mean probabilities of all.
 
         Args:
@@ -157,18 +156,21 @@ class Inference:
             logits_BKHW, view = next(views)
             _require_finite(_peaks(logits_BKHW), names)
             return _resized(logits_BKHW, view, size)
-        total: Tensor | float = 0.0
-        peaks_B: Tensor | float = 0.0
+        total: Tensor | None = None
+        peaks_B: Tensor | None = None
         for logits_BKHW, view in views:  # the sums are all that is kept from one view to the next
-            peaks_B += _peaks(logits_BKHW)
-            total += _resized(logits_BKHW, view, size).softmax(dim=1)
-            del logits_BKHW
+            peaks = _peaks(logits_BKHW)
+            part = _resized(logits_BKHW, view, size).softmax(dim=1)
+            peaks_B = peaks if peaks_B is None else peaks_B.add_(peaks)
+            total = part if total is None else total.add_(part)
+            del logits_BKHW, part
+        assert total is not None and peaks_B is not None, "no views"
         _require_finite(peaks_B, names)
         return total.div_(len(self.views))
 
     @torch.inference_mode()
     def explain(
-        self, rgb_B3HW: Tensor, thermal_B1HW: Tensor, size: tuple[int, int], names: Sequence[str] = ()
+        self, rgb_B3HW: Tensor, thermal_B1HW: Tensor, size: Sequence[int], names: Sequence[str] = ()
     ) -> tuple[Tensor, SegmentationOutput]:
         """Class ids as from a call, and the output of one pass over the whole images: it holds their divergence."""
         output = self.forward(*self._to_device(rgb_B3HW, thermal_B1HW))
@@ -190,13 +192,13 @@ class Inference:
         with self.autocast:
             return self.model(rgb_B3HW, thermal_B1HW)
 
-    def _to_device(self, *images: Tensor) -> list[Tensor]:
-        return [image.to(self.device, non_blocking=True) for image in images]
+    def _to_device(self, rgb_B3HW: Tensor, thermal_B1HW: Tensor) -> tuple[Tensor, Tensor]:
+        return rgb_B3HW.to(self.device, non_blocking=True), thermal_B1HW.to(self.device, non_blocking=True)
 
     def _view_logits(self, rgb_B3HW: Tensor, thermal_B1HW: Tensor, view: View) -> Tensor:
         images = [rgb_B3HW, thermal_B1HW]
         if view.scale != 1:
-            scaled = tuple(max(1, round(view.scale * side)) for side in rgb_B3HW.shape[-2:])
+            scaled = [max(1, round(view.scale * side)) for side in rgb_B3HW.shape[-2:]]
             images = [resize_image(image, scaled) for image in images]
         if view.mirrored:
             images = [image.flip(-1) for image in images]
@@ -211,10 +213,11 @@ class Inference:
             return resize_bilinear(self._whole(rgb_N3hw, thermal_N1hw), rgb_N3hw.shape[-2:])
 
         window, stride = self.options.window, self.options.stride_or_default
+        assert window is not None and stride is not None, "the options require them"
         return sliding_logits(predict, rgb_B3HW, thermal_B1HW, window, stride, self.options.batch_size)
 
 
-def _resized(logits_BKHW: Tensor, view: View, size: tuple[int, int]) -> Tensor:
+def _resized(logits_BKHW: Tensor, view: View, size: Sequence[int]) -> Tensor:
     return resize_bilinear(logits_BKHW.flip(-1) if view.mirrored else logits_BKHW, size)
 
 
@@ -242,6 +245,7 @@ def describe_inference(options: EvalConfig) -> InferenceRule:
     """How :class:`Inference` computes scores under ``options``, for the protocol."""
     mode = "whole image"
     if options.mode == "slide":
+        assert options.window is not None and options.stride_or_default is not None, "the options require them"
         window, stride = ("x".join(map(str, size)) for size in (options.window, options.stride_or_default))
         mode = f"sliding window {window}, stride {stride}"
     several = len(options.scales) > 1

@@ -30,6 +30,11 @@ from mdg.utils import visualization as vis
 from mdg.utils.logging import console
 from mdg.utils.run_directory import RunDirectory
 
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
 logger = logging.getLogger("mdg.train")
 
 
@@ -94,11 +99,6 @@ class Board:
             self._hook(failure)
 
 
-try:
-    import resource
-except ImportError:  # Windows
-    resource = None
-
 logger = logging.getLogger("mdg.train")
 SMOOTHING = 0.95
 
@@ -115,7 +115,7 @@ class Monitor:
         self.rate: float | None = None
         self._clock = time.perf_counter()
         self._board: Board | None = None
-        self._bar = None
+        self._bar: Bar | None = None
 
     def __enter__(self) -> Monitor:
         if self.world.main:
@@ -191,10 +191,11 @@ class Monitor:
 
     def validating(self, total: int) -> Callable[[int], None] | None:
         """A callback that moves the validation bar, up to ``total`` images of this process; None without a bar."""
-        if self._bar is None:
+        bar = self._bar
+        if bar is None:
             return None
-        self._bar.reset(self._eval_task, total=total, visible=True)
-        return lambda done: self._bar.update(self._eval_task, completed=done, visible=done < total)
+        bar.reset(self._eval_task, total=total, visible=True)
+        return lambda done: bar.update(self._eval_task, completed=done, visible=done < total)
 
     def log_evaluation(self, progress: Progress, evaluation: Evaluation, split: str) -> None:
         """Scores of the selection split in every place: the primary rule, and the mIoU under the others."""

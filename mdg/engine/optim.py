@@ -19,7 +19,8 @@ NO_DECAY_NAMES = ("A_log", "D")
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
     """Two groups: weight decay on matrices and kernels; none on 1-D parameters and the scan's ``A_log`` and ``D``."""
-    decay, no_decay = [], []
+    decay: list[nn.Parameter] = []
+    no_decay: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             exempt = parameter.ndim <= 1 or name.rpartition(".")[2] in NO_DECAY_NAMES

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -39,6 +39,9 @@ class Progress:
         return asdict(self)
 
 
+Tensors = tuple[Tensor, ...] | list[Tensor]
+
+
 class LossMeter:
     """Means of the loss terms since the last log line, kept on the device so that no step waits for the host.
 
@@ -63,6 +66,7 @@ class LossMeter:
 
     def flush(self, world: World) -> dict[str, float]:
         """The means over all processes, NaN where no pass counted; starts anew."""
+        assert self.count is not None, "nothing was added"
         names = sorted(self.sums)
         sums = torch.stack([*(self.sums[name] for name in names), self.count])
         *totals, count = world.sum(sums).tolist()
@@ -88,9 +92,9 @@ def moving_average(model: nn.Module, decay: float) -> AveragedModel:
     """
 
     @torch.no_grad()
-    def average(averaged: list[Tensor], current: Sequence[Tensor], _: Tensor) -> None:
+    def average(averaged: Tensors, current: Tensors, _: Tensor | int) -> None:
         t = int(kept.n_averaged)  # the one on the host: no waiting for a GPU
-        torch._foreach_lerp_(averaged, list(current), 1 - min(decay, (1 + t) / (10 + t)))
+        torch._foreach_lerp_(list(averaged), list(current), 1 - min(decay, (1 + t) / (10 + t)))
 
     kept = AveragedModel(model, multi_avg_fn=average)
     return kept

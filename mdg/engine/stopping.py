@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from types import FrameType
+from typing import Any
 
 from mdg.utils.launched import heeded
 
@@ -31,7 +32,7 @@ class StopSignals:
     def __init__(self) -> None:
         self.received, self.name = False, ""
         self._at, self._announced = 0.0, False
-        self._previous: dict[int, object] = {}
+        self._previous: dict[int, Any] = {}
         # A cluster signals every process of a job and a launcher hands the same signal on: that is not a second one.
         launched = "LOCAL_RANK" in os.environ
         self._apart = SECONDS_OF_ONE_SIGNAL if launched else 0.0

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mdg.config import RunConfig, dump_yaml, load_config
 from mdg.engine.checkpoint import config_inside
-from mdg.engine.distributed import World, compare_processes, distributed, launch_id, restart_count
+from mdg.engine.distributed import World, compare_processes, distributed
 from mdg.engine.resume import newest_state
 from mdg.engine.runtime import apply_runtime
 from mdg.engine.state import Progress
@@ -20,6 +20,7 @@ from mdg.engine.trainer import Trainer
 from mdg.utils.crash import remember
 from mdg.utils.environment import code_fingerprint, describe_environment, package_version
 from mdg.utils.files import explained, write_bytes, write_json, write_text
+from mdg.utils.launched import launch_id, restart_count
 from mdg.utils.logging import early_lines, log_to_file, pass_on, setup_logging, stop_log_to_file
 from mdg.utils.run_directory import RunDirectory, fresh_path
 

@@ -8,13 +8,11 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator
-from contextlib import nullcontext
 from itertools import islice
 from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 import mdg
 from mdg.config import RunConfig, dump_yaml
@@ -23,7 +21,7 @@ from mdg.data.build import fill_cache, open_dataset
 from mdg.data.waiting import NoBatch
 from mdg.engine.checkpoint import save_checkpoint
 from mdg.engine.diagnosis import diverged
-from mdg.engine.distributed import World, broadcast_buffers, compare_processes
+from mdg.engine.distributed import World, broadcast_buffers, compare_processes, data_parallel, summing_gradients
 from mdg.engine.evaluation.evaluator import Evaluation, evaluate_model, make_eval_loader
 from mdg.engine.evaluation.provenance import frame_set
 from mdg.engine.guard import StepGuard
@@ -62,7 +60,8 @@ class Trainer:
         self, config: RunConfig, run: RunDirectory, world: World, resume: bool = False, allow_changes: bool = False
     ):
         self.config, self.run, self.world = config, run, world
-        self.progress, self.meter, self.changes = Progress(), LossMeter(), []
+        self.progress, self.meter = Progress(), LossMeter()
+        self.changes: list[str] = []  # between this run and the one it continues
         self.signals, self.interrupted = StopSignals(), False  # interrupted: by a signal to any of the processes
         self._build_data()
         saved = open_saved(run, config, self.identity, allow_changes) if resume else None
@@ -72,7 +71,7 @@ class Trainer:
             fill_cache(dataset, config.data)  # minutes: after all that can be found wrong without it
         if saved is not None:
             restore(self, saved)
-        self.network = self._parallel(self.model)
+        self.network = data_parallel(self.model, world)
         self.monitor = Monitor(config, run, world, len(self.train_loader), self.steps_per_epoch)
 
     # --- building -----------------------------------------------------------------------------------------------------
@@ -98,7 +97,7 @@ class Trainer:
             workers = min(config.pipeline.workers, 2)
             self.eval_loader = make_eval_loader(config, self.eval_set, world, workers, stop=self.signals.asked)
         # Checkpoints keep the names of the frames, so that an evaluation can tell whether it scores some of them.
-        self.trained_on = frame_set(self.train_set)
+        self.trained_on: dict[str, Any] | None = frame_set(self.train_set)
         self.selected_on = frame_set(self.eval_set) if self.eval_set is not None else None
         self.steps_per_epoch = math.ceil(len(self.train_loader) / config.train.accumulate)
         self.identity = identity(config, self.train_set, self.eval_set, world.size)
@@ -111,7 +110,8 @@ class Trainer:
         model = build_model(config.model, len(self.train_set.classes), load_pretrained=load_pretrained)
         if config.train.sync_batchnorm and self.world.size > 1 and device.type == "cuda":
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-        model.to(device, memory_format=torch.channels_last if config.train.channels_last else torch.contiguous_format)
+        layout = torch.channels_last if config.train.channels_last else torch.contiguous_format
+        model.to(device, memory_format=layout)  # type: ignore[call-overload]  # documented; the types lack it
         if config.train.activation_checkpointing:
             recompute_activations(model)
         self.model = model
@@ -132,12 +132,6 @@ class Trainer:
         self.autocast = make_autocast(config, self.world.device)
         self.guard = StepGuard(self.model, self.optimizer, self.scaler, config.train.clip_grad_norm)
         self.skipped = 0  # of which the log tells already
-
-    def _parallel(self, model: nn.Module) -> nn.Module:
-        if self.world.size == 1:
-            return model
-        devices = [self.world.device] if self.world.device.type == "cuda" else None
-        return DistributedDataParallel(model, device_ids=devices, gradient_as_bucket_view=True)
 
     # --- the loop -----------------------------------------------------------------------------------------------------
 
@@ -205,7 +199,7 @@ class Trainer:
         self.guard.begin()
         for part, batch in enumerate(group):
             last = part == len(group) - 1
-            with nullcontext() if last or self.world.size == 1 else self.network.no_sync():
+            with summing_gradients(self.network, last):
                 loss = self.guard.spread(self._forward(self.network, part, batch))
                 self.scaler.scale(loss / len(group)).backward()
         self.guard.finish()
@@ -324,6 +318,7 @@ class Trainer:
 
     def validate(self) -> Evaluation | None:
         """Scores the selection split and logs scores and pictures; None where a signal interrupted it."""
+        assert self.eval_loader is not None and self.eval_set is not None, "eval.selection is `last`"
         self._agree_on_buffers()
         evaluation = evaluate_model(
             self.scored_model,

@@ -61,7 +61,7 @@ class GroupedLinear(nn.Conv2d):
     def __init__(self, in_channels: int, out_channels: int, groups: int, bias: bool = False):
         super().__init__(in_channels, out_channels, 1, groups=groups, bias=bias)
         # A fan-out variance would blow up a projection of many inputs a group to few outputs; PyTorch's own is fan-in.
-        self._own_init = True
+        keep_own_init(self)
 
     def forward(self, x: Tensor) -> Tensor:
         return convolve_rows(x, self.weight, self.bias, self.groups)
@@ -97,7 +97,7 @@ class SqueezeExcitation(nn.Module):
 class StarReLU(nn.Module):
     """``s * relu(x)^2 + b`` with learned ``s, b``; unit variance for a unit Gaussian (Yu et al., MetaFormer 2022)."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.scale = nn.Parameter(torch.tensor([0.8944]))
         self.bias = nn.Parameter(torch.tensor([-0.4472]))
@@ -148,8 +148,9 @@ class MultiScaleHead(nn.Module):
         self.dropout = ChannelDropout(dropout)
         self.classifier = nn.Conv2d(width, num_classes, 1)
         # The general fan-out rule would start with logits of several units, sure of wrong classes.
-        self.classifier._own_init = True
+        keep_own_init(self.classifier)
         nn.init.normal_(self.classifier.weight, std=0.01)
+        assert self.classifier.bias is not None
         nn.init.zeros_(self.classifier.bias)
 
     def forward(self, maps_BHWE: Sequence[Tensor], embeddings: Sequence[nn.Linear] | None = None) -> Tensor:
@@ -172,11 +173,17 @@ class MultiScaleHead(nn.Module):
         return self.classifier(to_bchw(self.dropout(hidden_BHWE)))
 
 
+def keep_own_init(*modules: nn.Module) -> None:
+    """Marks modules that :func:`init_weights` leaves as they are."""
+    for module in modules:
+        module._own_init = True  # type: ignore[assignment]  # a mark, no part of the network
+
+
 def init_weights(module: nn.Module) -> None:
     """The usual initialisation of MiT and its decoders; for ``nn.Module.apply``.
 
-    Linear: truncated normal, std 0.02. Convolution: normal with fan-out variance. Norms: identity. Modules that set
-    ``_own_init`` keep what they did.
+    Linear: truncated normal, std 0.02. Convolution: normal with fan-out variance. Norms: identity. What
+    :func:`keep_own_init` marked stays as it is.
     """
     if getattr(module, "_own_init", False):
         return

@@ -85,6 +85,9 @@ class SegmentationOutput(NamedTuple):
 class InputNormalization(nn.Module):
     """uint8, or floats on the 0..255 scale, to zero mean and unit variance, float32."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, mean: Sequence[float], std: Sequence[float]):
         super().__init__()
         self.register_buffer("mean", 255 * torch.tensor(mean).view(1, -1, 1, 1), persistent=False)

@@ -132,7 +132,7 @@ class Operator:
         )
 
     def _choose_automatically(self, *inputs: Any) -> Backend:
-        refused = []
+        refused: list[str] = []
         for backend in self._backends:
             reason = backend.why_not(*inputs) or backend.why_not_automatic(*inputs)
             if reason is None:

@@ -44,11 +44,11 @@ class _GeluLinear(torch.autograd.Function):
 def mix_feed_forward(
     x_BHWC: Tensor,
     weight_EC: Tensor,
-    bias_E: Tensor,
+    bias_E: Tensor | None,
     kernel_E1kk: Tensor,
-    kernel_bias_E: Tensor,
+    kernel_bias_E: Tensor | None,
     weight_OE: Tensor,
-    bias_O: Tensor,
+    bias_O: Tensor | None,
 ) -> Tensor:
     """``gelu(DW(x W1^T + b1)) W2^T + b2`` with a depthwise convolution ``DW``, on a map (Xie et al., SegFormer, eq. 3).
 
@@ -67,7 +67,7 @@ def mix_feed_forward(
 
 
 def _expand(
-    x_BHWC: Tensor, weight_EC: Tensor, bias_E: Tensor, kernel_E1kk: Tensor, kernel_bias_E: Tensor
+    x_BHWC: Tensor, weight_EC: Tensor, bias_E: Tensor | None, kernel_E1kk: Tensor, kernel_bias_E: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """The expanded map ``BHWE`` before and after the depthwise convolution."""
     expanded = linear(x_BHWC, weight_EC, bias_E)

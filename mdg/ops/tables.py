@@ -42,7 +42,7 @@ def cached_tables(make: Callable[..., T]) -> Callable[..., T]:
             kept[make, key] = cached(*key)
         return kept[make, key]
 
-    hand_out.cache_clear = cached.cache_clear
+    hand_out.cache_clear = cached.cache_clear  # type: ignore[attr-defined]  # of functools.lru_cache
     return hand_out
 
 
@@ -50,7 +50,8 @@ def cached_tables(make: Callable[..., T]) -> Callable[..., T]:
 def keeping() -> Iterator[Kept]:
     """Collects every table that is handed out to this thread in the block; they live as long as what it yields."""
     outer = getattr(_local, "kept", None)
-    _local.kept = kept = {}
+    kept: Kept = {}
+    _local.kept = kept
     try:
         yield kept
     finally:

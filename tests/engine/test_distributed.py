@@ -13,10 +13,11 @@ import torch.distributed as dist
 from torch import nn
 
 from mdg.engine import process_group
-from mdg.engine.distributed import World, broadcast_buffers, compare_processes, launch_id, leave_group, restart_count
-from mdg.engine.process_group import Control, told_reason
+from mdg.engine.distributed import World, broadcast_buffers, compare_processes
+from mdg.engine.process_group import Control, leave_group, told_reason
 from mdg.errors import ConfigError, DataError, MachineError
 from mdg.utils import launched
+from mdg.utils.launched import launch_id, restart_count
 
 
 def test_other_threads_get_the_lock_before_a_group_is_destroyed(monkeypatch):

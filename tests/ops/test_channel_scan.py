@@ -21,7 +21,7 @@ from mdg.errors import UserError
 from mdg.ops import channel_scan
 from mdg.ops.channel_scan import OPERATOR
 from mdg.ops.channel_scan import numba as channel_scan_numba
-from mdg.ops.selective_scan import torch as selective_scan_torch
+from mdg.ops.selective_scan import plain
 
 NAMES = ("u", "projected", "dt_weight", "dt_bias", "A", "D")
 SHAPES = [  # (B, L, D, N, R, S)
@@ -245,7 +245,7 @@ def test_without_numba_the_plain_backend_serves(monkeypatch):
 def test_the_plain_backend_calls_the_reference(monkeypatch):
     calls = []
     monkeypatch.setattr(
-        selective_scan_torch, "scan_forward", lambda *x: calls.append(x[-1]) or torch.zeros_like(x[0]), raising=True
+        plain, "scan_forward", lambda *x: calls.append(x[-1]) or torch.zeros_like(x[0]), raising=True
     )
     channel_scan(*make_inputs(*SHAPES[0]), backend="torch")
     assert calls == [False, True], "one scan from the first step on, one from the last"

@@ -18,7 +18,7 @@ from torch import Tensor
 from mdg.errors import UserError
 from mdg.ops import selective_scan
 from mdg.ops.selective_scan import mamba as selective_scan_mamba
-from mdg.ops.selective_scan import torch as selective_scan_torch
+from mdg.ops.selective_scan import plain
 
 NAMES = ("u", "delta", "A", "B", "C", "D", "delta_bias")
 SHAPES = [(3, 5, 4, 2), (1, 7, 3, 1), (4, 1, 2, 3), (2, 16, 32, 12)]  # (B, L, D, N)
@@ -111,7 +111,7 @@ def test_torch_equals_brute_force_forward_and_backward(shape, reverse, delta_sof
 @pytest.mark.parametrize("chunk", [1, 2, 3])
 def test_result_does_not_depend_on_the_chunk(monkeypatch, chunk):
     inputs = _inputs(5, 6, 4, 2)
-    monkeypatch.setattr(selective_scan_torch, "CPU_STATE_NUMEL", chunk * 4 * 2)
+    monkeypatch.setattr(plain, "CPU_STATE_NUMEL", chunk * 4 * 2)
     untouched = [x.detach().clone() for x in inputs]
     _assert_same_with_gradients(_scan(inputs), brute_force(*inputs), inputs, 1e-10)
     assert all(torch.equal(x, before) for x, before in zip(inputs, untouched, strict=True))
@@ -191,9 +191,9 @@ def test_inference_mode_then_training():
 @pytest.mark.parametrize("reverse", [False, True])
 def test_operators_are_registered_correctly(reverse):
     inputs = _inputs(3, 4, 3, 2, dtype=torch.float32)
-    torch.library.opcheck(selective_scan_torch.scan_forward, (*inputs, True, reverse))
+    torch.library.opcheck(plain.scan_forward, (*inputs, True, reverse))
     detached = [x.detach() for x in inputs]
-    torch.library.opcheck(selective_scan_torch.scan_backward, (torch.ones_like(detached[0]), *detached, True, reverse))
+    torch.library.opcheck(plain.scan_backward, (torch.ones_like(detached[0]), *detached, True, reverse))
 
 
 @pytest.mark.parametrize("dynamic", [False, True])

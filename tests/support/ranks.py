@@ -12,10 +12,11 @@ import signal
 import torch
 from torch import nn
 
-from mdg.engine.distributed import World, broadcast_buffers, compare_processes, distributed, launch_id, restart_count
+from mdg.engine.distributed import World, broadcast_buffers, compare_processes, distributed
 from mdg.engine.stopping import StopSignals
 from mdg.errors import DataError
 from mdg.utils.cli import EXIT_STOPPED, run_tool
+from mdg.utils.launched import launch_id, restart_count
 
 
 def say(*words: object) -> None:

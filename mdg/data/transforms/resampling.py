@@ -7,13 +7,12 @@ Shape suffixes: H, W are height and width in pixels, C channels. Sizes are alway
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 import torch
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms.v2 import functional as F
 
 
 class Window(NamedTuple):
@@ -34,8 +33,11 @@ class Window(NamedTuple):
         return array[self.top : self.top + self.height, self.left : self.left + self.width]
 
 
-def resize_image(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+def resize_image(image: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
     """Bilinear with antialiasing: [..., H, W] uint8 to [..., *size]. Fastest where the channels lie interleaved."""
+    from torchvision.transforms import InterpolationMode  # slow to import, see as_image in chain.py
+    from torchvision.transforms.v2 import functional as F
+
     return F.resize(image, list(size), interpolation=InterpolationMode.BILINEAR, antialias=True)
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mdg.data import build_dataset
+from mdg.data import EvalLoader, build_dataset
 from mdg.engine.checkpoint import load_model, open_checkpoint
 from mdg.engine.distributed import World, distributed
 from mdg.engine.evaluation.evaluator import evaluate_model, make_eval_loader, make_protocol
@@ -78,6 +78,7 @@ def evaluate(
         protocol = make_protocol(run_config, dataset, provenance(state, checkpoint, dataset))
         data = dataset.content_state()
         evaluation = evaluate_model(model, loader, dataset, run_config, world, _progress_lines(loader, world))
+        assert evaluation is not None, "nothing asks it to stop"
         result = EvaluationResult(evaluation, protocol, None)
         if world.main:
             content = describe_result(evaluation, protocol, data, state, checkpoint, run_config, world.size)
@@ -100,7 +101,7 @@ def evaluate(
     return result
 
 
-def _progress_lines(loader, world: World):
+def _progress_lines(loader: EvalLoader, world: World) -> Callable[[int], None] | None:
     if not world.main or len(loader) <= 40:
         return None
     quarters = [loader.images * part / 4 for part in range(1, 5)]

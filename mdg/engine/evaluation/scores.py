@@ -154,8 +154,8 @@ def score_table(evaluation: Evaluation, protocol: Protocol) -> Table:
         pixels = rule.restrict(evaluation.confusion, evaluation.classes).counts.sum()
         iou, accuracy, f1 = (_cell(means[name]) for name in ("mIoU", "mAcc", "mF1"))
         table.add_row(rule.name, iou, accuracy, "", f1, *apart, f"{pixels:,}")
-    for name, accuracy in _pixel_accuracies(evaluation).items():
-        table.add_row(name, "", _cell(accuracy), "", "", *[""] * len(groups), "")
+    for name, share in _pixel_accuracies(evaluation).items():
+        table.add_row(name, "", _cell(share), "", "", *[""] * len(groups), "")
     return table
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Literal
 
 from pydantic import Field
-from timm.layers import DropPath
 from torch import Tensor, nn
 
 from mdg.models.layers import Linear, conv_bhwc, depthwise, init_weights, to_bhwc
@@ -86,8 +85,8 @@ class MixFeedForward(nn.Module):
 
     def forward(self, x_BHWC: Tensor) -> Tensor:
         """``fc2(gelu(dwconv(fc1(x))))``: ``[B, H, W, C] -> [B, H, W, C]``."""
-        layers = (self.fc1, self.dwconv.dwconv, self.fc2)
-        return mix_feed_forward(x_BHWC, *(weight for layer in layers for weight in (layer.weight, layer.bias)))
+        fc1, conv, fc2 = self.fc1, self.dwconv.dwconv, self.fc2
+        return mix_feed_forward(x_BHWC, fc1.weight, fc1.bias, conv.weight, conv.bias, fc2.weight, fc2.bias)
 
 
 class MixBlock(Recomputable):
@@ -99,6 +98,8 @@ class MixBlock(Recomputable):
         self.attn = EfficientSelfAttention(width, heads, reduction)
         self.norm2 = nn.LayerNorm(width, eps=1e-6)
         self.mlp = MixFeedForward(width)
+        from timm.layers import DropPath  # saves half a second where a configuration alone is read
+
         self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
 
     def forward(self, x_BHWC: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import math
 from torch import Tensor, nn
 
 from mdg.errors import ConfigError
-from mdg.models.layers import Linear, StarReLU, conv_bhwc, depthwise
+from mdg.models.layers import Linear, StarReLU, conv_bhwc, depthwise, keep_own_init
 from mdg.ops.dynamic_linear import dynamic_linear
 
 
@@ -54,12 +54,14 @@ class DynamicLinear(nn.Module):
     def _init_generator(self, fan_in: int) -> None:
         # At first a static random matrix (the bias) with a varying part of half its size, unit gain in total; the
         # general fan-out rule would make the generated weights vanish.
-        self.generator._own_init = True
+        keep_own_init(self.generator)
         gain = 1 / math.sqrt(1.25 * self.width)
+        assert self.generator.bias is not None
         nn.init.trunc_normal_(self.generator.bias, std=gain, a=-2 * gain, b=2 * gain)
         nn.init.normal_(self.generator.weight, std=0.5 * gain / math.sqrt(fan_in))
 
     def forward(self, x_BHWC: Tensor, condition_BhwR: Tensor) -> Tensor:
         """Tokens ``[B, H, W, C]`` and condition ``[B, h, w, R]`` -> ``[B, H, W, E]``; H and W multiples of h and w."""
-        generator = self.generator
-        return dynamic_linear(x_BHWC, condition_BhwR, generator.weight[:, :, 0, 0], generator.bias, generator.groups)
+        weight_FK, bias_F = self.generator.weight[:, :, 0, 0], self.generator.bias
+        assert bias_F is not None
+        return dynamic_linear(x_BHWC, condition_BhwR, weight_FK, bias_F, self.generator.groups)

@@ -65,16 +65,15 @@ class SemanticDynamicDecoder(nn.Module):
         for stage, width in enumerate(widths, start=1):
             key = str(stage)
             if stage in options.dynamic_stages or stage in options.frequency_stages:
-                self.condition[key] = ConditionBranch(widths[-1])
-                condition_width = self.condition[key].width
+                condition = self.condition[key] = ConditionBranch(widths[-1])
             if stage in options.dynamic_stages:
-                self.linear[key] = DynamicLinear(condition_width, width, embed_dim, options.groups[stage - 1])
+                self.linear[key] = DynamicLinear(condition.width, width, embed_dim, options.groups[stage - 1])
             else:
                 self.linear[key] = Linear(width, embed_dim)
             if stage in options.frequency_stages:
                 self.frequency[key] = DynamicFrequencyGate(
                     width,
-                    condition_width,
+                    condition.width,
                     embed_dim,
                     filters=options.frequency_filters,
                     cutoff=options.highpass_cutoff,

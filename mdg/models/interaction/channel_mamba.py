@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from mdg.errors import ConfigError
 from mdg.fields import Channels
-from mdg.models.layers import GroupedLinear, Mlp, conv_bhwc, depthwise
+from mdg.models.layers import GroupedLinear, Mlp, conv_bhwc, depthwise, keep_own_init
 from mdg.ops import channel_scan, linear
 from mdg.ops.modes import float32_island
 from mdg.registry import Options
@@ -50,7 +50,7 @@ class SelectiveScanDirection(nn.Module):
         self._init_projections(dt_rank)
 
     def _init_projections(self, dt_rank: int, dt_min: float = 1e-3, dt_max: float = 1e-1) -> None:
-        self.x_proj._own_init = self.dt_proj._own_init = True
+        keep_own_init(self.x_proj, self.dt_proj)
         nn.init.uniform_(self.dt_proj.weight, -(dt_rank**-0.5), dt_rank**-0.5)
         dt = torch.exp(torch.rand(self.dt_proj.out_features) * math.log(dt_max / dt_min) + math.log(dt_min))
         with torch.no_grad():

@@ -5,11 +5,13 @@ Legend: B batch, H W map, C width.
 
 from __future__ import annotations
 
+from functools import reduce
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mdg.models.layers import ConvBatchNorm, Linear, SqueezeExcitation, conv_bhwc, depthwise
+from mdg.models.layers import ConvBatchNorm, Linear, SqueezeExcitation, depthwise, to_bchw, to_bhwc
 from mdg.registry import FUSIONS, Options
 
 
@@ -26,7 +28,7 @@ class MultiKernelFeedForward(nn.Module):
 
     def forward(self, x_BHWC: Tensor) -> Tensor:
         x_BHWC = self.pre(self.fc1(x_BHWC))
-        x_BHWC = x_BHWC + sum(conv_bhwc(kernel, x_BHWC) for kernel in self.kernels)
+        x_BHWC = x_BHWC + reduce(torch.add, (to_bhwc(kernel(to_bchw(x_BHWC))) for kernel in self.kernels))
         return self.fc2(F.gelu(self.post(x_BHWC)))
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import torch
 from pydantic import Field, field_validator
-from timm.layers import DropPath
 from torch import Tensor, nn
 
 from mdg.errors import ConfigError
@@ -64,6 +63,8 @@ class LocalCrossAttention(nn.Module):
         self.proj = nn.ModuleList(Linear(width, width) for _ in range(2))
         self.mlp_norm = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
         self.mlp = nn.ModuleList(Mlp(width, 2 * width, bias=False) for _ in range(2))
+        from timm.layers import DropPath  # saves half a second where a configuration alone is read
+
         self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
 
     def _heads(self, x_BHWC: Tensor) -> Tensor:

@@ -6,6 +6,8 @@ the number of threads, so that a result does not depend on it. Legend: see ``mdg
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -80,15 +82,15 @@ def _(q_BNhd: Tensor, k_BMhd: Tensor, v_BMhd: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @attention_backward.register_fake
-def _(grad_BNhd: Tensor, *inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _(grad_BNhd: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
     return tuple(x.new_empty(x.shape) for x in inputs[:3])
 
 
-def _save_for_backward(ctx, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
+def _save_for_backward(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
     ctx.save_for_backward(*inputs, *output)
 
 
-def _backward(ctx, grad_BNhd: Tensor, grad_lse: Tensor) -> tuple[Tensor, ...]:
+def _backward(ctx: Any, grad_BNhd: Tensor, grad_lse: Tensor) -> tuple[Tensor, ...]:
     return attention_backward(grad_BNhd, *ctx.saved_tensors)
 
 

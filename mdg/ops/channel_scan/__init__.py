@@ -9,7 +9,7 @@ float64, where an input is), and returns ``y_BLD`` in the dtype of ``u``.
 
 from __future__ import annotations
 
-from functools import partial
+from functools import partial, reduce
 
 import torch
 from torch import Tensor
@@ -28,10 +28,10 @@ def _compose(backend: str, u_BLD: Tensor, projected_BLP: Tensor, *parameters: Te
     dt_weight_SDR, dt_bias_SD, A_SDN, D_SD = parameters
     S, _, R = dt_weight_SDR.shape
     N, dtype = A_SDN.shape[-1], A_SDN.dtype
-    total_BLD = None
+    parts_BLD = []
     for s, projected in enumerate(projected_BLP.to(dtype).chunk(S, dim=-1)):
         dt_BLR, B_BLN, C_BLN = projected.split([R, N, N], dim=-1)
-        y_BLD = selective_scan(
+        part_BLD = selective_scan(
             u_BLD.to(dtype),
             dt_BLR @ dt_weight_SDR[s].t(),
             A_SDN[s],
@@ -42,8 +42,8 @@ def _compose(backend: str, u_BLD: Tensor, projected_BLP: Tensor, *parameters: Te
             reverse=s == 1,
             backend=backend,
         )
-        total_BLD = y_BLD if total_BLD is None else total_BLD + y_BLD
-    return total_BLD.to(u_BLD.dtype)
+        parts_BLD.append(part_BLD)
+    return reduce(torch.add, parts_BLD).to(u_BLD.dtype)
 
 
 def _mamba_why_not(u_BLD: Tensor, projected_BLP: Tensor, *parameters: Tensor) -> str | None:

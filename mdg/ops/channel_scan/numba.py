@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mdg.ops.autograd import make_differentiable
 from mdg.ops.cpu_kernels import LOG2_E, equal_chunks, run_chunks, why_not_numba
 
 STEPS_PER_CHUNK = 4096
@@ -74,7 +75,8 @@ def channel_scan_backward(
     outputs = _arrays(*shares)
     kernel = make_backward(u_BLD.shape[-1], A_SND.shape[1], W_SRD.shape[1])
     run_chunks(lambda chunk, start, stop: kernel(*inputs, *(share[chunk] for share in outputs), start, stop), chunks)
-    return (*per_step, *(share.sum(0) for share in shares))
+    grad_W, grad_bias, grad_A, grad_D = (share.sum(0) for share in shares)
+    return per_step[0], per_step[1], grad_W, grad_bias, grad_A, grad_D
 
 
 def _arrays(*tensors: Tensor) -> list:
@@ -86,22 +88,4 @@ def _chunks(shape: torch.Size) -> list[tuple[int, int]]:
     return equal_chunks(sequences, max(1, STEPS_PER_CHUNK // max(length, 1)))
 
 
-@channel_scan_forward.register_fake
-def _(u_BLD: Tensor, *inputs: Tensor) -> Tensor:
-    return u_BLD.new_empty(u_BLD.shape)
-
-
-@channel_scan_backward.register_fake
-def _(grad_y_BLD: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
-    return tuple(x.new_empty(x.shape) for x in inputs)
-
-
-def _save_for_backward(ctx, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-    ctx.save_for_backward(*inputs)
-
-
-def _backward(ctx, grad_y_BLD: Tensor) -> tuple[Tensor, ...]:
-    return channel_scan_backward(grad_y_BLD, *ctx.saved_tensors)
-
-
-channel_scan_forward.register_autograd(_backward, setup_context=_save_for_backward)
+make_differentiable(channel_scan_forward, channel_scan_backward, tensors=6)

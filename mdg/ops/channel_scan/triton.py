@@ -10,6 +10,7 @@ import os
 import torch
 from torch import Tensor
 
+from mdg.ops.autograd import make_differentiable
 from mdg.ops.dispatch import is_installed
 
 MAX_LENGTH = 256  # whole sequences live in registers; this is 4 times the longest of the model
@@ -80,14 +81,19 @@ def channel_scan_backward(
     inputs = [x.contiguous() for x in (grad_y_BLD, u_BLD, projected_BLP, W_SRD, bias_SD, A_SND, D_SD)]
     B, L, _ = u_BLD.shape
     per_step = [torch.empty_like(x) for x in inputs[1:3]]
+    # Every program adds up its own share of the parameters' gradients: no atomics, the same sum every time.
     if not u_BLD.numel():
-        return (*per_step, *(torch.zeros_like(x) for x in inputs[3:]))
+        return per_step[0], per_step[1], *_sums([x.new_empty(0, *x.shape) for x in inputs[3:]])
     sequences = -(-B // PROGRAMS)
     programs = -(-B // sequences)
-    # Every program adds up its own share of the parameters' gradients: no atomics, the same sum every time.
     shares = [x.new_empty(programs, *x.shape) for x in inputs[3:]]
     backward_kernel[(programs,)](*inputs, *per_step, *shares, B, L, sequences, **_constants(u_BLD, W_SRD, A_SND, 8))
-    return (*per_step, *(share.sum(0) for share in shares))
+    return per_step[0], per_step[1], *_sums(shares)
+
+
+def _sums(shares: list[Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    grad_W, grad_bias, grad_A, grad_D = (share.sum(0) for share in shares)
+    return grad_W, grad_bias, grad_A, grad_D
 
 
 def _constants(u_BLD: Tensor, W_SRD: Tensor, A_SND: Tensor, rows_per_warp: int) -> dict[str, int]:
@@ -96,22 +102,4 @@ def _constants(u_BLD: Tensor, W_SRD: Tensor, A_SND: Tensor, rows_per_warp: int) 
     return {"S": S, "D": D, "N": A_SND.shape[1], "R": R, "T": T, "num_warps": min(max(T // rows_per_warp, 1), 8)}
 
 
-@channel_scan_forward.register_fake
-def _(u_BLD: Tensor, *inputs: Tensor) -> Tensor:
-    return u_BLD.new_empty(u_BLD.shape)
-
-
-@channel_scan_backward.register_fake
-def _(grad_y_BLD: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
-    return tuple(x.new_empty(x.shape) for x in inputs)
-
-
-def _save_for_backward(ctx, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-    ctx.save_for_backward(*inputs)
-
-
-def _backward(ctx, grad_y_BLD: Tensor) -> tuple[Tensor, ...]:
-    return channel_scan_backward(grad_y_BLD, *ctx.saved_tensors)
-
-
-channel_scan_forward.register_autograd(_backward, setup_context=_save_for_backward)
+make_differentiable(channel_scan_forward, channel_scan_backward, tensors=6)

@@ -11,6 +11,8 @@ A backend takes ``(x, weight_OS, bias_O | None)`` and returns ``[..., O]``.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -95,11 +97,12 @@ class _OneDnnLinear(torch.autograd.Function):
     """The convolution with the backward of :func:`linear_gradients`."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, weight_OS: Tensor, bias_O: Tensor | None) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight_OS: Tensor, bias_O: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, weight_OS)
         return convolve_rows(x, weight_OS[:, :, None, None], bias_O)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        return _onednn_gradients(grad, *ctx.saved_tensors, ctx.needs_input_grad)
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        x, weight_OS = ctx.saved_tensors
+        return _onednn_gradients(grad, x, weight_OS, ctx.needs_input_grad)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mdg.ops.autograd import make_differentiable
 from mdg.ops.cpu_kernels import LOG2_E, equal_chunks, flat, run_chunks, why_not_float32
 
 BAND_ROWS = 24  # more: less copying, since bands overlap by a window; fewer: smaller copies, more items for threads
@@ -54,10 +55,11 @@ def attention_backward(
     bands = _bands(q_BHWhd.shape, kernel_size)
     # Two neighbouring bands share some keys, to whose gradients both contribute: even bands first, then odd ones.
     for parity in range(min(2, bands)):
-        run_chunks(
-            lambda chunk, start, stop, parity=parity: backward(*inputs, parity, 2, bands, start, stop),
-            _chunks(q_BHWhd.shape, kernel_size, bands, len(range(parity, bands, 2))),
-        )
+
+        def run(chunk: int, start: int, stop: int, parity: int = parity) -> None:
+            backward(*inputs, parity, 2, bands, start, stop)
+
+        run_chunks(run, _chunks(q_BHWhd.shape, kernel_size, bands, len(range(parity, bands, 2))))
     return dq, dk, dv
 
 
@@ -79,23 +81,4 @@ def _chunks(shape: torch.Size, kernel_size: int, bands: int, count: int) -> list
     return equal_chunks(B * h * count, max(1, PRODUCTS_PER_CHUNK // products))
 
 
-@attention_forward.register_fake
-def _(q_BHWhd: Tensor, k_BHWhd: Tensor, v_BHWhd: Tensor, kernel_size: int, scale: float) -> Tensor:
-    return q_BHWhd.new_empty(q_BHWhd.shape)
-
-
-@attention_backward.register_fake
-def _(grad_BHWhd: Tensor, *inputs: Tensor | float) -> tuple[Tensor, Tensor, Tensor]:
-    return tuple(x.new_empty(x.shape) for x in inputs[:3])
-
-
-def _save_for_backward(ctx, inputs: tuple, output: Tensor) -> None:
-    ctx.save_for_backward(*inputs[:3])
-    ctx.numbers = inputs[3:]
-
-
-def _backward(ctx, grad_BHWhd: Tensor) -> tuple[Tensor | None, ...]:
-    return (*attention_backward(grad_BHWhd, *ctx.saved_tensors, *ctx.numbers), None, None)
-
-
-attention_forward.register_autograd(_backward, setup_context=_save_for_backward)
+make_differentiable(attention_forward, attention_backward, tensors=3)

@@ -6,17 +6,20 @@ The general form, one direction at a time: the reference, and the form in which 
 ``mdg.ops.channel_scan``.
 
 An implementation takes ``(u_BLD, delta_BLD, A_DN, B_BLN, C_BLN, D_D, delta_bias_D, delta_softplus: bool,
-reverse: bool)``, all tensors in one dtype (float32 or float64), and returns that dtype.
+reverse: bool)``, all tensors in one dtype (float32 or float64), and returns that dtype. That of
+``torch`` lies in ``plain.py``: a module ``torch`` in this package would hide PyTorch from this file.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from mdg.errors import UserError
 from mdg.ops.selective_scan import mamba as mamba_backend
-from mdg.ops.selective_scan.torch import torch_selective_scan
+from mdg.ops.selective_scan.plain import torch_selective_scan
 
 IMPLEMENTATIONS = {"torch": torch_selective_scan, "mamba_ssm": mamba_backend.mamba_selective_scan}
 
@@ -61,7 +64,7 @@ def selective_scan(
     inputs = (u_BLD, delta_BLD, A_DN, B_BLN, C_BLN, D_D, delta_bias_D)
     _check(*inputs)
     dtype = torch.float64 if any(x.dtype == torch.float64 for x in inputs) else torch.float32
-    arguments = (*(x.to(dtype) for x in inputs), bool(delta_softplus), bool(reverse))
+    arguments: list[Any] = [*(x.to(dtype) for x in inputs), bool(delta_softplus), bool(reverse)]
     if backend not in IMPLEMENTATIONS:
         raise UserError(f"selective_scan: got backend '{backend}'; expected one of: {', '.join(IMPLEMENTATIONS)}.")
     if backend == "mamba_ssm" and (reason := mamba_backend.why_not(*arguments)):

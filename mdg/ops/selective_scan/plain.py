@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mdg.ops.autograd import make_differentiable
+
 # Numbers in the state [N, D, c] of a chunk on a CPU: below 2**16 the calls cost more than the arithmetic, above 2**18
 # the buffers fall out of cache.
 CPU_STATE_NUMEL = 2**17
@@ -166,24 +168,4 @@ def _step_size(delta_LDc: Tensor, delta_bias_D: Tensor, delta_softplus: bool) ->
     return F.softplus(dt_LDc) if delta_softplus else dt_LDc
 
 
-@scan_forward.register_fake
-def _(u_BLD: Tensor, *inputs: Tensor | bool) -> Tensor:
-    return u_BLD.new_empty(u_BLD.shape)
-
-
-@scan_backward.register_fake
-def _(grad_y_BLD: Tensor, *inputs: Tensor | bool) -> tuple[Tensor, ...]:
-    return tuple(x.new_empty(x.shape) for x in inputs[:7])
-
-
-def _save_for_backward(ctx, inputs: tuple, output: Tensor) -> None:
-    *tensors, ctx.delta_softplus, ctx.reverse = inputs
-    ctx.save_for_backward(*tensors)
-
-
-def _backward(ctx, grad_y_BLD: Tensor) -> tuple[Tensor | None, ...]:
-    grads = scan_backward(grad_y_BLD, *ctx.saved_tensors, ctx.delta_softplus, ctx.reverse)
-    return (*grads, None, None)
-
-
-scan_forward.register_autograd(_backward, setup_context=_save_for_backward)
+make_differentiable(scan_forward, scan_backward, tensors=7)
