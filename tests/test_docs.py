@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pydoc
 import re
 import subprocess
 import sys
@@ -29,6 +30,32 @@ def test_files_named_on_a_page_exist(page):
     missing = sorted(name for name in named if not (REPOSITORY / name).exists())
     missing += [link for link in LINK.findall(text) if not (REPOSITORY / page).parent.joinpath(link).exists()]
     assert not missing
+
+
+SOURCES = sorted(p.relative_to(REPOSITORY).as_posix() for p in (REPOSITORY / "mdg").rglob("*.py"))
+SECTION = re.compile(r"[Ss]ection (\d+(?:\.\d+)?) of docs/(\w+\.md)|docs/(\w+\.md), section (\d+(?:\.\d+)?)")
+
+
+def test_docstrings_point_at_sections_and_files_that_exist():
+    wrong, found = [], 0
+    for source in SOURCES:
+        text = " ".join((REPOSITORY / source).read_text(encoding="utf-8").split())
+        for number, page, other_page, other_number in SECTION.findall(text):
+            found += 1
+            heading = rf"^#+ {re.escape(number or other_number)}\.? "
+            if not re.search(heading, (REPOSITORY / "docs" / (page or other_page)).read_text("utf-8"), re.MULTILINE):
+                wrong.append((source, page or other_page, number or other_number))
+        names = re.findall(r"(?<![\w/.-])(?:mdg|docs|tests|scripts|tools)/[\w/]+\.(?:py|md|sh)", text)
+        wrong += [(source, name) for name in names if not (REPOSITORY / name).exists()]
+    assert not wrong and found >= 7
+
+
+def test_objects_named_in_docstrings_exist():
+    """Those with their whole names, as Sphinx would link them."""
+    texts = {source: (REPOSITORY / source).read_text(encoding="utf-8") for source in SOURCES}
+    named = {(source, name) for source in SOURCES for name in re.findall(r"`~?(mdg(?:\.\w+)+)[`(]", texts[source])}
+    assert len(named) > 20
+    assert not [(source, name) for source, name in sorted(named) if pydoc.locate(name) is None]
 
 
 def test_every_make_target_on_the_front_page_exists():

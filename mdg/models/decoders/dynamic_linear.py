@@ -34,7 +34,8 @@ class ConditionBranch(nn.Module):
 
 
 class DynamicLinear(nn.Module):
-    """A linear layer ``C -> E`` whose ``C x E`` matrix is generated per cell of the stage-4 grid (section 4).
+    """A linear layer ``C -> E`` whose ``C x E`` matrix is generated per cell of the stage-4 grid
+    (docs/model.md, section 4).
 
     The matrix is linear in the condition: ``y_e = sum_c x_c M_ce`` with ``M_ce = b_ce + sum_k r_k W_cek``, where
     ``r_k`` runs over the K conditions of the group that ``ce`` belongs to. :mod:`mdg.ops.dynamic_linear` computes it.

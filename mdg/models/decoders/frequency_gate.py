@@ -42,7 +42,8 @@ def highpass(height: int, width: int, cutoff: float, device: torch.device) -> Te
 
 
 class DynamicFrequencyGate(nn.Module):
-    """Section 4 of the design: ``f = Linear(irfft2(rfft2(p) * Γ * HP))``, the decoder multiplies its map by ``1 + f``.
+    """``f = Linear(irfft2(rfft2(p) * Γ * HP))``; the decoder multiplies its map by ``1 + f``
+    (section 4 of docs/model.md).
 
     ``Γ = 2 sigmoid(sum_k route_k bank_k)`` lies in (0, 2): below one weakens a frequency, above one strengthens it. The
     bank lives on the half spectrum of a reference grid and is resampled to the spectrum at hand in wrapped frequency,

@@ -50,7 +50,7 @@ class SemanticDynamicDecoderOptions(Options):
 
 @DECODERS.register(SemanticDynamicDecoderOptions)
 class SemanticDynamicDecoder(nn.Module):
-    """SDD, the published decoder (section 4 of the design).
+    """SDD, the published decoder (section 4 of docs/model.md).
 
     Args:
         options: Which stages are dynamic, and how.

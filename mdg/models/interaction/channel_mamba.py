@@ -115,7 +115,7 @@ def take_rows(x_BHWC: Tensor, index_N: Tensor | None) -> Tensor:
 
 
 class ChannelMamba(nn.Module):
-    """Section 2.3 of the design. Behind the depthwise convolution every step acts on single positions, so only the
+    """Section 2.3 of docs/model.md. Behind the depthwise convolution every step acts on single positions, so only the
     positions in ``index_N`` are computed.
 
     Args:

@@ -38,7 +38,7 @@ class DivergenceMap(NamedTuple):
 
 
 class DivergenceMask(nn.Module):
-    """``d = 1 - cos(F_r, F_t)`` per position and the mask ``M`` of section 2.1 of the design.
+    """``d = 1 - cos(F_r, F_t)`` per position and the mask ``M`` of section 2.1 of docs/model.md.
 
     ``topk`` selects the ``ceil(ratio * H * W)`` largest ``d``. Its multiplier is ``1 + d - stopgrad(d)``: the value is
     one, the gradient is that of ``d``, so training can raise or lower the divergence itself (straight-through).

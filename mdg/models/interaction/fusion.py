@@ -34,7 +34,7 @@ class MultiKernelFeedForward(nn.Module):
 
 @FUSIONS.register()
 class CrossModalFusion(nn.Module):
-    """CMF, the published fusion: ``z = Linear(LN(concat))``, ``MixFFN(z) + SE(z)`` (section 3 of the design)."""
+    """CMF, the published fusion: ``z = Linear(LN(concat))``, ``MixFFN(z) + SE(z)`` (section 3 of docs/model.md)."""
 
     def __init__(self, options: Options, *, width: int):
         super().__init__()

@@ -37,7 +37,7 @@ class LocalCrossAttentionOptions(Options):
 
 
 class LocalCrossAttention(nn.Module):
-    """Section 2.2 of the design: queries from both streams, keys and values from the other one, gated, then an MLP.
+    """Section 2.2 of docs/model.md: queries from both streams, keys and values from the other one, gated, then an MLP.
 
     Neighbourhood semantics are NATTEN's (Hassani et al., CVPR 2023): the window shifts inward at a border.
 

@@ -41,7 +41,8 @@ class InteractionOptions(Options):
 
 @INTERACTIONS.register(InteractionOptions)
 class ModalityDivergenceInteraction(Recomputable):
-    """MDI, the published interaction (section 2 of the design): mask, local attention, channel Mamba, gated write-back.
+    """MDI, the published interaction (section 2 of docs/model.md): mask, local attention, channel Mamba, gated
+    write-back.
 
     Args:
         options: The parts.
