@@ -1,7 +1,8 @@
 # make demo       train and evaluate MDG on generated scenes (minutes on two CPU cores)
-# make test       the fast tests, in two processes; TEST_PROCESSES=8 on a larger machine
+# make test       the fast tests, in two processes, and what they cover; TEST_PROCESSES=8 on a larger machine
 # make test-slow  the slow ones too
 # make lint       style
+# make types      types of the whole package
 # make bench      measures the network and writes docs/benchmarks.md (six minutes on two CPU cores)
 # make chaos      kills, fills, damages and takes away, and looks whether runs survive; the table of docs/reliability.md
 # make fuzz       ten minutes of mutated files for every reader; FUZZ_SECONDS=60 for fewer
@@ -20,10 +21,11 @@ ATHERIS := atheris==3.0.0
 FUZZ_SECONDS ?= 600
 TEST_PROCESSES ?= 2
 # Side by side, each process with one thread; what needs more asks for them.
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --durations 15
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --durations 15 \
+  --cov --cov-report term:skip-covered
 DEMO_DIR = exp/demo/$(shell date +%Y%m%d-%H%M%S)
 
-.PHONY: demo test test-slow lint bench gpu chaos fuzz setup audit lock clean-venv
+.PHONY: demo test test-slow lint types bench gpu chaos fuzz setup audit lock clean-venv
 .DEFAULT_GOAL := setup
 
 setup: $(READY)
@@ -52,6 +54,9 @@ test-slow: $(READY)
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: $(READY)
+	$(BIN)/mypy
 
 bench: $(READY)
 	$(BIN)/python scripts/run_benchmarks.py

@@ -54,6 +54,9 @@ setup(
         "dev": [
             "pytest>=8",
             "pytest-xdist>=3.6",
+            "pytest-cov>=5",
+            "mypy>=1.13",
+            "types-PyYAML",
             "ruff>=0.8",
             "scikit-learn>=1.5",
             "jsonschema>=4.21",
