@@ -82,7 +82,11 @@ def test_no_circles():
 
 @pytest.mark.parametrize(
     ("module", "heavy"),
-    [("mdg.config", ("torch", "cv2", "mdg.data", "mdg.models")), ("mdg.launch", ("torch", "numpy", "pydantic"))],
+    [
+        ("mdg.config", ("torch", "cv2", "mdg.data", "mdg.models")),
+        ("mdg.launch", ("torch", "numpy", "pydantic")),
+        ("mdg.engine", ("torchvision", "timm", "tensorboard", "matplotlib", "numba")),
+    ],
 )
 def test_what_an_import_does_not_load(module, heavy):
     code = f"import sys, {module}; print(*(name for name in {heavy!r} if name in sys.modules))"

@@ -19,16 +19,18 @@ Shape suffixes: H, W are height and width in pixels, C channels, 3 and 4 the cha
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 import torch
-from torchvision import tv_tensors
 
 from mdg.data.base import Frame
 from mdg.errors import DataError
 from mdg.registry import TRANSFORMS
+
+if TYPE_CHECKING:
+    from torchvision import tv_tensors
 
 
 def to_array(image_CHW: torch.Tensor) -> np.ndarray:
@@ -41,9 +43,23 @@ def to_array(image_CHW: torch.Tensor) -> np.ndarray:
     return merged.reshape(array_HWC.shape)
 
 
+def as_image(planes_CHW: torch.Tensor) -> tv_tensors.Image:
+    """A plain tensor as an image of a sample."""
+    from torchvision import tv_tensors  # saves a second where no image is augmented
+
+    return tv_tensors.Image(planes_CHW)
+
+
+def as_mask(label_HW: torch.Tensor) -> tv_tensors.Mask:
+    """A plain tensor as the label of a sample."""
+    from torchvision import tv_tensors  # see as_image
+
+    return tv_tensors.Mask(label_HW)
+
+
 def to_image(array: np.ndarray) -> tv_tensors.Image:
     """The image [C, H, W] that views [H, W, C] or, for one channel, [H, W] uint8."""
-    return tv_tensors.Image(torch.from_numpy(np.atleast_3d(array)).permute(2, 0, 1))
+    return as_image(torch.from_numpy(np.atleast_3d(array)).permute(2, 0, 1))
 
 
 def to_planes(image_CHW: torch.Tensor) -> torch.Tensor:
@@ -73,12 +89,12 @@ def unpack(image_HW4: np.ndarray, size: tuple[int, int] | None = None) -> dict[s
     planes_4HW = np.zeros((4, *size), np.uint8) if grows else np.empty((4, height, width), np.uint8)
     cv2.split(image_HW4, [plane_HW[:height, :width] for plane_HW in planes_4HW])
     planes = torch.from_numpy(planes_4HW)
-    return {"rgb": tv_tensors.Image(planes[:3]), "thermal": tv_tensors.Image(planes[3:])}
+    return {"rgb": as_image(planes[:3]), "thermal": as_image(planes[3:])}
 
 
 Sample = dict[str, torch.Tensor]
 Transform = Callable[[Sample], Sample]
-PARTS = {"rgb": tv_tensors.Image, "thermal": tv_tensors.Image, "label": tv_tensors.Mask}
+PARTS = {"rgb": as_image, "thermal": as_image, "label": as_mask}  # plain tensors become these
 
 
 def to_sample(frame: Frame) -> Sample:
@@ -86,7 +102,7 @@ def to_sample(frame: Frame) -> Sample:
     return {
         "rgb": to_image(np.array(frame.rgb_HW3, order="C")),
         "thermal": to_image(np.array(frame.thermal_HW, order="C")),
-        "label": tv_tensors.Mask(torch.from_numpy(np.array(frame.label_HW, order="C"))),
+        "label": as_mask(torch.from_numpy(np.array(frame.label_HW, order="C"))),
     }
 
 
@@ -102,6 +118,8 @@ def uniform(low: float, high: float) -> float:
 
 def build_transforms(options: Sequence[Any]) -> list[Transform]:
     """Builds the transforms of ``pipeline.train``, to be applied in this order."""
+    import torchvision  # noqa: F401  (once here, not in every loader process)
+
     return [TRANSFORMS.create(item) for item in options]
 
 
@@ -112,9 +130,12 @@ def apply_transforms(sample: Sample, transforms: Sequence[Transform]) -> Sample:
         DataError: A transform returned something that is no sample. Arithmetic on a tv_tensor gives a plain tensor,
             which the geometry after it would silently leave where it was.
     """
+    from torchvision import tv_tensors  # see as_image
+
+    kinds = {"rgb": tv_tensors.Image, "thermal": tv_tensors.Image, "label": tv_tensors.Mask}
     for transform in transforms:
         sample = transform(sample)
-        for key, kind in PARTS.items():
+        for key, kind in kinds.items():
             part = sample.get(key)
             if not isinstance(part, kind) or part.dtype != torch.uint8 or part.shape[-2:] != sample["rgb"].shape[-2:]:
                 got = f"{type(part).__name__} {getattr(part, 'dtype', '')} {list(getattr(part, 'shape', ()))}"

@@ -15,9 +15,8 @@ import cv2
 import numpy as np
 import torch
 from pydantic import Field, field_validator
-from torchvision import tv_tensors
 
-from mdg.data.transforms.chain import Sample, chance, pack, to_array, to_image, uniform, unpack
+from mdg.data.transforms.chain import Sample, as_mask, chance, pack, to_array, to_image, uniform, unpack
 from mdg.data.transforms.resampling import Window, resize_image_window, resize_label_window, rotate_image, rotate_label
 from mdg.data.transforms.resampling import resize_image as resize_image
 from mdg.fields import Size
@@ -38,7 +37,7 @@ def _moved(sample: Sample, images: Move, label: Move, size: tuple[int, int] | No
         missing = size[0] - label_HW.shape[0], size[1] - label_HW.shape[1]
         label_HW = cv2.copyMakeBorder(label_HW, 0, missing[0], 0, missing[1], cv2.BORDER_CONSTANT, value=255)
     images_HW4 = images(pack(sample["rgb"], sample["thermal"]))
-    return {**unpack(images_HW4, size), "label": tv_tensors.Mask(torch.from_numpy(label_HW))}
+    return {**unpack(images_HW4, size), "label": as_mask(torch.from_numpy(label_HW))}
 
 
 class HorizontalFlipOptions(Options):
@@ -60,7 +59,7 @@ class HorizontalFlip:
             return sample
         images = {key: to_image(cv2.flip(to_array(sample[key]), 1)) for key in ("rgb", "thermal")}
         label_HW = cv2.flip(sample["label"].as_subclass(torch.Tensor).numpy(), 1)
-        return {**images, "label": tv_tensors.Mask(torch.from_numpy(label_HW))}
+        return {**images, "label": as_mask(torch.from_numpy(label_HW))}
 
 
 class RotationOptions(Options):
