@@ -18,7 +18,7 @@ PAGES = [
     *(f"docs/{p.name}" for p in (REPOSITORY / "docs").glob("*.md")),
 ]
 # Files the reader is to make or fetch, and examples of names.
-MADE_BY_READER = re.compile(r"^(configs/mfnet/mine\.yaml|pretrained/.*\.pth|exp/.*)$")
+MADE_BY_READER = re.compile(r"^(configs/mfnet/mine\.yaml|pretrained/.*\.pth|exp/.*|.*/(NAME|OPERATOR)\b.*)$")
 POINTER = re.compile(r"(?<![\w/.-])((?:configs|mdg|tools|scripts|docs|tests|exp|pretrained)/[\w./-]*[\w/])")
 LINK = re.compile(r"\]\(([\w./-]+)\)")
 
@@ -48,6 +48,15 @@ def test_docstrings_point_at_sections_and_files_that_exist():
         names = re.findall(r"(?<![\w/.-])(?:mdg|docs|tests|scripts|tools)/[\w/]+\.(?:py|md|sh)", text)
         wrong += [(source, name) for name in names if not (REPOSITORY / name).exists()]
     assert not wrong and found >= 7
+
+
+def test_the_picture_of_the_code_shows_what_is_there():
+    svg = (REPOSITORY / "docs" / "code.svg").read_text(encoding="utf-8")
+    files = re.findall(r'class="file"[^>]*>([^<]+)<', svg)
+    rooms = " ".join(re.findall(r'class="room"[^>]*>([^<]+)<', svg)).split()
+    assert len(files) > 15 and len(rooms) > 8
+    assert [name for name in files if not any((REPOSITORY / root / name).exists() for root in ("mdg", "."))] == []
+    assert [name for name in rooms if not any((REPOSITORY / "mdg" / f).exists() for f in (name, f"{name}.py"))] == []
 
 
 def test_objects_named_in_docstrings_exist():
