@@ -57,13 +57,7 @@ def channel_scan_forward(
 
 @torch.library.custom_op("mdg::channel_scan_backward", mutates_args=())
 def channel_scan_backward(
-    grad_y_BLD: Tensor,
-    u_BLD: Tensor,
-    projected_BLP: Tensor,
-    W_SRD: Tensor,
-    bias_SD: Tensor,
-    A_SND: Tensor,
-    D_SD: Tensor,
+    grad_BLD: Tensor, u_BLD: Tensor, projected_BLP: Tensor, W_SRD: Tensor, bias_SD: Tensor, A_SND: Tensor, D_SD: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     from mdg.ops.channel_scan.numba_kernels import make_backward
 
@@ -71,7 +65,7 @@ def channel_scan_backward(
     chunks = _chunks(u_BLD.shape)
     # Every chunk adds up its own share of the parameters' gradients; the shares are then summed in order.
     shares = [x.new_zeros(len(chunks), *x.shape) for x in (W_SRD, bias_SD, A_SND, D_SD)]
-    inputs = _arrays(grad_y_BLD, u_BLD, projected_BLP, W_SRD, bias_SD, A_SND * LOG2_E, A_SND, D_SD, *per_step)
+    inputs = _arrays(grad_BLD, u_BLD, projected_BLP, W_SRD, bias_SD, A_SND * LOG2_E, A_SND, D_SD, *per_step)
     outputs = _arrays(*shares)
     kernel = make_backward(u_BLD.shape[-1], A_SND.shape[1], W_SRD.shape[1])
     run_chunks(lambda chunk, start, stop: kernel(*inputs, *(share[chunk] for share in outputs), start, stop), chunks)

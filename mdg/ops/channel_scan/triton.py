@@ -68,17 +68,11 @@ def channel_scan_forward(
 
 @torch.library.custom_op("mdg::channel_scan_triton_backward", mutates_args=())
 def channel_scan_backward(
-    grad_y_BLD: Tensor,
-    u_BLD: Tensor,
-    projected_BLP: Tensor,
-    W_SRD: Tensor,
-    bias_SD: Tensor,
-    A_SND: Tensor,
-    D_SD: Tensor,
+    grad_BLD: Tensor, u_BLD: Tensor, projected_BLP: Tensor, W_SRD: Tensor, bias_SD: Tensor, A_SND: Tensor, D_SD: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     from mdg.ops.channel_scan.triton_kernels import backward_kernel
 
-    inputs = [x.contiguous() for x in (grad_y_BLD, u_BLD, projected_BLP, W_SRD, bias_SD, A_SND, D_SD)]
+    inputs = [x.contiguous() for x in (grad_BLD, u_BLD, projected_BLP, W_SRD, bias_SD, A_SND, D_SD)]
     B, L, _ = u_BLD.shape
     per_step = [torch.empty_like(x) for x in inputs[1:3]]
     # Every program adds up its own share of the parameters' gradients: no atomics, the same sum every time.
