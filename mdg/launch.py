@@ -31,7 +31,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -92,20 +92,20 @@ class Launch:
             LAUNCHER: str(os.getpid()),
             RESTARTS: str(attempt),
         }
+        posix = os.name == "posix"
         ranks: list[Rank] = []
         try:
             for local in range(args.nproc_per_node):
                 number = args.node_rank * args.nproc_per_node + local
                 environment = common | {"RANK": str(number), "LOCAL_RANK": str(local)}
-                options = {}
-                if os.name == "posix":
-                    # Ctrl-C in the terminal reaches this process alone, which hands it on.
-                    options["start_new_session"] = True
-                    if listener and number == 0:  # where the processes meet; nobody can take the port from them
-                        environment[LISTENER] = str(listener.fileno())
-                        options["pass_fds"] = (listener.fileno(),)
+                passed: tuple[int, ...] = ()
+                if posix and listener and number == 0:  # where the processes meet; nobody can take the port from them
+                    passed = (listener.fileno(),)
+                    environment[LISTENER] = str(listener.fileno())
                 command = [sys.executable, "-u", args.tool, *args.arguments]
-                ranks.append(Rank(number, subprocess.Popen(command, env=environment, **options)))
+                # Ctrl-C in the terminal reaches this process alone, which hands it on.
+                process = subprocess.Popen(command, env=environment, start_new_session=posix, pass_fds=passed)
+                ranks.append(Rank(number, process))
         except OSError as error:
             _send(ranks, signal.SIGTERM)
             raise MachineError(f"cannot start process {len(ranks)} ({error.strerror})") from error
@@ -141,13 +141,13 @@ class Launch:
 
     def _cause(self, ranks: list[Rank]) -> Rank | None:
         """The failed process that made the others fail."""
-        if all(rank.code in (None, 0, EXIT_STOPPED) or -rank.code in self.signals for rank in ranks):
+        # Looked at once more where one has failed: what caused it ended before it. Who lost contact is no cause.
+        failed = self._failed(ranks) and self._failed(ranks)
+        if not failed:
             return None
-        # Looked at once more, now that one has failed: what caused it ended before it. Who lost contact is no cause.
-        failed = [rank for rank in ranks if rank.code not in (None, 0, EXIT_STOPPED) and -rank.code not in self.signals]
-        cause = min(failed, key=lambda rank: (rank.code > 0, rank.code == MachineError.exit_code))
-        if cause.code < 0:
-            name = signal.Signals(-cause.code).name
+        code, cause = min(failed, key=lambda pair: (pair[0] > 0, pair[0] == MachineError.exit_code))
+        if code < 0:
+            name = signal.Signals(-code).name
             memory = "; the system does so when memory is short" if name == "SIGKILL" else ""
             self._say(
                 f"error: process {cause.number} (pid {cause.process.pid} on {socket.gethostname()}) was killed by "
@@ -155,10 +155,16 @@ class Launch:
             )
         return cause
 
+    def _failed(self, ranks: list[Rank]) -> list[tuple[int, Rank]]:
+        """Processes that ended other than as they were asked to, behind their exit codes."""
+        ended = [(code, rank) for rank in ranks if (code := rank.code) is not None]
+        return [(code, rank) for code, rank in ended if code not in (0, EXIT_STOPPED) and -code not in self.signals]
+
     def _code(self, ranks: list[Rank], cause: Rank | None) -> int:
         if cause is not None:
-            return cause.code if cause.code > 0 else MachineError.exit_code
-        codes = [rank.code for rank in ranks]
+            code = cause.process.wait()
+            return code if code > 0 else MachineError.exit_code
+        codes = [rank.process.wait() for rank in ranks]
         return EXIT_STOPPED if EXIT_STOPPED in codes else max(code if code >= 0 else 128 - code for code in codes)
 
     def _say(self, message: str) -> None:
@@ -179,7 +185,7 @@ def _listen() -> socket.socket:
     return listener
 
 
-def _at_least(least: int):
+def _at_least(least: int) -> Callable[[str], int]:
     def number(text: str) -> int:
         if int(text) < least:
             raise ValueError

@@ -10,12 +10,14 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from commands import REPOSITORY, environment, shell
 
 from mdg.engine.process_group import meet
 from mdg.errors import MachineError
+from mdg.launch import Launch, Rank, parse
 
 RANKS = REPOSITORY / "tests" / "support" / "ranks.py"
 LAUNCH = [sys.executable, "-m", "mdg.launch"]
@@ -92,6 +94,23 @@ def test_a_killed_process_is_named():
     pid = re.search(r"begin 1 (\d+)", done.stdout)[1]
     assert done.returncode == 3 and "Traceback" not in done.stderr
     assert f"ranks: error: process 1 (pid {pid} on {socket.gethostname()}) was killed by SIGKILL" in done.stderr
+
+
+class Arriving(list):
+    """Signals, of which one arrives as soon as somebody has looked for it."""
+
+    def __contains__(self, number: object) -> bool:
+        known = super().__contains__(number)
+        self.append(number)
+        return known
+
+
+def test_a_process_that_a_signal_ended_before_it_arrived_here_has_not_failed():
+    """As where it is sent to every process of a job."""
+    launch = Launch(parse().parse_args(["tool.py"]))
+    launch.signals = Arriving()
+    ended = Mock(poll=lambda: -signal.SIGTERM)
+    assert launch._cause([Rank(1, ended)]) is None
 
 
 @pytest.mark.slow  # every launch imports PyTorch twice
