@@ -61,7 +61,8 @@ class Options(BaseModel):
         try:
             handler({key: value for key, value in values.items() if key not in unknown})
         except ValidationError as error:  # the other mistakes are reported beside these
-            errors += [_line_error(**item) for item in error.errors(include_url=False)]
+            for item in error.errors(include_url=False):
+                errors.append(_line_error(item["type"], item["loc"], item["msg"], item["input"], item.get("ctx")))
         raise ValidationError.from_exception_data(cls.__name__, errors)
 
     @classmethod
@@ -107,8 +108,10 @@ class ComponentOptions(Options):
 
     @classmethod
     def _expected(cls, key: Any) -> str:
-        names = cls.registry.names() if cls.registry else ()
-        others = [name for name in names if key in cls.registry.options_of(name).model_fields]
+        registry = cls.registry
+        others: list[str] = []
+        if registry is not None:
+            others = [name for name in registry.names() if key in registry.options_of(name).model_fields]
         if not others:
             return super()._expected(key)
         type_name = cls.model_fields["type"].default
@@ -134,7 +137,10 @@ class ComponentRegistry(Registry):
         def decorate(cls: T) -> T:
             key = name or cls.__name__
             self.register_module(name=key, module=cls)
-            self._options[key] = _with_type(options, key, self)
+            model = _with_type(options, key)
+            assert issubclass(model, ComponentOptions)  # the first of its bases
+            model.registry = self
+            self._options[key] = model
             return cls
 
         return decorate
@@ -192,11 +198,11 @@ class ComponentRegistry(Registry):
         return self.get(options.type)(options, **context)
 
 
-def _with_type(options: type[Options], key: str, registry: ComponentRegistry) -> type[ComponentOptions]:
+def _with_type(options: type[Options], key: str) -> type[Options]:
     # `type` is a plain string for pydantic (the registry has checked it); the JSON schema pins it with `const`.
     bases = (ComponentOptions,) if options is Options else (ComponentOptions, options)
     # There are no docstrings to extract here, and pydantic's search for the source takes a quarter of a second a model.
-    model = create_model(
+    return create_model(
         options.__name__,
         __base__=bases,
         __doc__=options.__doc__,
@@ -204,8 +210,6 @@ def _with_type(options: type[Options], key: str, registry: ComponentRegistry) ->
         __cls_kwargs__={"use_attribute_docstrings": False},
         type=(str, key),
     )
-    model.registry = registry
-    return model
 
 
 class _ComponentField:

@@ -138,7 +138,8 @@ def mapping_of(field: FieldInfo) -> type[Options] | None:
 def _type_and_range(field: FieldInfo) -> str:
     registry = registry_of(field)
     if registry is None and not mapping_of(field):
-        kind: Any = Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
+        parts = (field.annotation, *field.metadata)
+        kind: Any = Annotated[parts] if field.metadata else field.annotation
         return type_text(TypeAdapter(kind).json_schema())
     text = "mapping, keys below" if registry is None else registry.name
     if get_origin(field.annotation) is list:

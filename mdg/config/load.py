@@ -138,6 +138,7 @@ def flatten(tree: Any) -> dict[str, Any]:
 
 
 def _walk(tree: Any, path: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
+    children: Iterable[tuple[Any, Any]]
     if isinstance(tree, Mapping) and tree:
         children = tree.items()
     elif isinstance(tree, Sequence) and not isinstance(tree, str) and tree:

@@ -52,7 +52,8 @@ class EvalConfig(Options):
         """[down, right] between sliding windows as used: `stride`, else two thirds of the window, rounded."""
         if self.window is None or self.stride is not None:
             return self.stride
-        return tuple(max(1, round(2 * side / 3)) for side in self.window)
+        down, right = (max(1, round(2 * side / 3)) for side in self.window)
+        return down, right
 
     @field_validator("scales")
     @classmethod
@@ -213,6 +214,7 @@ class OpsConfig(Options):
     def _check_name(cls, name: str, info: ValidationInfo) -> str:
         from mdg.ops import available_backends  # torch is needed only once a whole run is described
 
+        assert info.field_name is not None  # pydantic tells it to the validator of a field
         known = ["auto", *available_backends(info.field_name)]
         if name not in known:
             raise ValueError(f"unknown backend; expected one of {', '.join(known)}.{nearest(name, known)}")

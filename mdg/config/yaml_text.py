@@ -103,9 +103,9 @@ def parse(text: str, source: str) -> tuple[dict[Any, Any], dict[tuple[str, ...],
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ConfigError(f"{source}{line}: not valid YAML: {error.problem or error.context}") from None
     except yaml.reader.ReaderError as error:
-        line = text.count("\n", 0, error.position) + 1
+        number = text.count("\n", 0, error.position) + 1
         raise ConfigError(
-            f"{source}:{line}: not valid YAML: the character U+{ord(text[error.position]):04X} is none of a text"
+            f"{source}:{number}: not valid YAML: the character U+{ord(text[error.position]):04X} is none of a text"
         ) from None
     finally:
         if loader is not None:
@@ -153,7 +153,7 @@ def _children(node: yaml.Node) -> Iterator[yaml.Node]:
             yield from (key, value)
     elif isinstance(node, yaml.SequenceNode):
         yield from node.value
-    else:
+    elif isinstance(node, yaml.ScalarNode):
         _check_scalar(node)
 
 
@@ -201,7 +201,8 @@ def _lines(node: yaml.Node, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, 
 
 
 def _problem(text: str, at: yaml.Node | yaml.Event) -> yaml.MarkedYAMLError:
-    return yaml.MarkedYAMLError(problem=text, problem_mark=at.start_mark)
+    mark = at.start_mark
+    return yaml.MarkedYAMLError(problem=text, problem_mark=mark if isinstance(mark, yaml.Mark) else None)
 
 
 def _kind(node: yaml.Node) -> str:

@@ -36,6 +36,8 @@ class CrossEntropyOptions(LossOptions):
 class CrossEntropy(nn.Module):
     """Mean cross-entropy over the pixels that are not ignored; zero where there is none."""
 
+    class_weights: Tensor | None
+
     def __init__(self, options: CrossEntropyOptions, *, num_classes: int, ignore_index: int):
         super().__init__()
         self.weight, self.label_smoothing, self.ignore_index = options.weight, options.label_smoothing, ignore_index

@@ -98,7 +98,8 @@ class Protocol:
         for name, value in given.items():
             if not _KINDS[str(known[name].type)](value):
                 raise DataError(f"{source}: protocol.{name}: got {reprlib.repr(value)}, expected {known[name].type}")
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()})
+        fitting: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in given.items()}
+        return cls(**fitting)
 
     def text(self) -> str:
         """One line that says everything but the names of the classes and the epoch."""

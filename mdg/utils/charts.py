@@ -42,6 +42,7 @@ def confusion_picture(file: Path, counts_KK: np.ndarray, classes: Sequence[str],
         write_bytes(file, stream.getvalue())
         return
     chart = cv2.imdecode(np.frombuffer(stream.getvalue(), np.uint8), cv2.IMREAD_COLOR_RGB)
+    assert chart is not None  # matplotlib wrote it
     lines = [_on_white(ink(line, EM_TITLE)) for line in wrap(title, chart.shape[1] // 12)]
     save_picture(file, stack([*lines, chart]))
 

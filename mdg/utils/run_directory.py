@@ -119,7 +119,7 @@ class RunDirectory:
 
     @property
     def launch(self) -> str | None:
-        """The launch that began the run, see :func:`mdg.engine.distributed.launch_id`; None where it is not known."""
+        """The launch that began the run, see :func:`mdg.utils.launched.launch_id`; None where it is not known."""
         for file in (self.path / "environment.json", self._running):  # the second while nothing is known of the first
             try:
                 return json.loads(file.read_text(encoding="utf-8")).get("launch")
@@ -135,13 +135,13 @@ class RunDirectory:
             ConfigError: Another process holds it; the message says which.
         """
         with explained(self.path):
-            lock = FileLock(self.path / LOCK, timeout=0)
+            lock, locked = FileLock(self.path / LOCK, timeout=0), True
             try:
                 lock.acquire()
             except Timeout:
                 raise ConfigError(f"{self.path}: {self._holder()}; wait for it, or stop it first") from None
             except NotImplementedError:  # a file system without locks; docs/reliability.md says what that means
-                lock = None
+                locked = False
         try:
             remove_partials(self.path)
             remove_partials(self.path / "checkpoints")
@@ -152,7 +152,7 @@ class RunDirectory:
         finally:
             with suppress(OSError):
                 self._running.unlink()
-            if lock is not None:
+            if locked:
                 lock.release()
                 with suppress(OSError):
                     (self.path / LOCK).unlink()
