@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -77,6 +77,14 @@ class Frame:
     name: str
 
 
+class Frames(Protocol):
+    """Frames by their places."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, place: int, /) -> Frame: ...
+
+
 class RGBTDataset(Dataset, ABC):
     """A split of an RGB-thermal data set. Subclasses set the class attributes, fill ``names`` and write ``read``.
 
@@ -93,9 +101,10 @@ class RGBTDataset(Dataset, ABC):
         DataError: The role has no split.
     """
 
-    dataset_name: ClassVar[str]
-    classes: ClassVar[tuple[str, ...]]
-    palette_K3: ClassVar[np.ndarray]  # uint8, R, G, B per class id
+    # The first three may differ between instances, which then set them before ``__init__`` here.
+    dataset_name: str
+    classes: tuple[str, ...]
+    palette_K3: np.ndarray  # uint8, R, G, B per class id
     ignore_index: ClassVar[int] = 255
     published_frames: ClassVar[Sequence[Mapping[str, int]]] = ()  # per split on disk, as papers state them
 
@@ -116,7 +125,7 @@ class RGBTDataset(Dataset, ABC):
         self.holdout = options.holdout if role == "train" or self._held_out else None
         self.holdout_seed = options.holdout_seed
         self.cache, self.cache_dir = options.cache, options.cache_dir
-        self._kept: Sequence[Frame] | None = None
+        self._kept: Frames | None = None
         self.names: list[str] = []
 
     def _share(self, names: Sequence[str]) -> list[str]:
@@ -194,7 +203,7 @@ class RGBTDataset(Dataset, ABC):
         except DamagedFrame:  # which was said by who found it; the files still have it
             return self.read(index)
 
-    def keep(self, frames: Sequence[Frame]) -> None:
+    def keep(self, frames: Frames) -> None:
         """Serves ``frames``, which are those of this split, from now on."""
         assert len(frames) == len(self), (len(frames), len(self))
         self._kept = frames
@@ -262,7 +271,7 @@ def hash_of_names(names: Iterable[str]) -> str:
     return hashlib.sha256(name_bytes("\n".join(sorted(names)))).hexdigest()
 
 
-def palette(colours: Sequence[tuple[int, int, int]]) -> np.ndarray:
+def palette(colours: Sequence[Sequence[int]]) -> np.ndarray:
     """[K, 3] uint8 read-only array of R, G, B colours."""
     array_K3 = np.array(colours, dtype=np.uint8)
     array_K3.flags.writeable = False

@@ -48,15 +48,17 @@ def collate(ones: Sequence[Batch | UserError], advice: str) -> Batch | UserError
         ones: What the data set gave for the indices of a batch.
         advice: What to do where sizes differ.
     """
+    batches: list[Batch] = []
     for one in ones:
         if isinstance(one, UserError):
             return one
+        batches.append(one)
     for part in ("rgb_B3HW", "label_BHW"):
-        sizes = {one.names[0]: tuple(getattr(one, part).shape[-2:]) for one in ones}
+        sizes = {one.names[0]: tuple(getattr(one, part).shape[-2:]) for one in batches}
         if len(set(sizes.values())) > 1:
             listed = ", ".join(f"{name} is {height}x{width}" for name, (height, width) in sizes.items())
             return DataError(f"images of different sizes cannot form a batch ({listed}): {advice}")
-    return _join(ones)
+    return _join(batches)
 
 
 def collate_by_size(ones: Sequence[Batch | UserError]) -> list[Batch] | UserError:
@@ -79,10 +81,10 @@ def _join(batches: Sequence[Batch]) -> Batch:
 
 
 class SampleKey(NamedTuple):
-    """One draw of an image: ``repeat`` counts how often the epoch has drawn it before."""
+    """One draw of the image at a place in the data set: ``repeat`` counts how often the epoch has drawn it before."""
 
     epoch: int
-    index: int
+    place: int
     repeat: int
 
 
@@ -94,12 +96,12 @@ class TrainSamples(Dataset):
 
     def __getitem__(self, key: SampleKey) -> Batch | UserError:
         try:
-            frame = self.dataset[key.index]
+            frame = self.dataset[key.place]
             with torch.random.fork_rng(devices=[]):
                 # Not torch.manual_seed: that would reseed CUDA too, and with it the dropout of a run without workers.
                 torch.default_generator.manual_seed(hash_seed(self.seed, *key))
                 sample = apply_transforms(to_sample(frame), self.transforms)
-            return _batch_of_one(sample, frame.name, key.index)
+            return _batch_of_one(sample, frame.name, key.place)
         except UserError as error:
             return error
 

@@ -27,7 +27,7 @@ import re
 import shutil
 import tempfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -37,7 +37,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from rich.progress import track
 
-from mdg.data.base import DamagedFrame, Frame, RGBTDataset
+from mdg.data.base import DamagedFrame, Frame, Frames, RGBTDataset
 from mdg.data.reading.files import require_room, stamp
 from mdg.errors import DataError, MachineError
 from mdg.utils.files import file_error, sync_folder, write_json
@@ -55,7 +55,7 @@ NOT_PIXELS = {
 }  # fmt: skip
 
 
-def cache_frames(dataset: RGBTDataset, kind: str, cache_dir: Path | None, options: dict[str, Any]) -> Sequence[Frame]:
+def cache_frames(dataset: RGBTDataset, kind: str, cache_dir: Path | None, options: dict[str, Any]) -> Frames:
     """The frames of a data set, decoded once.
 
     Args:
@@ -83,7 +83,7 @@ def decode_all(dataset: RGBTDataset) -> Iterator[Frame]:
             yield from pool.map(dataset.read, range(start, min(start + AHEAD, len(dataset))))
 
 
-class PackedFrames(Sequence[Frame]):
+class PackedFrames:
     """Frames of a packed split, as read-only views into its memory-mapped file. Pickles as its path.
 
     Args:
@@ -107,12 +107,12 @@ class PackedFrames(Sequence[Frame]):
     def __len__(self) -> int:
         return len(self._index)
 
-    def __getitem__(self, place: int) -> Frame:  # type: ignore[override]
+    def __getitem__(self, place: int) -> Frame:
         name, offset, height, width, crc = self._index[place]
         pixels = height * width
         content = np.asarray(self._bytes[offset : offset + BYTES_PER_PIXEL * pixels])
         if not self._compared[place]:
-            if zlib.crc32(content) != crc:
+            if zlib.crc32(content.data) != crc:
                 raise self._damaged(name)
             self._compared[place] = True
         rgb, thermal, label = np.split(content, [3 * pixels, 4 * pixels])
@@ -202,7 +202,8 @@ def _pack(dataset: RGBTDataset, folder: Path, stem: str) -> None:
         shutil.rmtree(leftover, ignore_errors=True)
     partial = Path(tempfile.mkdtemp(prefix=f"{stem}-partial-", dir=folder.parent))
     try:
-        frames, offset = [], 0
+        frames: list[list[Any]] = []
+        offset = 0
         with open(partial / "frames.u8", "wb") as stream:
             for frame in decode_all(dataset):
                 height, width = frame.label_HW.shape

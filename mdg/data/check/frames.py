@@ -185,8 +185,8 @@ class Inspector:
             self._add(report, kind, message)
         self._measure(report, parts)
         self._judge(report, parts)
-        if files:
-            self._look_at_files(report)
+        if isinstance(dataset, FileDataset):
+            self._look_at_files(report, dataset)
         return report
 
     def _add(self, report: FrameReport, kind: str, message: str) -> None:
@@ -225,10 +225,11 @@ class Inspector:
         elif not counted[1:].any():
             self._add(report, "background", f"{place}: every pixel is {self.dataset.classes[0]} or ignored")
 
-    def _look_at_files(self, report: FrameReport) -> None:
+    @staticmethod
+    def _look_at_files(report: FrameReport, dataset: FileDataset) -> None:
         formats = {part: stored_format(file) for part, file in report.files.items() if file is not None}
         report.stored = {part: stored for part, stored in formats.items() if stored is not None}
-        scaling, dataset = self.dataset.thermal_scaling, self.dataset
+        scaling = dataset.thermal_scaling
         if report.readable and scaling.mode == "none" and dataset.align == "refuse":
             # Then training sees the stored bytes, or their negative: no need to decode them again.
             levels_L = report.levels["thermal"]

@@ -28,7 +28,8 @@ class ValueCounts:
     """
 
     def __init__(self) -> None:
-        self.values_N, self.counts_N = np.empty(0), np.empty(0, np.int64)
+        self.values_N: np.ndarray = np.empty(0)
+        self.counts_N: np.ndarray = np.empty(0, np.int64)
         self.lowest = self.highest = math.nan
 
     @classmethod

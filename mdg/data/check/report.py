@@ -61,7 +61,7 @@ def _index(records: Sequence[FrameRecord], identities: bool) -> dict[Key, int]:
 
 def _matches(known: dict[Key, int], record: FrameRecord, mirrored: bool) -> Iterator[tuple[int, list[str]]]:
     reasons: dict[int, list[str]] = {}
-    keys = [("same scene by name", ("name", record.identity))]
+    keys: list[tuple[str, Key]] = [("same scene by name", ("name", record.identity))]
     for part in [part for part in IMAGES if part in record.digests]:
         digest = record.digests[part]
         keys.append((f"same {NAMES[part]}", (part, digest.straight)))
@@ -152,20 +152,23 @@ class DataReport:
 
     def yaml_lines(self) -> list[str]:
         """What can be pasted into a configuration; nothing where nothing is known."""
+        split = self.reference
+        if split is None:
+            return []
         lines: list[str] = []
         limits = self.thermal_range()
         if limits is not None:
             low, high = (_short(value) for value in limits)
             lines += [
-                f"# 0.1 and 99.9 % of the thermal values of {self.reference.role}: what lies outside is clipped",
+                f"# 0.1 and 99.9 % of the thermal values of {split.role}: what lies outside is clipped",
                 "data:",
                 f"  thermal_scaling: {{mode: fixed, range: [{low}, {high}]}}",
             ]
         normalize = self.normalize()
         if normalize is not None:
             lines += [
-                f"# all pixels of {self.reference.readable} frames of {self.reference.role}; pretrained RGB encoders "
-                "want ImageNet's RGB values instead",
+                f"# all pixels of {split.readable} frames of {split.role}; pretrained RGB encoders want ImageNet's RGB "
+                "values instead",
                 "model:",
                 "  normalize:",
                 *(f"    {key}: {_yaml(value)}" for key, value in normalize.items()),

@@ -165,10 +165,10 @@ class SplitFolderDataset(FileDataset):
         self.listed_in = self._open_split()
         places = find_folders(self.listed_in, folders)
         if places is None:
-            found = ", ".join(sorted(f"{path.name}/" for path in self.listed_in.iterdir() if path.is_dir()))
+            here = ", ".join(sorted(f"{path.name}/" for path in self.listed_in.iterdir() if path.is_dir()))
             expected = ", ".join(f"{names[0]}/" for names in folders.values())
             raise DataError(
-                f"{self.listed_in}: found {found or 'no folders'}, expected {expected}. The scripts in scripts/ "
+                f"{self.listed_in}: found {here or 'no folders'}, expected {expected}. The scripts in scripts/ "
                 "(prepare_*.py) turn other layouts into this one"
             )
         found = {part: list_folder(places[part], SUFFIXES_OF[part]) for part in PARTS}

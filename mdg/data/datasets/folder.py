@@ -253,7 +253,7 @@ class Folder(FileDataset):
 def make_palette(num_classes: int, colours: Sequence[Sequence[int]] | None) -> np.ndarray:
     """[K, 3] uint8: the given colours, or the colour map of PASCAL VOC (bits of the id dealt out to R, G and B)."""
     if colours is not None:
-        return palette([tuple(colour) for colour in colours])
+        return palette(colours)
     bits = [[(k >> (3 * bit + channel)) & 1 for channel in range(3)] for k in range(num_classes) for bit in range(3)]
     shifted = np.array(bits, np.uint8).reshape(num_classes, 3, 3) << np.array([7, 6, 5], np.uint8)[:, None]
-    return palette([tuple(row) for row in shifted.sum(axis=1, dtype=np.uint8).tolist()])
+    return palette(shifted.sum(axis=1, dtype=np.uint8).tolist())

@@ -66,8 +66,8 @@ def scan_pattern(root: Path, pattern: str, split: str) -> Matches:
         near = nearest_path(folder)
         raise DataError(f"{folder}: no such folder; it follows from the pattern '{pattern}' below {root}.{near}")
     stem, suffixes = _cut_suffix(pattern)
-    fits = _matcher(stem, split, suffixes and f"(?i:{'|'.join(map(re.escape, suffixes))})")
-    fits_otherwise = _matcher(stem, split, suffixes and r"\.[^./]+")
+    fits = _matcher(stem, split, f"(?i:{'|'.join(map(re.escape, suffixes))})" if suffixes else "")
+    fits_otherwise = _matcher(stem, split, r"\.[^./]+" if suffixes else "")
     found = Matches({}, {})
     spelling: dict[str, str] = {}
     for file in sorted(walk(folder)):
@@ -88,12 +88,12 @@ def scan_pattern(root: Path, pattern: str, split: str) -> Matches:
     return found
 
 
-def _matcher(stem: str, split: str, suffix: str | None) -> Callable[[str], str | None]:
+def _matcher(stem: str, split: str, suffix: str) -> Callable[[str], str | None]:
     """Gives the name in a path below the root, or None where the path does not fit; ``suffix`` is a regex."""
 
     def regex(text: str) -> re.Pattern[str]:
         body = re.escape(text).replace(re.escape(NAME), "(?P<name>.+)")
-        return re.compile(body + (suffix or ""), re.DOTALL)
+        return re.compile(body + suffix, re.DOTALL)
 
     text = stem.replace(SPLIT, split)
     stored, composed = regex(text), regex(same(text))
@@ -105,12 +105,12 @@ def _matcher(stem: str, split: str, suffix: str | None) -> Callable[[str], str |
     return fits
 
 
-def _cut_suffix(pattern: str) -> tuple[str, tuple[str, ...] | None]:
-    """The pattern without its suffix of an image, and the suffixes that it stands for; None where it has none."""
+def _cut_suffix(pattern: str) -> tuple[str, tuple[str, ...]]:
+    """The pattern without its suffix of an image, and the suffixes that it stands for; none where it has none."""
     if pattern.endswith(ANY_SUFFIX):
         return pattern.removesuffix(ANY_SUFFIX), SUFFIXES
     stem, suffix = os.path.splitext(pattern)
-    return (stem, (suffix,)) if suffix.lower() in SUFFIXES else (pattern, None)
+    return (stem, (suffix,)) if suffix.lower() in SUFFIXES else (pattern, ())
 
 
 def require_apart(found: Found, sources: Mapping[str, str], advice: str) -> None:
@@ -128,9 +128,9 @@ def require_apart(found: Found, sources: Mapping[str, str], advice: str) -> None
             first = owner.setdefault(file, part)
             if first != part:
                 shared.setdefault((first, part), []).append(file)
-    for (first, second), files in shared.items():
+    for (first, second), both in shared.items():
         raise DataError(
-            f"{len(files)} file(s) fit both {sources[first]} and {sources[second]}, such as {files[0]}; {advice}"
+            f"{len(both)} file(s) fit both {sources[first]} and {sources[second]}, such as {both[0]}; {advice}"
         )
 
 
@@ -155,8 +155,8 @@ def read_list(
         DataError: No such file, an empty one, a line of another form, or a name twice.
     """
     if not file.is_file():
-        known = [path.name for path in file.parent.glob("*.txt")] if file.parent.is_dir() else []
-        raise DataError(f"{file}: no such list; data.split_file names it.{nearest(file.name, known)}")
+        lists = [path.name for path in file.parent.glob("*.txt")] if file.parent.is_dir() else []
+        raise DataError(f"{file}: no such list; data.split_file names it.{nearest(file.name, lists)}")
     lines = read_lines(file)
     if not lines:
         raise DataError(f"{file}: the list is empty; expected a name, or three paths, a line")

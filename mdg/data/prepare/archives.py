@@ -10,7 +10,7 @@ import tarfile
 import zipfile
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 from mdg.data.prepare.source import AGAIN, Entry, FolderSource, Source, reading
 from mdg.errors import DataError
@@ -59,7 +59,7 @@ class ZipSource(Source):
                 "takes Deflate64, number 9, for large files); unpack it (7z x) and give the folder"
             )
 
-    def stream(self, wanted: Collection[Entry]) -> Iterator[tuple[Entry, BinaryIO]]:
+    def stream(self, wanted: Collection[Entry]) -> Iterator[tuple[Entry, IO[bytes]]]:
         with reading(self.origin):
             archive = zipfile.ZipFile(self.origin)
         with archive:
@@ -88,7 +88,7 @@ class TarSource(Source):
 
     def _list(self) -> None:
         self._texts: dict[Entry, bytes] = {}
-        with self._bytes() as file, tarfile.TarFile(fileobj=file) as archive:
+        with self._bytes() as file, _Members(fileobj=file) as archive:
             for member in archive:
                 archive.members = []  # which it would keep for questions that nobody asks
                 if member.issym() or member.islnk():
@@ -96,17 +96,19 @@ class TarSource(Source):
                 elif member.isreg():
                     entry = self._add(member.name, member.size, member.offset)
                     if entry and entry.path.suffix.lower() == ".txt" and entry.size <= KEPT_TEXT:
-                        self._texts[entry] = archive.extractfile(member).read()
+                        text = archive.extractfile(member)
+                        assert text is not None  # of a regular member
+                        self._texts[entry] = text.read()
             self._check_end(file, archive.offset)
 
-    def _bytes(self) -> BinaryIO:
+    def _bytes(self) -> _Bounded:
         with open(self.origin, "rb") as file:
             gzipped = file.read(2) == b"\x1f\x8b"
         raw = gzip.open(self.origin, "rb") if gzipped else open(self.origin, "rb")  # noqa: SIM115  (the caller closes)
         return _Bounded(raw)
 
     @staticmethod
-    def _check_end(file: BinaryIO, offset: int) -> None:
+    def _check_end(file: _Bounded, offset: int) -> None:
         # tarfile takes a cut or unreadable header for the end; an archive really ends with a block of zeros.
         file.seek(offset)
         if file.read(BLOCK) != bytes(BLOCK):
@@ -114,19 +116,19 @@ class TarSource(Source):
         while file.read(1 << 20):  # gzip compares its checksum at the very end only
             pass
 
-    def stream(self, wanted: Collection[Entry]) -> Iterator[tuple[Entry, BinaryIO]]:
+    def stream(self, wanted: Collection[Entry]) -> Iterator[tuple[Entry, IO[bytes]]]:
         by_offset = {entry.key: entry for entry in wanted}
         with reading(self.origin):
             file = self._bytes()
         with file:
             with reading(self.origin):
-                archive = tarfile.TarFile(fileobj=file)
+                archive = _Members(fileobj=file)
             while by_offset:
                 with reading(self.origin):
                     member = archive.next()
                     archive.members = []
                     entry = by_offset.pop(member.offset, None) if member else None
-                    content = archive.extractfile(member) if entry else None
+                    content = archive.extractfile(member) if member and entry else None
                 if member is None:
                     break
                 if entry is not None and content is not None:
@@ -137,12 +139,21 @@ class TarSource(Source):
         return super().read_list(entry) if kept is None else kept
 
 
+class _Members(tarfile.TarFile):
+    members: list[tarfile.TarInfo]  # which the stubs lack
+
+
 class _Bounded(io.RawIOBase):
     """A file of which no single read is large: a few kilobytes of gzip can say that gigabytes of header follow."""
 
-    def __init__(self, file: BinaryIO):
+    def __init__(self, file: io.BufferedIOBase):
         self._file = file
-        self.seek, self.tell = file.seek, file.tell  # type: ignore[method-assign]
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
 
     def read(self, size: int = -1) -> bytes:
         if not 0 <= size <= MOST_HEADER:

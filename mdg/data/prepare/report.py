@@ -89,8 +89,8 @@ def left_lines(plan: Plan, sources: Sequence[Source]) -> list[str]:
         left[f"{entry.path.parent}/" if inside else entry.path.name] += 1
     lines = []
     if left:
-        shown = [f"{place} ({count})" if place.endswith("/") else place for place, count in left.items()]
-        lines.append(f"left where they are: {sum(left.values())} files: {some(shown)}")
+        places = [f"{place} ({count})" if place.endswith("/") else place for place, count in left.items()]
+        lines.append(f"left where they are: {sum(left.values())} files: {some(places)}")
     refused = [name for source in sources for name in source.refused]
     if refused:
         shown = some([repr(name) for name in refused[:SHOWN]]) + (" ..." if len(refused) > SHOWN else "")

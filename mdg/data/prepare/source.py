@@ -18,7 +18,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 from mdg.data.reading.files import is_hidden, walk
 from mdg.errors import DataError, UserError
@@ -83,7 +83,7 @@ class Source(ABC):
         """Calls :meth:`_add` for every file."""
 
     @abstractmethod
-    def stream(self, wanted: Collection[Entry]) -> Iterator[tuple[Entry, BinaryIO]]:
+    def stream(self, wanted: Collection[Entry]) -> Iterator[tuple[Entry, IO[bytes]]]:
         """Entries with a file to read each from, in the order in which they lie in the source."""
 
     def read_list(self, entry: Entry) -> bytes:
@@ -121,7 +121,7 @@ class FolderSource(Source):
                 name = file.relative_to(self.origin).as_posix()
                 self._add(name, file.stat().st_size, Path(os.path.realpath(file)))
 
-    def stream(self, wanted: Collection[Entry]) -> Iterator[tuple[Entry, BinaryIO]]:
+    def stream(self, wanted: Collection[Entry]) -> Iterator[tuple[Entry, IO[bytes]]]:
         for entry in wanted:
             with reading(entry.key):
                 file = open(entry.key, "rb")  # noqa: SIM115  (closed below, outside of the block that renames errors)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 from mdg.data.prepare.plan import Item
 from mdg.data.prepare.source import AGAIN, Entry, FolderSource, Source, reading
@@ -92,7 +92,7 @@ def _copy(source: Source, targets: dict[Entry, Path], outcome: Outcome, advance:
         outcome.copied += 1
 
 
-def _chunks(entry: Entry, file: BinaryIO, advance: Advance) -> Iterator[bytes]:
+def _chunks(entry: Entry, file: IO[bytes], advance: Advance) -> Iterator[bytes]:
     left = entry.size
     while True:
         with reading(entry.source.origin, str(entry.path)):

@@ -175,8 +175,8 @@ def find_folders(root: Path, choices: Mapping[str, tuple[str, ...]]) -> dict[str
         One folder per key, or None where a key has none.
     """
     on_disk = {path.name.lower(): path for path in sorted(root.iterdir()) if path.is_dir()}
-    found = {key: next((on_disk[name] for name in names if name in on_disk), None) for key, names in choices.items()}
-    return found if all(found.values()) else None  # type: ignore[return-value]
+    found = {key: [on_disk[name] for name in names if name in on_disk] for key, names in choices.items()}
+    return {key: folders[0] for key, folders in found.items()} if all(found.values()) else None
 
 
 class Paths:

@@ -170,8 +170,8 @@ def _webp(data: bytes) -> Header:
         kind, length = struct.unpack_from("<4sI", data, place)
         inside = place + 8
         if kind == b"VP8X":
-            sides = (1 + int.from_bytes(data[at : at + 3], "little") for at in (inside + 7, inside + 4))
-            header = _sized(header, *sides, alpha=bool(data[inside] & 0x10))
+            height, width = (1 + int.from_bytes(data[at : at + 3], "little") for at in (inside + 7, inside + 4))
+            header = _sized(header, height, width, alpha=bool(data[inside] & 0x10))
         elif kind == b"VP8 ":
             width, height = struct.unpack_from("<HH", data, inside + 6)
             header = _sized(header, height & 0x3FFF, width & 0x3FFF)._replace(lossy=True, images=header.images + 1)
@@ -229,8 +229,8 @@ def open_by_pillow(data: bytes, kinds: tuple[str, ...]) -> Image.Image | None:
     Image.init()
     for kind in kinds:
         factory, accept = Image.OPEN.get(kind, (None, None))
-        fits = accept(data[:16]) if accept else factory is not None
-        if not fits or isinstance(fits, str):  # a string says which library is lacking
+        fits = accept is None or accept(data[:16])
+        if factory is None or not fits or isinstance(fits, str):  # a string says which library is lacking
             continue
         try:
             return factory(io.BytesIO(data), "")

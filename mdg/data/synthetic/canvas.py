@@ -5,6 +5,7 @@ Legend: H, W image size in pixels; N number of points; colours are RGB 0..255; h
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -12,6 +13,8 @@ import cv2
 import numpy as np
 
 SUBPIXEL_BITS = 4
+Point = tuple[float, float]
+Points = Sequence[Point] | np.ndarray  # [N, 2]
 MIN_STROKE = 2.0  # px; thinner lines vanish in the sensors' blur while the label keeps them
 
 
@@ -43,28 +46,28 @@ class Canvas:
     glows: list[Glow] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.look = np.zeros((self.height, self.width, 4), np.uint8)
-        self.heat = np.zeros((self.height, self.width), np.uint8)
-        self.label = np.zeros((self.height, self.width), np.uint8)
+        self.look: np.ndarray = np.zeros((self.height, self.width, 4), np.uint8)
+        self.heat: np.ndarray = np.zeros((self.height, self.width), np.uint8)
+        self.label: np.ndarray = np.zeros((self.height, self.width), np.uint8)
 
-    def polygon(self, points_N2, paint: Paint) -> None:
+    def polygon(self, points_N2: Points, paint: Paint) -> None:
         """Fill a polygon given in (x, y) px."""
         self.polygons([points_N2], paint)
 
-    def polygons(self, outlines, paint: Paint) -> None:
+    def polygons(self, outlines: Iterable[Points], paint: Paint) -> None:
         """Fill several polygons that do not overlap, in one call."""
         corners = [_fixed_point(points_N2) for points_N2 in outlines]
         for plane, value, edge in self._planes(paint):
             cv2.fillPoly(plane, corners, value, edge, SUBPIXEL_BITS)
 
-    def line(self, points_N2, width: float, paint: Paint) -> None:
+    def line(self, points_N2: Points, width: float, paint: Paint) -> None:
         """Stroke an open polyline; ``width`` in px is raised to ``MIN_STROKE``."""
         path = [_fixed_point(points_N2)]
         stroke = round(max(width, MIN_STROKE))
         for plane, value, edge in self._planes(paint):
             cv2.polylines(plane, path, False, value, stroke, edge, SUBPIXEL_BITS)
 
-    def ellipse(self, centre, radii: tuple[float, float], paint: Paint, stroke: float | None = None) -> None:
+    def ellipse(self, centre: Point, radii: tuple[float, float], paint: Paint, stroke: float | None = None) -> None:
         """Fill an axis-parallel ellipse, or draw its outline when ``stroke`` (px) is given."""
         centre_fixed = tuple(int(v) for v in _fixed_point([centre])[0])
         radii_fixed = tuple(int(v) for v in _fixed_point([radii])[0])
@@ -72,7 +75,7 @@ class Canvas:
         for plane, value, edge in self._planes(paint):
             cv2.ellipse(plane, centre_fixed, radii_fixed, 0, 0, 360, value, thickness, edge, SUBPIXEL_BITS)
 
-    def _planes(self, paint: Paint):
+    def _planes(self, paint: Paint) -> Iterator[tuple[np.ndarray, tuple[int, ...] | float, int]]:
         """Yield (plane, value, line type); only the label is never antialiased."""
         yield self.look, (*paint.rgb, paint.emit), cv2.LINE_AA
         yield self.heat, min(max(float(paint.heat), 0.0), 255.0), cv2.LINE_AA
@@ -80,12 +83,9 @@ class Canvas:
             yield self.label, paint.label, cv2.LINE_8
 
 
-def _fixed_point(points_N2) -> np.ndarray:
+def _fixed_point(points_N2: Points) -> np.ndarray:
     """(x, y) px -> int32 in units of 1 / 2**SUBPIXEL_BITS px, as OpenCV's ``shift`` wants them."""
     return np.rint(np.asarray(points_N2, np.float64) * (1 << SUBPIXEL_BITS)).astype(np.int32)
-
-
-Point = tuple[float, float]
 
 
 class Frame(NamedTuple):

@@ -43,7 +43,7 @@ def record_rgb(canvas: Canvas, view: View, conditions: Conditions, rng: np.rando
     exposure_HW = cv2.resize(_light(view, conditions, rng), size) + emission_HW
     cast = rng.uniform(0.9, 1.1, 3) * rng.uniform(0.88, 1.1)
     exposure_HW3 = cv2.merge([exposure_HW * np.float32(gain) for gain in cast])
-    image = cv2.multiply(cv2.cvtColor(canvas.look, cv2.COLOR_RGBA2RGB), exposure_HW3, dtype=cv2.CV_32F)
+    image: np.ndarray = cv2.multiply(cv2.cvtColor(canvas.look, cv2.COLOR_RGBA2RGB), exposure_HW3, dtype=cv2.CV_32F)
     if canvas.glows:
         image += cv2.resize(_halos(view, canvas.glows), size)
     image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.35, 0.6) * view.height / 120 + 0.1)

@@ -4,6 +4,8 @@ guardrail and bump: parts of it, written on the ground of the ``View``.
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import cv2
 import numpy as np
 
@@ -30,7 +32,10 @@ def paint_backdrop(canvas: Canvas, view: View, conditions: Conditions, rng: np.r
     _lamps(canvas, view, conditions, rng)
 
 
-def _rectangle(x0: float, y0: float, x1: float, y1: float) -> list[tuple[float, float]]:
+Side = TypeVar("Side", float, np.ndarray)
+
+
+def _rectangle(x0: Side, y0: Side, x1: Side, y1: Side) -> list[tuple[Side, Side]]:
     return [(x0, y0), (x1, y0), (x1, y1), (x0, y1)]
 
 
@@ -50,13 +55,16 @@ def _facades(canvas: Canvas, view: View, conditions: Conditions, rng: np.random.
     for start, stop in zip(cuts[:-1], cuts[1:], strict=True):
         x0, x1 = sorted((edge - side * start * reach, edge - side * stop * reach))
         roof = view.horizon * rng.uniform(0.0, 0.35) + view.horizon * 0.5 * start
-        rgb = tuple(int(v) for v in np.add(FACADES[rng.integers(len(FACADES))], rng.integers(-18, 18)))
+        red, green, blue = np.add(FACADES[rng.integers(len(FACADES))], rng.integers(-18, 18)).tolist()
         heat = conditions.ground_heat + rng.uniform(-25, 5)
-        canvas.polygon(_rectangle(x0, roof, x1, view.height * 0.7), Paint(rgb, heat))
+        canvas.polygon(_rectangle(x0, roof, x1, view.height * 0.7), Paint((red, green, blue), heat))
         _windows(canvas, (x0, roof, x1, view.horizon), heat, conditions, rng)
 
 
-def _windows(canvas: Canvas, box, heat: float, conditions: Conditions, rng: np.random.Generator) -> None:
+Box = tuple[float, float, float, float]  # left, top, right, bottom in px
+
+
+def _windows(canvas: Canvas, box: Box, heat: float, conditions: Conditions, rng: np.random.Generator) -> None:
     """Window grid; at night some are lit. Now and then one is warm, to fool thermal."""
     x0, y0, x1, y1 = box
     pitch = 0.105 * canvas.height

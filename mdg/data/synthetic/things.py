@@ -36,8 +36,9 @@ def _body_heat(conditions: Conditions) -> float:
     return conditions.ground_heat - (16 if conditions.night else 30)
 
 
-def _shade(rgb: tuple[int, int, int], factor: float) -> tuple[int, ...]:
-    return tuple(min(255, int(value * factor)) for value in rgb)
+def _shade(rgb: tuple[int, int, int], factor: float) -> tuple[int, int, int]:
+    red, green, blue = (min(255, int(value * factor)) for value in rgb)
+    return red, green, blue
 
 
 def _side(frame: Frame, conditions: Conditions, rgb: tuple[int, int, int], engine: float) -> tuple[Point, ...]:

@@ -85,8 +85,8 @@ def pack(rgb_3HW: torch.Tensor, thermal_1HW: torch.Tensor) -> np.ndarray:
 def unpack(image_HW4: np.ndarray, size: tuple[int, int] | None = None) -> dict[str, tv_tensors.Image]:
     """``rgb`` and ``thermal`` of a packed image, continued with 0 to the right and below up to ``size``."""
     height, width = image_HW4.shape[:2]
-    grows = size is not None and size != (height, width)
-    planes_4HW = np.zeros((4, *size), np.uint8) if grows else np.empty((4, height, width), np.uint8)
+    size = size or (height, width)
+    planes_4HW = np.empty((4, *size), np.uint8) if size == (height, width) else np.zeros((4, *size), np.uint8)
     cv2.split(image_HW4, [plane_HW[:height, :width] for plane_HW in planes_4HW])
     planes = torch.from_numpy(planes_4HW)
     return {"rgb": as_image(planes[:3]), "thermal": as_image(planes[3:])}

@@ -43,7 +43,7 @@ def adjust_saturation(rgb_HW3: np.ndarray, factor: float) -> np.ndarray:
 
 def adjust_hue(rgb_HW3: np.ndarray, turns: float) -> np.ndarray:
     """Turns the colour circle by ``turns``; within 1 level of torchvision's ``adjust_hue``."""
-    hsv_HW3 = cv2.cvtColor(rgb_HW3.astype(np.float32), cv2.COLOR_RGB2HSV)
+    hsv_HW3: np.ndarray = cv2.cvtColor(rgb_HW3.astype(np.float32), cv2.COLOR_RGB2HSV)
     hsv_HW3[..., 0] += 360 * (turns % 1)  # OpenCV wraps angles from 0 to 720 degrees, not negative ones
     return cv2.cvtColor(hsv_HW3, cv2.COLOR_HSV2RGB).round().astype(np.uint8)
 
