@@ -99,7 +99,6 @@ class Board:
             self._hook(failure)
 
 
-logger = logging.getLogger("mdg.train")
 SMOOTHING = 0.95
 
 

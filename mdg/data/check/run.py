@@ -38,45 +38,6 @@ T = TypeVar("T")
 AHEAD = 4  # results per worker that may wait for their turn
 
 
-def default_workers() -> int:
-    """Processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def in_order(work: Callable[[int], T], count: int, workers: int) -> Iterator[T]:
-    """``work(0)``, ``work(1)``, ... ``work(count - 1)``, in that order whatever the number of workers.
-
-    Where the caller stops early (Ctrl-C), what has begun is finished and nothing else is begun.
-    """
-    if workers == 1:
-        yield from map(work, range(count))
-        return
-    with ThreadPoolExecutor(workers) as pool:
-        waiting: deque[Future[T]] = deque()
-        try:
-            for index in range(count):
-                waiting.append(pool.submit(work, index))
-                if len(waiting) >= AHEAD * workers:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
-
-
-@contextmanager
-def one_thread_each() -> Iterator[None]:
-    """OpenCV with one thread per call, as the workers are many, and silent about files that the report names."""
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        with quiet_opencv():
-            yield
-    finally:
-        cv2.setNumThreads(threads)
-
-
 def check_data(
     options: Any,
     *,
@@ -165,3 +126,42 @@ def _progress(frames: int) -> Iterator[Any]:
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=frames)
         yield lambda role: bar.update(task, advance=1, description=role)
+
+
+def default_workers() -> int:
+    """Processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def in_order(work: Callable[[int], T], count: int, workers: int) -> Iterator[T]:
+    """``work(0)``, ``work(1)``, ... ``work(count - 1)``, in that order whatever the number of workers.
+
+    Where the caller stops early (Ctrl-C), what has begun is finished and nothing else is begun.
+    """
+    if workers == 1:
+        yield from map(work, range(count))
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        waiting: deque[Future[T]] = deque()
+        try:
+            for index in range(count):
+                waiting.append(pool.submit(work, index))
+                if len(waiting) >= AHEAD * workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+@contextmanager
+def one_thread_each() -> Iterator[None]:
+    """OpenCV with one thread per call, as the workers are many, and silent about files that the report names."""
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        with quiet_opencv():
+            yield
+    finally:
+        cv2.setNumThreads(threads)

@@ -45,6 +45,63 @@ LONGEST = 200  # bytes of a name; file systems take 255, endings included
 Panels = list[tuple[str, np.ndarray]]
 
 
+def describe_result(
+    evaluation: Evaluation,
+    protocol: Protocol,
+    data: Mapping[str, str],
+    state: Mapping[str, Any],
+    checkpoint: Path,
+    config: RunConfig,
+    processes: int,
+) -> dict[str, Any]:
+    """The content of ``results.json``.
+
+    ``config`` and ``seed`` in it are those the checkpoint was trained with; ``evaluated_with`` holds what the
+    configuration of the evaluation sets otherwise, by dotted path. ``data`` is the ``content_state()`` of the split.
+    """
+    trained = trained_config(state, checkpoint)
+    changed = differences(flatten(trained), flatten(config.model_dump(mode="json")))
+    return {
+        "format": FORMAT,
+        **evaluation.as_dict(protocol),
+        "checkpoint": str(checkpoint),
+        "checkpoint_sha256": file_sha256(checkpoint),
+        "data": dict(data),
+        "seed": trained["seed"],
+        "training_processes": state.get("world_size"),
+        "config": trained,
+        "evaluated_with": {path: value for path, (_, value) in changed.items()},
+        "environment": describe_environment(),
+        "processes": processes,
+        "mdg_version": mdg.__version__,
+    }
+
+
+def write_folder(
+    folder: Path,
+    content: Mapping[str, Any],
+    evaluation: Evaluation,
+    protocol: Protocol,
+    dataset: RGBTDataset,
+    inference: Inference,
+    config: RunConfig,
+) -> Iterator[str]:
+    """Writes the folder, the scores first, and yields where things are as soon as they are there."""
+    write_json(folder / FILE, dict(content))
+    yield f"results: {folder / FILE}"
+    write_image_scores(folder / "images.csv", evaluation, dataset)
+    title = headline(evaluation, protocol)
+    confusion_picture(folder / "confusion.png", evaluation.confusion.counts, evaluation.classes, title)
+    yield f"scores of every image: {folder / 'images.csv'}; confusion matrix: {folder / 'confusion.png'}"
+    wanted, size = config.eval.pictures, config.pipeline.eval_size
+    panels = predict_panels(inference, dataset, spread(len(dataset), wanted), size)
+    write_panels(folder / "pictures", file_names(panels), dataset)
+    worst = write_worst(folder / "worst", inference, evaluation, dataset, wanted, size)
+    for name, written in (("pictures", panels), ("worst frames", worst)):
+        if written:
+            yield f"{name}: {folder / name.split()[0] / 'overview.png'}"
+
+
 def write_image_scores(file: Path, evaluation: Evaluation, dataset: RGBTDataset) -> None:
     """One row per image in the order of the data set: name, condition, mIoU, pixel accuracy, the worst of its averaged
     classes, and the IoU of every class. Per cent; NaN for what does not occur in the image.
@@ -103,60 +160,3 @@ def file_names(panels: Sequence[tuple[str, np.ndarray]]) -> Panels:
         taken.add(plain.casefold())
         named.append((plain, picture))
     return named
-
-
-def describe_result(
-    evaluation: Evaluation,
-    protocol: Protocol,
-    data: Mapping[str, str],
-    state: Mapping[str, Any],
-    checkpoint: Path,
-    config: RunConfig,
-    processes: int,
-) -> dict[str, Any]:
-    """The content of ``results.json``.
-
-    ``config`` and ``seed`` in it are those the checkpoint was trained with; ``evaluated_with`` holds what the
-    configuration of the evaluation sets otherwise, by dotted path. ``data`` is the ``content_state()`` of the split.
-    """
-    trained = trained_config(state, checkpoint)
-    changed = differences(flatten(trained), flatten(config.model_dump(mode="json")))
-    return {
-        "format": FORMAT,
-        **evaluation.as_dict(protocol),
-        "checkpoint": str(checkpoint),
-        "checkpoint_sha256": file_sha256(checkpoint),
-        "data": dict(data),
-        "seed": trained["seed"],
-        "training_processes": state.get("world_size"),
-        "config": trained,
-        "evaluated_with": {path: value for path, (_, value) in changed.items()},
-        "environment": describe_environment(),
-        "processes": processes,
-        "mdg_version": mdg.__version__,
-    }
-
-
-def write_folder(
-    folder: Path,
-    content: Mapping[str, Any],
-    evaluation: Evaluation,
-    protocol: Protocol,
-    dataset: RGBTDataset,
-    inference: Inference,
-    config: RunConfig,
-) -> Iterator[str]:
-    """Writes the folder, the scores first, and yields where things are as soon as they are there."""
-    write_json(folder / FILE, dict(content))
-    yield f"results: {folder / FILE}"
-    write_image_scores(folder / "images.csv", evaluation, dataset)
-    title = headline(evaluation, protocol)
-    confusion_picture(folder / "confusion.png", evaluation.confusion.counts, evaluation.classes, title)
-    yield f"scores of every image: {folder / 'images.csv'}; confusion matrix: {folder / 'confusion.png'}"
-    wanted, size = config.eval.pictures, config.pipeline.eval_size
-    panels = predict_panels(inference, dataset, spread(len(dataset), wanted), size)
-    write_panels(folder / "pictures", file_names(panels), dataset)
-    worst = write_worst(folder / "worst", inference, evaluation, dataset, wanted, size)
-    for name, written in (("pictures", panels), ("worst frames", worst)):
-        if written:
-            yield f"{name}: {folder / name.split()[0] / 'overview.png'}"

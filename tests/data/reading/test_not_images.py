@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mdg.data.reading.images import SIGNATURES, describe_foreign, image_kind, read_image
+from mdg.data.reading.images import read_image
+from mdg.data.reading.not_images import SIGNATURES, describe_foreign, image_kind
 from mdg.errors import DataError
 
 FOREIGN = {
