@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shutil
 from collections.abc import Sequence
+from typing import Any
 
 from mdg.utils.cli import run_tool
 
@@ -13,7 +14,7 @@ def parse() -> argparse.ArgumentParser:
     return argparse.ArgumentParser(prog="doctor", description=__doc__)
 
 
-def example_inputs(device):
+def example_inputs(device: str) -> dict[str, tuple[Any, ...]]:
     """Inputs of the operators, by name: as the first stage of a 480x640 image gives them, the scan fewer of them."""
     import torch
 

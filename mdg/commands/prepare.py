@@ -34,8 +34,8 @@ def parse(dataset: str | None = None) -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> None:
     from mdg.data.prepare import FMBLayouts, MFNetLayouts, PST900Layouts, prepare
 
-    layouts = {"mfnet": MFNetLayouts, "pst900": PST900Layouts, "fmb": FMBLayouts}[args.dataset]
-    prepare(layouts(), args.source, args.destination, link=args.link, dry_run=args.dry_run)
+    layouts = {"mfnet": MFNetLayouts(), "pst900": PST900Layouts(), "fmb": FMBLayouts()}[args.dataset]
+    prepare(layouts, args.source, args.destination, link=args.link, dry_run=args.dry_run)
 
 
 def main(arguments: Sequence[str] | None = None, dataset: str | None = None) -> None:
