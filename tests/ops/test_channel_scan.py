@@ -244,9 +244,7 @@ def test_without_numba_the_plain_backend_serves(monkeypatch):
 
 def test_the_plain_backend_calls_the_reference(monkeypatch):
     calls = []
-    monkeypatch.setattr(
-        plain, "scan_forward", lambda *x: calls.append(x[-1]) or torch.zeros_like(x[0]), raising=True
-    )
+    monkeypatch.setattr(plain, "scan_forward", lambda *x: calls.append(x[-1]) or torch.zeros_like(x[0]), raising=True)
     channel_scan(*make_inputs(*SHAPES[0]), backend="torch")
     assert calls == [False, True], "one scan from the first step on, one from the last"
 
