@@ -21,7 +21,6 @@ setup(
     install_requires=[
         "torch>=2.11,<2.16",
         "torchvision>=0.26,<0.31",
-        "timm>=1.0.20",
         "mmengine>=0.10.5",
         "numpy>=1.26,<3",
         "opencv-python>=4.10",
@@ -59,6 +58,7 @@ setup(
             "types-PyYAML",
             "ruff>=0.8",
             "scikit-learn>=1.5",
+            "timm>=1.0.20",
             "jsonschema>=4.21",
             "hypothesis>=6.100",
         ],

@@ -132,6 +132,24 @@ class ChannelDropout(nn.Dropout):
         return x_BHWC * kept_B11C
 
 
+class DropPath(nn.Module):
+    """Stochastic depth (Huang et al., ECCV 2016): in training a residual branch is left out, image by image, with
+    probability ``p``, and scaled by ``1 / (1 - p)`` where it is kept. Numbers and use of the generator are timm's."""
+
+    def __init__(self, p: float):
+        super().__init__()
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.p == 0 or not self.training:
+            return x
+        kept = x.new_empty(x.shape[0], *[1] * (x.dim() - 1)).bernoulli_(1 - self.p)
+        return x * kept.div_(1 - self.p)
+
+    def extra_repr(self) -> str:
+        return f"p={self.p:g}"
+
+
 class MultiScaleHead(nn.Module):
     """Maps of several scales, all ``E`` wide, to class logits at the scale of the first one.
 

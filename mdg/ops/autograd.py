@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 from torch.library import CustomOpDef
 
 
@@ -35,3 +36,14 @@ def make_differentiable(forward: CustomOpDef, backward: CustomOpDef, tensors: in
     forward.register_fake(empty_output)
     backward.register_fake(empty_gradients)
     forward.register_autograd(run_backward, setup_context=save)
+
+
+def is_plain_call(*tensors: Tensor) -> bool:
+    """Whether nothing is differentiated, traced or only pretended, so that a kernel may run without its operator.
+
+    The first call of a custom operator imports PyTorch's compiler, which takes two seconds: as long as all the rest
+    between the imports and the mask of a pair.
+    """
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return False
+    return all(type(x) in (Tensor, nn.Parameter) for x in tensors)

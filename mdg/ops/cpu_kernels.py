@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mdg.ops.dispatch import is_installed
+from mdg.ops.dispatch import constant_while_tracing, is_installed
 
 _CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
@@ -104,8 +104,7 @@ def why_not_numba() -> str | None:
     return _failure() if is_installed("numba") else "numba is not installed"
 
 
-# `assume_constant_result`: while torch.compile traces, this runs as it is instead of being traced.
-@torch.compiler.assume_constant_result
+@constant_while_tracing
 def _failure() -> str | None:
     return _try_numba()
 

@@ -20,7 +20,7 @@ import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -36,8 +36,17 @@ def _no_objection(*inputs: Any) -> None:
     return None
 
 
-# `assume_constant_result`: while torch.compile traces, this runs as it is instead of being traced.
-@torch.compiler.assume_constant_result
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def constant_while_tracing(function: F) -> F:
+    """While torch.compile traces, the function runs as it is instead of being traced: ``assume_constant_result`` of
+    ``torch.compiler`` without importing the compiler, which takes two seconds, where nothing is compiled."""
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function
+
+
+@constant_while_tracing
 def is_installed(package: str) -> bool:
     """Whether a package can be found, without importing it."""
     return importlib.util.find_spec(package) is not None

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import pytest
+import timm.layers
 import torch
-from timm.layers import DropPath
 from torch import nn
 
 from mdg.models.backbones.mit import VARIANTS, MixTransformer, MixTransformerOptions
+from mdg.models.layers import DropPath
 from mdg.registry import BACKBONES
 
 DEPTHS = {"b0": (2, 2, 2, 2), "b2": (3, 4, 6, 3)}
@@ -89,8 +90,23 @@ def test_layer_norm_epsilons():
 def test_drop_path_rises_linearly_over_the_blocks(variant, rate):
     encoder = MixTransformer(MixTransformerOptions(variant=variant, drop_path_rate=rate), in_channels=3)
     blocks = [block for stage in range(1, 5) for block in getattr(encoder, f"block{stage}")]
-    got = [block.drop_path.drop_prob if isinstance(block.drop_path, DropPath) else 0.0 for block in blocks]
-    assert got == pytest.approx([rate * index / (len(blocks) - 1) for index in range(len(blocks))])
+    assert [block.drop_path.p for block in blocks] == pytest.approx(
+        [rate * index / (len(blocks) - 1) for index in range(len(blocks))]
+    )
+
+
+def test_stochastic_depth_is_that_of_timm(draw):
+    x = draw(64, 3, 2, 4)
+    for p in (0.0, 0.3, 0.9):
+        ours, theirs = DropPath(p), timm.layers.DropPath(p)
+        torch.manual_seed(0)
+        got = ours(x)
+        torch.manual_seed(0)
+        assert torch.equal(got, theirs(x))
+        assert ours.eval()(x) is x
+    dropped = (got == 0).flatten(1).all(dim=1)
+    assert 0 < dropped.sum() < 64
+    torch.testing.assert_close(got[~dropped], (x / (1 - 0.9))[~dropped])
 
 
 def test_one_channel_stem_equals_three_times_the_same_image(draw, shaken):

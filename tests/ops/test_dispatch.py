@@ -11,7 +11,7 @@ import torch
 
 from mdg.errors import UserError
 from mdg.ops import available_backends, dispatch, register_backend, set_backend
-from mdg.ops.dispatch import Backend, Operator, add_operator
+from mdg.ops.dispatch import Backend, Operator, add_operator, constant_while_tracing
 from mdg.ops.neighborhood_attention import natten as natten_backend
 
 
@@ -58,6 +58,12 @@ def test_every_operator_has_an_environment_variable():
     names = {name: operator.environment for name, operator in dispatch.OPERATORS.items()}
     assert names["channel_scan"] == "MDG_CHANNEL_SCAN"
     assert names["neighborhood_attention"] == "MDG_NEIGHBORHOOD_ATTENTION"
+
+
+def test_constants_are_marked_as_the_compiler_marks_them():
+    """The mark is an attribute of PyTorch's own; if it gets another name, this is where that is noticed."""
+    ours, theirs = constant_while_tracing(lambda: 1), torch.compiler.assume_constant_result(lambda: 1)
+    assert vars(ours) == vars(theirs) != {}
 
 
 def test_former_names_serve_and_are_said(monkeypatch, caplog):

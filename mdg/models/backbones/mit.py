@@ -12,7 +12,7 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from mdg.models.layers import Linear, conv_bhwc, depthwise, init_weights, to_bhwc
+from mdg.models.layers import DropPath, Linear, conv_bhwc, depthwise, init_weights, to_bhwc
 from mdg.models.recompute import Recomputable, run
 from mdg.ops import attention
 from mdg.ops.feed_forward import mix_feed_forward
@@ -98,9 +98,7 @@ class MixBlock(Recomputable):
         self.attn = EfficientSelfAttention(width, heads, reduction)
         self.norm2 = nn.LayerNorm(width, eps=1e-6)
         self.mlp = MixFeedForward(width)
-        from timm.layers import DropPath  # saves half a second where a configuration alone is read
-
-        self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
+        self.drop_path = DropPath(drop_path)
 
     def forward(self, x_BHWC: Tensor) -> Tensor:
         x_BHWC = x_BHWC + self.drop_path(self.attn(self.norm1(x_BHWC)))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mdg.errors import ConfigError
 from mdg.fields import Channels, Side
-from mdg.models.layers import Linear, Mlp
+from mdg.models.layers import DropPath, Linear, Mlp
 from mdg.ops import neighborhood_attention
 from mdg.registry import Options
 
@@ -63,9 +63,7 @@ class LocalCrossAttention(nn.Module):
         self.proj = nn.ModuleList(Linear(width, width) for _ in range(2))
         self.mlp_norm = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
         self.mlp = nn.ModuleList(Mlp(width, 2 * width, bias=False) for _ in range(2))
-        from timm.layers import DropPath  # saves half a second where a configuration alone is read
-
-        self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
+        self.drop_path = DropPath(drop_path)
 
     def _heads(self, x_BHWC: Tensor) -> Tensor:
         return x_BHWC.unflatten(-1, (self.heads, -1))

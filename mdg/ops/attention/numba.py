@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mdg.ops.autograd import is_plain_call
 from mdg.ops.cpu_kernels import LOG2_E, equal_chunks, flat, run_chunks, why_not_float32
 
 SEGMENT = 640  # queries; more: keys are copied less often; fewer: more items for threads
@@ -21,7 +22,8 @@ MAX_SEGMENTS = 32  # in the backward pass each has gradients of all keys and val
 def numba_attention(q_BNC: Tensor, k_BMC: Tensor, v_BMC: Tensor, heads: int) -> Tensor:
     """Backend ``numba``: see ``mdg.ops.attention``."""
     q_BNhd, k_BMhd, v_BMhd = (x.unflatten(-1, (heads, -1)) for x in (q_BNC, k_BMC, v_BMC))
-    return attention_forward(q_BNhd, k_BMhd, v_BMhd)[0].flatten(2)
+    inputs = (q_BNhd, k_BMhd, v_BMhd)
+    return (_forward if is_plain_call(*inputs) else attention_forward)(*inputs)[0].flatten(2)
 
 
 def why_not(q_BNC: Tensor, k_BMC: Tensor, v_BMC: Tensor, heads: int) -> str | None:
@@ -29,8 +31,7 @@ def why_not(q_BNC: Tensor, k_BMC: Tensor, v_BMC: Tensor, heads: int) -> str | No
     return why_not_float32(q_BNC)
 
 
-@torch.library.custom_op("mdg::attention", mutates_args=())
-def attention_forward(q_BNhd: Tensor, k_BMhd: Tensor, v_BMhd: Tensor) -> tuple[Tensor, Tensor]:
+def _forward(q_BNhd: Tensor, k_BMhd: Tensor, v_BMhd: Tensor) -> tuple[Tensor, Tensor]:
     """The result ``[B, N, h, d]``, and ``log2 sum_m exp(q_n . k_m / sqrt(d))`` ``[B, h, N]``."""
     from mdg.ops.attention.numba_kernels import forward
 
@@ -42,6 +43,9 @@ def attention_forward(q_BNhd: Tensor, k_BMhd: Tensor, v_BMhd: Tensor) -> tuple[T
     inputs += [d**-0.5 * LOG2_E, segment]
     run_chunks(lambda chunk, start, stop: forward(*inputs, start, stop), _chunks(q_BNhd, segment))
     return out_BNhd, lse_BhN
+
+
+attention_forward = torch.library.custom_op("mdg::attention", _forward, mutates_args=())
 
 
 @torch.library.custom_op("mdg::attention_backward", mutates_args=())

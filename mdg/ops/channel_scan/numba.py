@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mdg.ops.autograd import make_differentiable
+from mdg.ops.autograd import is_plain_call, make_differentiable
 from mdg.ops.cpu_kernels import LOG2_E, equal_chunks, run_chunks, why_not_numba
 
 STEPS_PER_CHUNK = 4096
@@ -19,15 +19,10 @@ def numba_channel_scan(
     u_BLD: Tensor, projected_BLP: Tensor, dt_weight_SDR: Tensor, dt_bias_SD: Tensor, A_SDN: Tensor, D_SD: Tensor
 ) -> Tensor:
     """Backend ``numba``: see ``mdg.ops.channel_scan``."""
-    y_BLD = channel_scan_forward(
-        u_BLD.float(),
-        projected_BLP.float(),
-        dt_weight_SDR.transpose(1, 2),
-        dt_bias_SD,
-        A_SDN.transpose(1, 2),
-        D_SD,
-    )
-    return y_BLD.to(u_BLD.dtype)
+    per_step = (u_BLD.float(), projected_BLP.float())
+    parameters = (dt_weight_SDR.transpose(1, 2), dt_bias_SD, A_SDN.transpose(1, 2), D_SD)
+    run = _forward if is_plain_call(*per_step, *parameters) else channel_scan_forward
+    return run(*per_step, *parameters).to(u_BLD.dtype)
 
 
 def why_not(u_BLD: Tensor, projected_BLP: Tensor, *parameters: Tensor) -> str | None:
@@ -42,8 +37,7 @@ def why_not(u_BLD: Tensor, projected_BLP: Tensor, *parameters: Tensor) -> str | 
 # The layout of the kernels has the features last: W_SRD, A_SND.
 
 
-@torch.library.custom_op("mdg::channel_scan", mutates_args=())
-def channel_scan_forward(
+def _forward(
     u_BLD: Tensor, projected_BLP: Tensor, W_SRD: Tensor, bias_SD: Tensor, A_SND: Tensor, D_SD: Tensor
 ) -> Tensor:
     from mdg.ops.channel_scan.numba_kernels import make_forward  # importing numba takes a second
@@ -53,6 +47,9 @@ def channel_scan_forward(
     kernel = make_forward(u_BLD.shape[-1], A_SND.shape[1], W_SRD.shape[1])
     run_chunks(lambda chunk, start, stop: kernel(*inputs, start, stop), _chunks(u_BLD.shape))
     return y_BLD
+
+
+channel_scan_forward = torch.library.custom_op("mdg::channel_scan", _forward, mutates_args=())
 
 
 @torch.library.custom_op("mdg::channel_scan_backward", mutates_args=())

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mdg.ops.autograd import make_differentiable
-from mdg.ops.dispatch import is_installed
+from mdg.ops.dispatch import constant_while_tracing, is_installed
 
 MAX_LENGTH = 256  # whole sequences live in registers; this is 4 times the longest of the model
 MAX_FEATURES = 64
@@ -26,7 +26,7 @@ def triton_channel_scan(
     return channel_scan_forward(u_BLD, projected_BLP, W_SRD, dt_bias_SD, A_SND, D_SD)
 
 
-@torch.compiler.assume_constant_result
+@constant_while_tracing
 def interpreted() -> bool:
     """Whether Triton interprets its kernels, on any device, to check them."""
     return os.environ.get("TRITON_INTERPRET") == "1"

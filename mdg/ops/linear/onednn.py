@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mdg.ops.dispatch import constant_while_tracing
+
 X86 = ("x86_64", "AMD64")
 
 
@@ -47,12 +49,11 @@ def is_better(products: int, least: int) -> str | None:
     return None if _is_x86() else "PyTorch's own matrix product is the better one on this processor"
 
 
-# `assume_constant_result`: while torch.compile traces, these run as they are instead of being traced.
-@torch.compiler.assume_constant_result
+@constant_while_tracing
 def _has_onednn() -> bool:
     return torch.backends.mkldnn.is_available() and torch._C._get_mkldnn_enabled()
 
 
-@torch.compiler.assume_constant_result
+@constant_while_tracing
 def _is_x86() -> bool:
     return platform.machine() in X86

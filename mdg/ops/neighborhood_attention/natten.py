@@ -14,6 +14,8 @@ import importlib
 import torch
 from torch import Tensor
 
+from mdg.ops.dispatch import constant_while_tracing
+
 UNFUSED_HEAD_DIMS = (8, 16, 32, 64, 128, 256, 512)
 
 
@@ -77,13 +79,12 @@ def _needs_grad(*tensors: Tensor) -> bool:
     return torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
 
 
-# `assume_constant_result`: while torch.compile traces, these two run as they are instead of being traced.
-@torch.compiler.assume_constant_result
+@constant_while_tracing
 def _import_failure() -> str | None:
     return _try_import()
 
 
-@torch.compiler.assume_constant_result
+@constant_while_tracing
 def _has_libnatten() -> bool:
     return bool(getattr(importlib.import_module("natten"), "HAS_LIBNATTEN", False))
 

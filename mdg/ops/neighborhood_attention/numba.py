@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mdg.ops.autograd import make_differentiable
+from mdg.ops.autograd import is_plain_call, make_differentiable
 from mdg.ops.cpu_kernels import LOG2_E, equal_chunks, flat, run_chunks, why_not_float32
 
 BAND_ROWS = 24  # more: less copying, since bands overlap by a window; fewer: smaller copies, more items for threads
@@ -20,7 +20,8 @@ def numba_neighborhood_attention(
     q_BHWhd: Tensor, k_BHWhd: Tensor, v_BHWhd: Tensor, kernel_size: int, scale: float
 ) -> Tensor:
     """Backend ``numba``: see ``mdg.ops.neighborhood_attention``."""
-    return attention_forward(q_BHWhd, k_BHWhd, v_BHWhd, kernel_size, scale)
+    run = _forward if is_plain_call(q_BHWhd, k_BHWhd, v_BHWhd) else attention_forward
+    return run(q_BHWhd, k_BHWhd, v_BHWhd, kernel_size, scale)
 
 
 def why_not(q_BHWhd: Tensor, k_BHWhd: Tensor, v_BHWhd: Tensor, kernel_size: int, scale: float) -> str | None:
@@ -28,8 +29,7 @@ def why_not(q_BHWhd: Tensor, k_BHWhd: Tensor, v_BHWhd: Tensor, kernel_size: int,
     return why_not_float32(q_BHWhd)
 
 
-@torch.library.custom_op("mdg::neighborhood_attention", mutates_args=())
-def attention_forward(q_BHWhd: Tensor, k_BHWhd: Tensor, v_BHWhd: Tensor, kernel_size: int, scale: float) -> Tensor:
+def _forward(q_BHWhd: Tensor, k_BHWhd: Tensor, v_BHWhd: Tensor, kernel_size: int, scale: float) -> Tensor:
     from mdg.ops.neighborhood_attention.numba_kernels import forward  # importing numba takes a second
 
     out_BHWhd = torch.empty_like(q_BHWhd, memory_format=torch.contiguous_format)
@@ -40,6 +40,9 @@ def attention_forward(q_BHWhd: Tensor, k_BHWhd: Tensor, v_BHWhd: Tensor, kernel_
         _chunks(q_BHWhd.shape, kernel_size, bands, bands),
     )
     return out_BHWhd
+
+
+attention_forward = torch.library.custom_op("mdg::neighborhood_attention", _forward, mutates_args=())
 
 
 @torch.library.custom_op("mdg::neighborhood_attention_backward", mutates_args=())

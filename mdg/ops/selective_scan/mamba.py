@@ -11,6 +11,8 @@ import importlib
 import torch
 from torch import Tensor
 
+from mdg.ops.dispatch import constant_while_tracing
+
 MAX_STATES = 256  # limit of the CUDA kernel
 
 
@@ -70,8 +72,7 @@ def why_not(
     return failure and f"mamba_ssm or its CUDA extension selective_scan_cuda cannot be imported ({failure})"
 
 
-# `assume_constant_result`: while torch.compile traces, this runs as it is instead of being traced.
-@torch.compiler.assume_constant_result
+@constant_while_tracing
 def _import_failure() -> str | None:
     return _try_import()
 

@@ -9,13 +9,13 @@ import sys
 
 import pytest
 
-from mdg.engine.runtime import USERS
+from mdg.utils.allocator import USERS
 
 BLOCK = 100 * 2**20
 # Page faults of the second of two equal blocks, one after the other, and what the process holds after both are freed.
 PROGRAM = f"""
 import resource, sys
-from mdg.engine.runtime import tune_allocator
+from mdg.utils.allocator import tune_allocator
 mode = sys.argv[1]
 taken = tune_allocator(mode == "keep") if mode != "default" else None
 def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
