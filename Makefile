@@ -21,7 +21,7 @@ ATHERIS := atheris==3.0.0
 FUZZ_SECONDS ?= 600
 TEST_PROCESSES ?= 2
 # Side by side, each process with one thread; what needs more asks for them.
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --durations 15 \
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder --durations 15 \
   --cov --cov-report term:skip-covered
 DEMO_DIR = exp/demo/$(shell date +%Y%m%d-%H%M%S)
 

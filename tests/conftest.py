@@ -29,7 +29,15 @@ def pytest_configure():
             signal.signal(number, signal.default_int_handler if name == "SIGINT" else lambda *_: None)
 
 
+# Files that take longest go first, so that no process waits for the last one at the end (`--no-loadscope-reorder`).
+LONGEST = (
+    "test_export.py", "test_processes.py", "test_tools.py", "test_segmentor.py", "test_resume.py", "test_launch.py",
+    "test_channel_scan.py", "test_config_properties.py", "test_host_sync.py", "test_loaders.py", "test_evaluation.py",
+)  # fmt: skip
+
+
 def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
     skip = pytest.mark.skip(reason="needs a CUDA device")
     for item in items:
         if "gpu" in item.keywords and not torch.cuda.is_available():

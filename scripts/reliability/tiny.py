@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from mdg.fields import Channels
 from mdg.models.segmentor import SegmentationOutput
 from mdg.registry import MODELS, Options
 
@@ -12,7 +13,7 @@ from mdg.registry import MODELS, Options
 class TinyOptions(Options):
     """Width of the hidden layer."""
 
-    width: int = 8
+    width: Channels = 8
 
 
 @MODELS.register(TinyOptions)

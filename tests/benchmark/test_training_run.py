@@ -36,6 +36,7 @@ def tiny(tmp_path) -> Path:
     return file
 
 
+@pytest.mark.slow  # three programs one after the other, one of them for a while
 def test_a_run_is_stopped_by_its_time_and_scored(tiny, tmp_path, monkeypatch):
     last = tmp_path / "run" / "checkpoints" / "last.pt"
 

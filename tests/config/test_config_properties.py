@@ -53,7 +53,7 @@ def test_what_is_written_is_read(values):
 @given(
     st.text(max_size=60) | st.lists(st.sampled_from(list("a:-[]{}&*!|>'\"%@`#,?\n\t 0.<")), max_size=40).map("".join)
 )
-@settings(max_examples=400)
+@settings(max_examples=200)
 @example("? {a: b}\n: c")
 @example("!<tag:yaml.org,2002:int> x")
 @example("a: !!float .")
@@ -90,6 +90,7 @@ def test_nothing_and_itself_change_nothing(values):
 
 
 @given(MAPPINGS, MAPPINGS, MAPPINGS)
+@settings(max_examples=20)  # three trees take long to draw
 def test_merging_is_associative(a, b, c):
     assume(all(map(without_types, (a, b, c))))
     assert merged(merged(a, b), c) == merged(a, merged(b, c))
@@ -159,7 +160,7 @@ VALUES = SCALARS | st.integers(-3, 300) | st.sampled_from(
 
 
 @given(trees(KEYS, VALUES))
-@settings(max_examples=300)
+@settings(max_examples=150)
 @example({"data": {"type": "Folder", "root": "x", "classes": ["a", "b"], "label_map": {"a": []}}})
 @example({"data": "Synthetic", "loss": {"type": "Dice"}, "optimizer": [[]], "ops": {"linear": {}}})
 def test_any_tree_is_a_run_or_an_error(values):
@@ -198,7 +199,7 @@ ANYTHING = st.recursive(VALUES, lambda inside: st.lists(inside, max_size=4) | st
 
 
 @given(st.sampled_from(STARTS).flatmap(lambda start: st.tuples(st.just(start[0]), st.sampled_from(start[1]))), ANYTHING)
-@settings(max_examples=500)
+@settings(max_examples=200)
 def test_any_value_of_any_key_is_taken_or_refused(start, value):
     values, key = start
     assume(key != "custom_imports")

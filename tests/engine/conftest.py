@@ -11,7 +11,15 @@ from mdg.engine import train
 
 TINY = {
     "custom_imports": ["reliability.tiny"],
-    "data": {"type": "Synthetic", "height": 40, "width": 48, "train_images": 7, "val_images": 3, "test_images": 5},
+    "data": {
+        "type": "Synthetic",
+        "height": 40,
+        "width": 48,
+        "train_images": 7,
+        "val_images": 3,
+        "test_images": 5,
+        "cache": "ram",  # painting a scene takes longer than a step
+    },
     "pipeline": {"train": [{"type": "HorizontalFlip", "p": 0.5}], "workers": 0},
     "model": {"type": "TinySegmentor"},
     "optimizer": {"type": "AdamW", "lr": 1e-2},

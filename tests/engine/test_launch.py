@@ -148,7 +148,7 @@ def test_the_first_process_never_starts(monkeypatch):
 
 
 @posix
-@pytest.mark.parametrize("name, to", [("SIGTERM", "launcher"), ("SIGHUP", 1)])
+@pytest.mark.parametrize("name, to", [("SIGTERM", "launcher"), pytest.param("SIGHUP", 1, marks=pytest.mark.slow)])
 def test_a_signal_stops_all_processes_behind_the_same_step(name, to):
     """To the launcher, which hands it on, or to any single process, which tells the others."""
     with started(*PAIR, RANKS, "--steps", 10**6, lines=2) as (process, pids):

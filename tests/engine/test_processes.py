@@ -112,6 +112,7 @@ def test_restarts_end_as_a_run_that_was_never_killed(straight, train_pair):
     assert_same_run(run, straight[0])
 
 
+@pytest.mark.slow  # every launch imports PyTorch twice
 @posix
 def test_a_stop_in_a_validation_and_a_resume_are_the_same_run(straight, train_pair):
     done, run, _ = train_pair("stopped", mishaps="terminate:1:8")

@@ -75,9 +75,10 @@ def test_the_full_model_resumes_bit_for_bit(tmp_path, tiny_yaml):
         "data.width=64",
         "data.limit=4",
         "log.every_steps=1",
+        "train.epochs=2",
     ]
     straight = train(tiny_yaml, opts, run_dir=tmp_path / "straight")
-    train(tiny_yaml, [*opts, "train.stop_epoch=2"], run_dir=tmp_path / "stopped")
+    train(tiny_yaml, [*opts, "train.stop_epoch=1"], run_dir=tmp_path / "stopped")
     stopped = train(tiny_yaml, opts, resume=tmp_path / "stopped")
     assert_same_run(straight, stopped)
 

@@ -118,6 +118,7 @@ def test_a_signal_to_the_whole_group_stops_cleanly(tiny_yaml, tmp_path):
     assert (run / "checkpoints" / "last.pt").is_file()
 
 
+@pytest.mark.slow  # every launch imports PyTorch twice
 def test_more_processes_than_images_is_a_message(tiny_yaml, tmp_path):
     done = shell(
         "bash",

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from mdg.models import build_model
+from mdg.models.backbones.mit import VARIANTS
 
 SMALL = {"type": "MDG", "rgb_backbone": "b0", "thermal_backbone": "b0"}
 
@@ -21,3 +22,10 @@ def small_model() -> Callable[..., nn.Module]:
         return build_model({**SMALL, **options}, num_classes)
 
     return build
+
+
+@pytest.fixture(params=["shallow", pytest.param("whole", marks=pytest.mark.slow)])  # whole: a minute of tracing
+def tracing_depth(request, monkeypatch) -> None:
+    """Encoders of one block a stage, which hold every kind of operation, where every operation is traced."""
+    if request.param == "shallow":
+        monkeypatch.setitem(VARIANTS, "b0", (VARIANTS["b0"][0], (1, 1, 1, 1)))

@@ -21,6 +21,7 @@ class Logits(nn.Module):
         return self.network(rgb, thermal).logits
 
 
+@pytest.mark.usefixtures("tracing_depth")
 @pytest.mark.filterwarnings("ignore:The given buffer is not writable")
 def test_an_exported_network_gives_the_same_logits(tmp_path):
     options = ["model.rgb_backbone=b0", "model.thermal_backbone=b0"]

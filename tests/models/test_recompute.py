@@ -58,6 +58,7 @@ def compile_and_train(module: nn.Module, *inputs: torch.Tensor) -> torch.Tensor:
     return torch.compile(module, fullgraph=True, backend="aot_eager")(*inputs)
 
 
+@pytest.mark.slow  # tracing forward and backward
 def test_a_recomputed_encoder_compiles_to_one_graph(draw):
     encoder = BACKBONES.create("b0", in_channels=1)
     maps = compile_and_train(encoder, draw(1, 1, 64, 64))

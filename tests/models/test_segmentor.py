@@ -262,6 +262,7 @@ def test_bfloat16_autocast_stays_near_float32(small_model):
     assert (got - expected).norm() < 0.1 * expected.norm()
 
 
+@pytest.mark.slow  # most of a minute of tracing; exporting, which is quicker, needs one graph too
 def test_compiles_as_one_graph(small_model):
     model = small_model().eval()
     with torch.no_grad():

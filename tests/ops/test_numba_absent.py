@@ -39,6 +39,7 @@ def say(code: str, folder: Path, **environment: str) -> str:
     return done.stdout.strip()
 
 
+@pytest.mark.slow  # compiles kernels anew
 def test_no_place_for_a_cache(tmp_path, repository):
     """A file lies where the folder of the cache would be made, which stops the superuser too."""
     shutil.copytree(repository / "mdg", tmp_path / "mdg", ignore=shutil.ignore_patterns("__pycache__"))
