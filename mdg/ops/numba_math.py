@@ -270,6 +270,16 @@ def jit(function: Callable[..., Any]) -> Callable[..., Any]:
     return kernel
 
 
+def part(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorator of what kernels are made of: it becomes a piece of the machine code of each kernel that calls it.
+
+    As a function of its own it would exist twice, inside the kernel and beside it, optimised for different
+    surroundings. Which of the two ran depended on whether this process had compiled the kernel or read it from disk,
+    and the gradients of the first run on a machine were rounded differently from those of all later ones.
+    """
+    return numba.njit(nogil=True, fastmath=FAST_SUMS, error_model="numpy", forceinline=True)(function)
+
+
 def why_not_cached() -> str | None:
     """numba can keep its machine code nowhere."""
     try:

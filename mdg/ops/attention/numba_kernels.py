@@ -15,7 +15,7 @@ import math
 
 import numpy as np
 
-from mdg.ops.numba_math import LANES, NEGLIGIBLE, exp2, f32, jit, make_products, max_of, transpose_block
+from mdg.ops.numba_math import LANES, NEGLIGIBLE, exp2, f32, jit, make_products, max_of, part, transpose_block
 
 ROWS = 6  # with 4 vectors they keep 24 of 32 registers busy, and each vector that is loaded serves six times
 QUERIES = 16 * ROWS
@@ -25,7 +25,7 @@ LN_2 = f32(math.log(2))
 _products = make_products(ROWS, 4)
 
 
-@jit
+@part
 def _copy(x, strides, b, head, start, stop, d, factor, to_F):
     """Tokens ``start .. stop - 1`` of one head times a factor; rows of zeros follow."""
     for n in range(start, stop):
@@ -35,7 +35,7 @@ def _copy(x, strides, b, head, start, stop, d, factor, to_F):
     to_F[stop - start :] = f32(0)
 
 
-@jit
+@part
 def _transpose(from_KF, to_PFX):
     P, F, X = to_PFX.shape
     for p in range(P):
@@ -44,7 +44,7 @@ def _transpose(from_KF, to_PFX):
                 transpose_block(from_KF, (p * X + x) * F + feature, F, to_PFX, (p * F + feature) * X + x, X)
 
 
-@jit
+@part
 def _scores(S_QX, q_QF, keys_PFX, p, d, width):
     """Products of all queries of the block with the first ``width`` keys of chunk p, and what fills the last vector."""
     (Q, X), F = S_QX.shape, q_QF.shape[1]
@@ -59,7 +59,7 @@ def _scores(S_QX, q_QF, keys_PFX, p, d, width):
             )  # fmt: skip
 
 
-@jit
+@part
 def _sum_over_keys(out_QF, add, P_QX, x_KF, p, width):
     """``out_q (+)= sum_x p_qx x_x`` over the first ``width`` keys of chunk p."""
     (Q, X), F = P_QX.shape, out_QF.shape[1]
@@ -72,7 +72,7 @@ def _sum_over_keys(out_QF, add, P_QX, x_KF, p, width):
         )  # fmt: skip
 
 
-@jit
+@part
 def _sum_over_queries(out_KF, P_QX, x_QF, p, width):
     """``out_x += sum_q p_qx x_q`` for the first ``width`` keys of chunk p, and others to the next multiple of ROWS."""
     (Q, X), F = P_QX.shape, x_QF.shape[1]
@@ -85,7 +85,7 @@ def _sum_over_queries(out_KF, P_QX, x_QF, p, width):
         )  # fmt: skip
 
 
-@jit
+@part
 def _softmax(S_QX, width, out_QF, max_Q, sum_Q):
     """Scores (in powers of two) become weights relative to the largest score so far; sums so far follow it."""
     Q, X = S_QX.shape
@@ -108,7 +108,7 @@ def _softmax(S_QX, width, out_QF, max_Q, sum_Q):
                 out_QF[q, feature] *= factor
 
 
-@jit
+@part
 def _softmax_backward(S_QX, dS_QX, width, lse_Q, delta_Q):
     """Scores become weights; their gradients ``dp`` become those of the scores, ``p (dp - sum_j p_j dp_j)``."""
     for q in range(S_QX.shape[0]):
@@ -122,7 +122,7 @@ def _softmax_backward(S_QX, dS_QX, width, lse_Q, delta_Q):
         dS_QX[q, width:] = f32(0)
 
 
-@jit
+@part
 def _locate(item, segments, heads):
     return item // segments // heads, item // segments % heads, item % segments
 

@@ -26,6 +26,7 @@ from mdg.ops.numba_math import (
     jit,
     make_products,
     max_lanes,
+    part,
     sum_lanes,
     transpose_block,
 )
@@ -46,7 +47,7 @@ class Sizes(NamedTuple):
     R: int
 
 
-@jit
+@part
 def _sizes(H, W, d, kernel, bands):
     rows, cols = min(kernel, H), min(kernel, W)
     C = (cols + GROUP - 1 + LANES - 1) // LANES
@@ -54,12 +55,12 @@ def _sizes(H, W, d, kernel, bands):
     return Sizes(rows, cols, C, F, W + C * LANES, min(H, (H + bands - 1) // bands + rows - 1))
 
 
-@jit
+@part
 def _window_start(position, side, kernel):
     return min(max(position - kernel // 2, 0), side - kernel)
 
 
-@jit
+@part
 def _locate(item, first, step, bands, H, h, rows):
     """Image, head, query rows ``y0 .. y1 - 1`` and the map rows ``r0 .. r1 - 1`` in their reach."""
     count = (bands - first + step - 1) // step
@@ -69,7 +70,7 @@ def _locate(item, first, step, bands, H, h, rows):
     return item // count // h, item // count % h, y0, y1, r0, r1
 
 
-@jit
+@part
 def _copy(x, strides, b, head, y0, y1, W, d, to_RXF):
     for y in range(y0, y1):
         for w in range(W):
@@ -78,7 +79,7 @@ def _copy(x, strides, b, head, y0, y1, W, d, to_RXF):
                 to_RXF[y - y0, w, feature] = x[place + feature]
 
 
-@jit
+@part
 def _transpose(from_RXF, rows, W, to_RFX):
     _, X, F = from_RXF.shape
     for r in range(rows):
@@ -87,7 +88,7 @@ def _transpose(from_RXF, rows, W, to_RFX):
                 transpose_block(from_RXF, (r * X + w) * F + feature, F, to_RFX, (r * F + feature) * X + w, X)
 
 
-@jit
+@part
 def _scores(S_YVJ, q_YXF, x, keys_RFX, row_Y, col, d, sizes):
     """``q . k`` of the tile at column x with all columns that its vectors cover, from ``col`` on."""
     rows, _, C, F, X, _ = sizes
@@ -102,7 +103,7 @@ def _scores(S_YVJ, q_YXF, x, keys_RFX, row_Y, col, d, sizes):
                 )  # fmt: skip
 
 
-@jit
+@part
 def _sum_values(out_YGF, P_YVJ, values_RXF, row_Y, col, span, sizes):
     """``sum_j p_j v_j`` over the ``span`` columns in which any query of the tile sees keys."""
     rows, _, C, F, X, _ = sizes
@@ -118,7 +119,7 @@ def _sum_values(out_YGF, P_YVJ, values_RXF, row_Y, col, span, sizes):
                 )  # fmt: skip
 
 
-@jit
+@part
 def _spread(grad_RXF, P_YVJ, x_YXF, x, row_Y, col, span, sizes):
     """Adds ``sum_g p_gj x_g`` to each key j that a query g of the tile sees: the transpose of ``_sum_values``."""
     rows, _, C, F, X, _ = sizes
@@ -133,7 +134,7 @@ def _spread(grad_RXF, P_YVJ, x_YXF, x, row_Y, col, span, sizes):
                 )  # fmt: skip
 
 
-@jit
+@part
 def _who_sees(W, sizes):
     """Per group of queries, which lanes each of them sees: ``[groups, C, J]``."""
     groups = (W + GROUP - 1) // GROUP
@@ -149,7 +150,7 @@ def _who_sees(W, sizes):
     return seen
 
 
-@jit
+@part
 def _softmax(S_VJ, seen_CJ, scale2, max_J, sum_J):
     """Scores become ``exp2(scale2 s - max)``, zero where unseen; ``sum_J`` is what to divide them by."""
     V, C = S_VJ.shape[0], seen_CJ.shape[0]
@@ -173,7 +174,7 @@ def _softmax(S_VJ, seen_CJ, scale2, max_J, sum_J):
         sum_lanes(sum_J, g * LANES)
 
 
-@jit
+@part
 def _softmax_backward(P_VJ, dP_VJ, scale, sum_J, delta_J):
     """``P`` is divided by its sum and ``dP`` becomes the gradient ``p (dp - sum_j p_j dp_j) scale`` of the scores."""
     delta_J[:] = f32(0)
@@ -188,14 +189,14 @@ def _softmax_backward(P_VJ, dP_VJ, scale, sum_J, delta_J):
             dP_VJ[v, j] = P_VJ[v, j] * (dP_VJ[v, j] - delta_J[j]) * scale
 
 
-@jit
+@part
 def _tile_columns(x, W, cols):
     """First column in reach of the queries from x on and number of columns in their reach."""
     col = _window_start(x, W, cols)
     return col, _window_start(min(x + GROUP - 1, W - 1), W, cols) + cols - col
 
 
-@jit
+@part
 def _write_gradient(from_RXF, to_BHWhd, b, head, r0, r1, new, old):
     """Map rows ``r0 .. r1 - 1``: those from ``new`` to ``old - 1`` are written, what is in the others is added to."""
     _, _, W, _, d = to_BHWhd.shape
