@@ -18,11 +18,10 @@ from mdg.config.yaml_tree import parse_yaml
 from mdg.data import build_dataset
 from mdg.engine.distributed import distributed
 from mdg.engine.inference import Inference
-from mdg.engine.runtime import apply_runtime, compile_network, make_autocast
+from mdg.engine.runtime import apply_runtime, compile_network, make_autocast, place_network
 from mdg.errors import ConfigError, nearest
 from mdg.losses import Objective
 from mdg.models import build_model
-from mdg.models.recompute import recompute_activations
 from mdg.ops.dispatch import OPERATORS
 from mdg.registry import DATASETS, OPTIMIZERS
 
@@ -151,11 +150,8 @@ class Workload:
         self.num_classes, self.ignore_index = classes_of(config.data)
         torch.manual_seed(config.seed)
         model = build_model(config.model, self.num_classes, load_pretrained=False)
-        layout = torch.channels_last if config.train.channels_last else torch.contiguous_format
-        model.to(device, memory_format=layout)  # type: ignore[call-overload]  # documented; the types lack it
+        place_network(model, config, device)
         self.model = model.train(settings.mode == "train")
-        if config.train.activation_checkpointing:
-            recompute_activations(self.model)
         self.images = make_images(settings, self.num_classes, device)
         self.autocast = make_autocast(config, device)
 

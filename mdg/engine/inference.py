@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from mdg.config.schema import EvalConfig
-from mdg.data.transforms.geometry import resize_image
+from mdg.data.transforms.resampling import resize_image
 from mdg.engine.cuda_graphs import GraphedForward
 from mdg.errors import NonFiniteError
 from mdg.models.layers import resize_bilinear

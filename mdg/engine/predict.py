@@ -22,7 +22,7 @@ from mdg.data.reading.files import ALL_SUFFIXES, is_hidden, list_folder, list_ot
 from mdg.data.reading.images import open_image, quiet_opencv
 from mdg.data.reading.names import clues, pick
 from mdg.data.reading.pairs import PairOptions, read_pair
-from mdg.data.transforms.geometry import resize_image
+from mdg.data.transforms.resampling import resize_image
 from mdg.engine.checkpoint import load_model, open_checkpoint
 from mdg.engine.distributed import distributed
 from mdg.engine.inference import Inference

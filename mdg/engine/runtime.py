@@ -10,6 +10,7 @@ from torch import nn
 
 from mdg.config import RunConfig
 from mdg.errors import ConfigError
+from mdg.models.recompute import recompute_activations
 from mdg.ops import set_backend
 from mdg.utils.allocator import tune_allocator
 
@@ -48,6 +49,14 @@ def make_autocast(config: RunConfig, device: torch.device) -> torch.autocast:
     """Autocast in the configured precision; off for fp32."""
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[config.train.precision]
     return torch.autocast(device.type, dtype=dtype if dtype != torch.float32 else None, enabled=dtype != torch.float32)
+
+
+def place_network(model: nn.Module, config: RunConfig, device: torch.device) -> None:
+    """Moves a network that is to be trained to its device, in the layout and with the recomputation of ``train:``."""
+    layout = torch.channels_last if config.train.channels_last else torch.contiguous_format
+    model.to(device, memory_format=layout)  # type: ignore[call-overload]  # documented; the types lack it
+    if config.train.activation_checkpointing:
+        recompute_activations(model)
 
 
 def compile_network(model: nn.Module) -> None:

@@ -28,13 +28,12 @@ from mdg.engine.guard import StepGuard
 from mdg.engine.monitor import Monitor
 from mdg.engine.optim import set_rates
 from mdg.engine.resume import identity, open_saved, restore
-from mdg.engine.runtime import compile_network, make_autocast
+from mdg.engine.runtime import compile_network, make_autocast, place_network
 from mdg.engine.state import LossMeter, Progress, moving_average, seed_step
 from mdg.engine.stopping import StopSignals
 from mdg.errors import ConfigError, NonFiniteError
 from mdg.losses import Objective
 from mdg.models import build_model
-from mdg.models.recompute import recompute_activations
 from mdg.registry import OPTIMIZERS, SCHEDULES
 from mdg.utils.files import keep_second, sync_file
 from mdg.utils.run_directory import RunDirectory
@@ -110,10 +109,7 @@ class Trainer:
         model = build_model(config.model, len(self.train_set.classes), load_pretrained=load_pretrained)
         if config.train.sync_batchnorm and self.world.size > 1 and device.type == "cuda":
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-        layout = torch.channels_last if config.train.channels_last else torch.contiguous_format
-        model.to(device, memory_format=layout)  # type: ignore[call-overload]  # documented; the types lack it
-        if config.train.activation_checkpointing:
-            recompute_activations(model)
+        place_network(model, config, device)
         self.model = model
         self.ema = moving_average(model, config.train.ema_decay) if config.train.ema_decay is not None else None
         if config.train.compile:

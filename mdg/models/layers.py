@@ -31,7 +31,7 @@ def to_bhwc(x_BCHW: Tensor) -> Tensor:
     return x_BCHW.permute(0, 2, 3, 1)
 
 
-def conv_bhwc(conv: nn.Conv2d, x_BHWC: Tensor) -> Tensor:
+def conv_bhwc(conv: nn.Module, x_BHWC: Tensor) -> Tensor:
     """Applies a 2-D convolution to a ``BHWC`` map."""
     return to_bhwc(conv(to_bchw(x_BHWC)))
 

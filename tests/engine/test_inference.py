@@ -15,7 +15,7 @@ from known_models import SLIDE, Pointwise, Quarter, Watched, images, make, slide
 
 from mdg.config import load_config
 from mdg.config.schema import EvalConfig
-from mdg.data.transforms.geometry import resize_image
+from mdg.data.transforms.resampling import resize_image
 from mdg.engine.inference import View, describe_inference
 from mdg.errors import ConfigError, NonFiniteError
 from mdg.models.segmentor import SegmentationOutput

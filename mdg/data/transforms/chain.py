@@ -94,7 +94,6 @@ def unpack(image_HW4: np.ndarray, size: tuple[int, int] | None = None) -> dict[s
 
 Sample = dict[str, torch.Tensor]
 Transform = Callable[[Sample], Sample]
-PARTS = {"rgb": as_image, "thermal": as_image, "label": as_mask}  # plain tensors become these
 
 
 def to_sample(frame: Frame) -> Sample:

@@ -18,7 +18,6 @@ from pydantic import Field, field_validator
 
 from mdg.data.transforms.chain import Sample, as_mask, chance, pack, to_array, to_image, uniform, unpack
 from mdg.data.transforms.resampling import Window, resize_image_window, resize_label_window, rotate_image, rotate_label
-from mdg.data.transforms.resampling import resize_image as resize_image
 from mdg.fields import Size
 from mdg.registry import TRANSFORMS, Options
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mdg.models.layers import ConvBatchNorm, Linear, SqueezeExcitation, depthwise, to_bchw, to_bhwc
+from mdg.models.layers import ConvBatchNorm, Linear, SqueezeExcitation, conv_bhwc, depthwise
 from mdg.registry import FUSIONS, Options
 
 
@@ -28,7 +28,7 @@ class MultiKernelFeedForward(nn.Module):
 
     def forward(self, x_BHWC: Tensor) -> Tensor:
         x_BHWC = self.pre(self.fc1(x_BHWC))
-        x_BHWC = x_BHWC + reduce(torch.add, (to_bhwc(kernel(to_bchw(x_BHWC))) for kernel in self.kernels))
+        x_BHWC = x_BHWC + reduce(torch.add, (conv_bhwc(kernel, x_BHWC) for kernel in self.kernels))
         return self.fc2(F.gelu(self.post(x_BHWC)))
 
 

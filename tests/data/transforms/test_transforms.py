@@ -18,7 +18,7 @@ from torchvision.transforms.v2 import functional as F
 from mdg.data import build_transforms
 from mdg.data.base import Frame
 from mdg.data.transforms import geometry, photometry
-from mdg.data.transforms.chain import PARTS, apply_transforms, to_sample
+from mdg.data.transforms.chain import apply_transforms, as_image, as_mask, to_sample
 from mdg.errors import ConfigError, DataError
 from mdg.registry import TRANSFORMS
 
@@ -37,6 +37,8 @@ PHOTOMETRY = {
     "AutoContrast": {"p": 1.0},
 }
 EVERY = {**GEOMETRY, **PHOTOMETRY, "ThermalJitter": {"p": 1.0}}
+
+PARTS = {"rgb": as_image, "thermal": as_image, "label": as_mask}  # what plain tensors become
 
 
 def ramp_frame() -> Frame:
