@@ -15,6 +15,9 @@ from mdg.errors import ConfigError
 from mdg.utils.limits import require_within
 
 MOST_COUNTED = 10**9
+IGNORED = 255  # the class id of what takes part neither in training nor in the score
+MAX_CLASSES = 255  # 255 itself is the ignored id
+IDS = 65536  # largest table of the ids in label files: 16-bit files
 
 
 def user_path(path: Path) -> Path:

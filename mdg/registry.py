@@ -11,14 +11,18 @@ A component is a class and a pydantic model of its options, registered together:
 
 The constructor takes the options, so that a default is stated once, and behind them, as keywords, whatever context the
 code that builds it passes (channel counts, for instance). A module listed under ``custom_imports`` can register more.
+
+What is shipped declares its options in :mod:`mdg.options`, apart from the classes, so that a configuration can be read
+and checked without PyTorch; the classes are imported when the first part of a registry is built.
 """
 
 from __future__ import annotations
 
+import functools
+import importlib
 from collections.abc import Callable, Iterable, Iterator
-from typing import Annotated, Any, ClassVar, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar, get_args
 
-from mmengine.registry import Registry
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -32,6 +36,9 @@ from pydantic.fields import FieldInfo
 from pydantic_core import InitErrorDetails, PydanticCustomError, core_schema
 
 from mdg.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    from mmengine.registry import Registry
 
 T = TypeVar("T", bound=type)
 
@@ -118,45 +125,74 @@ class ComponentOptions(Options):
         return f"expected one of: {_listed(cls.model_fields)}. It is a key of {', '.join(others)}, not of {type_name}."
 
 
-class ComponentRegistry(Registry):
-    """An mmengine registry whose entries carry the schema of their options.
+class ComponentRegistry:
+    """An mmengine registry of classes beside the schemas of their options.
 
     Args:
         name: What the entries are, as used in messages ("backbone").
-        package: Module imported before the first look-up, so that the entries shipped with mdg are registered.
+        declared: Module that declares the options of the entries shipped with mdg; imported before the first look-up.
+        package: Module that registers their classes; imported before the first one is built.
     """
 
-    def __init__(self, name: str, package: str):
-        super().__init__(name, scope="mdg", locations=[package])
+    def __init__(self, name: str, declared: str, package: str):
+        self.name, self._declared_in, self._package = name, declared, package
+        self._shipped: dict[str, type[Options]] = {}
         self._options: dict[str, type[ComponentOptions]] = {}
         self._presets: dict[str, dict[str, Any]] = {}
 
+    @functools.cached_property
+    def _classes(self) -> Registry:
+        from mmengine.registry import Registry  # a quarter of a second, which only those wait for who build a part
+
+        return Registry(self.name, scope="mdg", locations=[self._package])
+
+    def declare(self, **options: type[Options]) -> None:
+        """Says what the options of components are, by type, whose classes a package registers later."""
+        self._shipped |= options
+        for key, model in options.items():
+            self._add_options(key, model)
+
     def register(self, options: type[Options] = Options, name: str | None = None) -> Callable[[T], T]:
-        """Class decorator: registers a component under its class name (or ``name``) with the schema of its options."""
+        """Class decorator: registers a component under its class name (or ``name``) with the schema of its options.
+
+        Raises:
+            ConfigError: A component that is shipped has that name and other options.
+        """
 
         def decorate(cls: T) -> T:
             key = name or cls.__name__
-            self.register_module(name=key, module=cls)
-            model = _with_type(options, key)
-            assert issubclass(model, ComponentOptions)  # the first of its bases
-            model.registry = self
-            self._options[key] = model
+            shipped = self.declared().get(key)
+            if shipped not in (None, options):
+                raise ConfigError(f"the {self.name} '{key}' is shipped with mdg: register yours under another name")
+            self._classes.register_module(name=key, module=cls)
+            if shipped is None:
+                self._add_options(key, options)
             return cls
 
         return decorate
+
+    def _add_options(self, key: str, options: type[Options]) -> None:
+        model = _with_type(options, key)
+        assert issubclass(model, ComponentOptions)  # the first of its bases
+        model.registry = self
+        self._options[key] = model
+
+    def declared(self) -> dict[str, type[Options]]:
+        """Options of the components that are shipped, by type."""
+        importlib.import_module(self._declared_in)
+        return self._shipped
 
     def preset(self, name: str, **options: Any) -> None:
         """Makes the plain string ``name`` a short form of ``options`` (``rgb_backbone: b2``)."""
         self._presets[name] = options
 
     def names(self) -> list[str]:
-        """Registered types, sorted."""
-        self.import_from_location()
+        """Types that a configuration may name, sorted."""
+        self.declared()
         return sorted(self._options)
 
     def short_names(self) -> list[str]:
         """Plain strings that :meth:`parse` takes: presets, and types without a required option."""
-        self.import_from_location()
         bare = [
             name for name in self.names() if not any(f.is_required() for f in self._options[name].model_fields.values())
         ]
@@ -179,7 +215,7 @@ class ComponentRegistry(Registry):
         Raises:
             ConfigError: Unknown type. pydantic.ValidationError: options that do not fit the type's schema.
         """
-        self.import_from_location()
+        self.declared()
         if isinstance(value, ComponentOptions):
             return value
         if isinstance(value, str):
@@ -196,6 +232,14 @@ class ComponentRegistry(Registry):
         """Builds a component from its options (anything :meth:`parse` takes) and the caller's context."""
         options = self.parse(options)
         return self.get(options.type)(options, **context)
+
+    def get(self, type_name: str) -> Any:
+        """The class of a registered type; raises ConfigError naming the known types otherwise."""
+        self.options_of(type_name)
+        self._classes.import_from_location()
+        cls = self._classes.get(type_name)
+        assert cls is not None, f"{self._package} registers no {type_name}"
+        return cls
 
 
 def _with_type(options: type[Options], key: str) -> type[Options]:
@@ -259,13 +303,13 @@ def _parts(annotation: Any) -> list[Any]:
     return [annotation, *(part for argument in get_args(annotation) for part in _parts(argument))]
 
 
-MODELS = ComponentRegistry("model", "mdg.models")
-BACKBONES = ComponentRegistry("backbone", "mdg.models.backbones")
-INTERACTIONS = ComponentRegistry("interaction", "mdg.models.interaction")
-FUSIONS = ComponentRegistry("fusion", "mdg.models.interaction")
-DECODERS = ComponentRegistry("decoder", "mdg.models.decoders")
-LOSSES = ComponentRegistry("loss", "mdg.losses")
-DATASETS = ComponentRegistry("data set", "mdg.data")
-TRANSFORMS = ComponentRegistry("transform", "mdg.data")
-OPTIMIZERS = ComponentRegistry("optimizer", "mdg.engine.optim")
-SCHEDULES = ComponentRegistry("schedule", "mdg.engine.optim")
+MODELS = ComponentRegistry("model", "mdg.options.models", "mdg.models")
+BACKBONES = ComponentRegistry("backbone", "mdg.options.models", "mdg.models.backbones")
+INTERACTIONS = ComponentRegistry("interaction", "mdg.options.models", "mdg.models.interaction")
+FUSIONS = ComponentRegistry("fusion", "mdg.options.models", "mdg.models.interaction")
+DECODERS = ComponentRegistry("decoder", "mdg.options.models", "mdg.models.decoders")
+LOSSES = ComponentRegistry("loss", "mdg.options.losses", "mdg.losses")
+DATASETS = ComponentRegistry("data set", "mdg.options.datasets", "mdg.data")
+TRANSFORMS = ComponentRegistry("transform", "mdg.options.transforms", "mdg.data")
+OPTIMIZERS = ComponentRegistry("optimizer", "mdg.options.optim", "mdg.engine.optim")
+SCHEDULES = ComponentRegistry("schedule", "mdg.options.optim", "mdg.engine.optim")

@@ -12,7 +12,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from mdg.utils.cli import add_opts, run_tool, user_path
+from mdg.utils.cli import add_opts, imports, run_tool, user_path
 
 EXIT_PROBLEMS = 1
 
@@ -37,8 +37,9 @@ def positive(text: str) -> int:
 
 
 def run(args: argparse.Namespace) -> None:
-    from mdg.config import load_config  # torch takes seconds; --help should not
-    from mdg.data.check import check_data
+    with imports():
+        from mdg.config import load_config  # torch takes seconds; --help should not
+        from mdg.data.check import check_data
 
     options = load_config(args.config, args.opts).data
     if not check_data(options, config=args.config, workers=args.workers, html=args.html, json_file=args.json):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from mdg.utils.cli import run_tool, user_path
+from mdg.utils.cli import imports, run_tool, user_path
 
 
 def parse() -> argparse.ArgumentParser:
@@ -26,9 +26,10 @@ def parse() -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> None:
-    from mdg.engine.compare.comparison import compare  # torch takes seconds; --help should not
-    from mdg.engine.compare.tables import print_comparison, write_comparison
-    from mdg.utils.logging import console
+    with imports():
+        from mdg.engine.compare.comparison import compare  # torch takes seconds; --help should not
+        from mdg.engine.compare.tables import print_comparison, write_comparison
+        from mdg.utils.logging import console
 
     comparison = compare(args.runs, args.split)
     # Written first: the reader of the output may have gone.

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from mdg.utils.cli import add_opts, run_tool, user_path
+from mdg.utils.cli import add_opts, imports, run_tool, user_path
 
 
 def parse() -> argparse.ArgumentParser:
@@ -42,7 +42,8 @@ def parse() -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> None:
-    from mdg.engine.predict import predict
+    with imports():
+        from mdg.engine.predict import predict
 
     predict(
         args.rgb,

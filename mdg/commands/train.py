@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 from mdg.errors import ConfigError
-from mdg.utils.cli import EXIT_STOPPED, add_opts, run_tool, user_path
+from mdg.utils.cli import EXIT_STOPPED, add_opts, imports, run_tool, user_path
 
 
 def parse() -> argparse.ArgumentParser:
@@ -36,7 +36,8 @@ def run(args: argparse.Namespace) -> int:
     if args.resume is not None and args.run_dir is not None:
         raise ConfigError("--resume continues in the run's own folder; leave --run-dir out")
 
-    from mdg.engine.train import run_training  # after the arguments are known to be good: torch takes seconds
+    with imports():
+        from mdg.engine.train import run_training  # after the arguments are known to be good: torch takes seconds
 
     outcome = run_training(
         config, args.opts, resume=args.resume, run_dir=args.run_dir, allow_changes=args.allow_changes

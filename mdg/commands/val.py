@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from mdg.utils.cli import add_opts, run_tool, user_path
+from mdg.utils.cli import add_opts, imports, run_tool, user_path
 
 
 def parse() -> argparse.ArgumentParser:
@@ -37,7 +37,8 @@ def parse() -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> None:
-    from mdg.engine import evaluate  # torch takes seconds; --help should not
+    with imports():
+        from mdg.engine import evaluate  # torch takes seconds; --help should not
 
     evaluate(args.checkpoint, args.config, split=args.split, opts=args.opts, json_file=args.json, out_dir=args.out)
 

@@ -221,7 +221,7 @@ def places(model: Model, prefix: str = "") -> dict[ComponentRegistry, list[str]]
     for name, field in model.model_fields.items():
         registry, mapping = registry_of(field), mapping_of(field)
         inside: list[Model] = [mapping] if mapping else []
-        if registry is not None:  # an empty registry is false
+        if registry is not None:
             found.setdefault(registry, []).append(prefix + name)
             inside = [registry.options_of(type_name) for type_name in shipped(registry)]
         for options in inside:
@@ -232,7 +232,7 @@ def places(model: Model, prefix: str = "") -> dict[ComponentRegistry, list[str]]
 
 def shipped(registry: ComponentRegistry) -> list[str]:
     """Types that mdg itself registers."""
-    return [name for name in registry.names() if registry.get(name).__module__.startswith("mdg.")]
+    return sorted(registry.declared())
 
 
 def _registry_blocks(registry: ComponentRegistry, keys: list[str]) -> Iterator[str]:

@@ -212,7 +212,9 @@ class OpsConfig(Options):
     @field_validator("*")
     @classmethod
     def _check_name(cls, name: str, info: ValidationInfo) -> str:
-        from mdg.ops import available_backends  # torch is needed only once a whole run is described
+        if name == "auto":
+            return name
+        from mdg.ops import available_backends  # PyTorch is needed only where a backend is named
 
         assert info.field_name is not None  # pydantic tells it to the validator of a field
         known = ["auto", *available_backends(info.field_name)]

@@ -12,52 +12,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
-from pydantic import Field, model_validator
 from torch.utils.data import Dataset
 
 from mdg.data.reading.files import file_sha256, stamp
 from mdg.data.reading.names import name_bytes
 from mdg.errors import DataError
-from mdg.fields import Count, Seed, UserPath
 from mdg.metrics.scoring import ScoringRule, all_classes
-from mdg.registry import Options
+from mdg.options.files import DatasetOptions
 
 ROLES = ("train", "val", "test")
-
-
-class DatasetOptions(Options):
-    """Which split plays which role (null where there is none), which of its frames take part, how they are kept."""
-
-    train_split: str | None = "train"
-    """Split to train on."""
-    val_split: str | None = "val"
-    """Split that selects the best checkpoint."""
-    test_split: str | None = "test"
-    """Split to report."""
-    holdout: float | None = Field(None, gt=0, lt=1)
-    """Share of the train split that is held out of training and plays the val split, for data without one; needs
-    `val_split: null`."""
-    holdout_seed: Seed = 0
-    """Another seed holds out other frames."""
-    limit: Count | None = None
-    """Use only the first N frames of every split, for quick and for overfitting checks; results say the count."""
-    cache: Literal["none", "packed", "ram"] = "none"
-    """`none` decodes files again in every epoch; `packed` decodes them once into a memory-mapped file per split (5
-    bytes per pixel), shared by all processes and later runs; `ram` once per run into memory."""
-    cache_dir: UserPath | None = None
-    """Folder of the packed splits; null takes `.mdg_cache` in the root of the data set."""
-
-    @model_validator(mode="after")
-    def _one_validation_split(self) -> DatasetOptions:
-        if self.holdout is not None and self.val_split is not None:
-            raise ValueError(
-                f"got val_split '{self.val_split}' and holdout {self.holdout}, expected one of them: set val_split: "
-                "null to hold frames out of the train split, or holdout: null to use the val split"
-            )
-        return self
 
 
 @dataclass(frozen=True)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from mdg.errors import ConfigError
-from mdg.registry import OPTIMIZERS, SCHEDULES, Options
+from mdg.options.optim import AdamWOptions, PolyOptions, ScheduleOptions, SGDOptions
+from mdg.registry import OPTIMIZERS, SCHEDULES
 
-Beta = Annotated[float, Field(ge=0, lt=1)]
 NO_DECAY_NAMES = ("A_log", "D")
 
 
@@ -26,17 +25,6 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
             exempt = parameter.ndim <= 1 or name.rpartition(".")[2] in NO_DECAY_NAMES
             (no_decay if exempt else decay).append(parameter)
     return [{"params": decay, "weight_decay": weight_decay}, {"params": no_decay, "weight_decay": 0.0}]
-
-
-class AdamWOptions(Options):
-    """AdamW."""
-
-    lr: float = Field(1e-4, gt=0)
-    """Base learning rate, for the batch as configured; it is not scaled by the number of processes."""
-    betas: tuple[Beta, Beta] = (0.9, 0.999)
-    """Decay rates of the two moments."""
-    weight_decay: float = Field(0.01, ge=0)
-    """Decoupled weight decay; 1-D parameters, A_log and D have none."""
 
 
 @OPTIMIZERS.register(AdamWOptions)
@@ -59,25 +47,6 @@ class AdamW(torch.optim.AdamW):
         return content
 
 
-class SGDOptions(Options):
-    """Stochastic gradient descent."""
-
-    lr: float = Field(1e-2, gt=0)
-    """Base learning rate."""
-    momentum: float = Field(0.9, ge=0, lt=1)
-    """Momentum."""
-    nesterov: bool = False
-    """Nesterov's form; needs momentum > 0."""
-    weight_decay: float = Field(5e-4, ge=0)
-    """Weight decay; 1-D parameters, A_log and D have none."""
-
-    @model_validator(mode="after")
-    def _nesterov_needs_momentum(self) -> SGDOptions:
-        if self.nesterov and self.momentum == 0:
-            raise ValueError("nesterov needs momentum > 0")
-        return self
-
-
 @OPTIMIZERS.register(SGDOptions)
 class SGD(torch.optim.SGD):
     """torch.optim.SGD on the parameter groups of a model."""
@@ -85,17 +54,6 @@ class SGD(torch.optim.SGD):
     def __init__(self, options: SGDOptions, *, model: nn.Module):
         groups = parameter_groups(model, options.weight_decay)
         super().__init__(groups, lr=options.lr, momentum=options.momentum, nesterov=options.nesterov)
-
-
-class ScheduleOptions(Options):
-    """Linear warm-up, then decay, both per optimizer step."""
-
-    warmup_epochs: float = Field(10, ge=0, le=1_000_000)
-    """Length of the warm-up in epochs."""
-    warmup_ratio: float = Field(0.1, gt=0, le=1)
-    """Share of the base rate at the first step."""
-    min_ratio: float = Field(0.0, ge=0, le=1)
-    """Share of the base rate at the end."""
 
 
 class Schedule:
@@ -165,13 +123,6 @@ class Schedule:
 def _between(reached: float, start: int, end: int, step: int) -> float:
     """Linear from ``reached`` at ``start`` to 1 at ``end``."""
     return reached + (1 - reached) * min(1.0, (step - start) / max(1, end - start))
-
-
-class PolyOptions(ScheduleOptions):
-    """Polynomial decay."""
-
-    power: float = Field(0.9, gt=0)
-    """Exponent of the decay."""
 
 
 @SCHEDULES.register(PolyOptions)

@@ -21,13 +21,14 @@ from mdg.config.yaml_tree import parse_yaml
 from mdg.data.reading.files import ALL_SUFFIXES, is_hidden, list_folder, list_others, warn_of_others
 from mdg.data.reading.images import open_image, quiet_opencv
 from mdg.data.reading.names import clues, pick
-from mdg.data.reading.pairs import PairOptions, read_pair
+from mdg.data.reading.pairs import read_pair
 from mdg.data.transforms.resampling import resize_image
 from mdg.engine.checkpoint import load_model, open_checkpoint
 from mdg.engine.distributed import distributed
 from mdg.engine.inference import Inference
 from mdg.engine.runtime import apply_runtime, make_autocast
 from mdg.errors import FLAGS, ConfigError, DataError, MachineError, NonFiniteError, UserError
+from mdg.options.files import PairOptions
 from mdg.utils import visualization as vis
 from mdg.utils.files import explained
 from mdg.utils.logging import console, setup_logging

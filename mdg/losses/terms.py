@@ -9,27 +9,11 @@ import math
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor, nn
 
 from mdg.errors import ConfigError
-from mdg.registry import LOSSES, Options
-
-
-class LossOptions(Options):
-    """Options of every loss term."""
-
-    weight: float = Field(1.0, ge=0)
-    """Factor of this term in the objective."""
-
-
-class CrossEntropyOptions(LossOptions):
-    """Cross-entropy over labelled pixels."""
-
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
-    """Share of the target spread evenly over all classes."""
-    class_weights: list[float] | None = None
-    """One weight per class; null weighs all alike."""
+from mdg.options.losses import CrossEntropyOptions, DiceOptions, OhemOptions
+from mdg.registry import LOSSES
 
 
 @LOSSES.register(CrossEntropyOptions)
@@ -69,15 +53,6 @@ def _class_weights(weights: list[float] | None, num_classes: int) -> Tensor | No
     return torch.tensor(weights, dtype=torch.float32)
 
 
-class OhemOptions(LossOptions):
-    """Online hard example mining."""
-
-    threshold: float = Field(0.7, gt=0, le=1)
-    """Pixels whose true class is given less than this probability are hard."""
-    min_kept: float = Field(1 / 16, gt=0, le=1)
-    """Share of all pixels that is kept at least, the hardest first."""
-
-
 @LOSSES.register(OhemOptions)
 class OhemCrossEntropy(nn.Module):
     """Cross-entropy over the hard pixels only (Shrivastava et al., CVPR 2016), without a device-to-host copy."""
@@ -97,13 +72,6 @@ class OhemCrossEntropy(nn.Module):
         bound = loss_N.detach().topk(kept).values[-1].clamp(max=self.hard)
         hard_N = valid_N & (loss_N.detach() >= bound)
         return (loss_N * hard_N).sum() / hard_N.sum().clamp(min=1)
-
-
-class DiceOptions(LossOptions):
-    """Soft Dice."""
-
-    smooth: float = Field(1.0, ge=0)
-    """Pixels added to numerator and denominator of each class, so that rare classes do not jump."""
 
 
 @LOSSES.register(DiceOptions)

@@ -11,66 +11,18 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, PositiveFloat
 from torch import Tensor, nn
 
 from mdg.errors import ConfigError
-from mdg.fields import UserPath
 from mdg.models.backbones.mit import STAGES
-from mdg.models.decoders.segformer import SegFormerDecoder, SegFormerDecoderOptions
+from mdg.models.decoders.segformer import SegFormerDecoder
 from mdg.models.interaction.divergence import DivergenceMap
 from mdg.models.layers import init_weights, resize_bilinear, to_bhwc
 from mdg.models.recompute import run
-from mdg.registry import BACKBONES, DECODERS, FUSIONS, INTERACTIONS, MODELS, Options, component
+from mdg.options.models import SegFormerDecoderOptions, SegmentorOptions
+from mdg.registry import BACKBONES, DECODERS, FUSIONS, INTERACTIONS, MODELS
 
 STRIDE = 32
-
-
-class NormalizationOptions(Options):
-    """Statistics of the inputs as fractions of full scale."""
-
-    rgb_mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    """Mean of R, G, B."""
-    rgb_std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (0.229, 0.224, 0.225)
-    """Standard deviation of R, G, B."""
-    thermal_mean: float = 0.499
-    """Mean of thermal."""
-    thermal_std: float = Field(0.266, gt=0)
-    """Standard deviation of thermal."""
-
-
-class PretrainedOptions(Options):
-    """Files of encoder weights in the public SegFormer layout (`mit_b2.pth`); null trains that stream from scratch."""
-
-    rgb: UserPath | None = None
-    """File for the RGB encoder; null trains it from scratch."""
-    thermal: UserPath | None = None
-    """File for the thermal encoder; null trains it from scratch."""
-
-
-class SegmentorOptions(Options):
-    """The MDG network."""
-
-    rgb_backbone: component(BACKBONES) = Field(default="b2", validate_default=True)  # type: ignore[valid-type]
-    """Encoder of the RGB stream; `b0` .. `b5` for short."""
-    thermal_backbone: component(BACKBONES) = Field(default="b2", validate_default=True)  # type: ignore[valid-type]
-    """Encoder of the one-channel thermal stream; `b1` beside an RGB `b2` is the published asymmetric pair."""
-    interaction: component(INTERACTIONS) | None = Field(  # type: ignore[valid-type]
-        default="ModalityDivergenceInteraction", validate_default=True
-    )
-    """Exchange between the streams after each stage; null keeps them apart."""
-    fusion: component(FUSIONS) = Field(default="CrossModalFusion", validate_default=True)  # type: ignore[valid-type]
-    """One map out of two, after each stage."""
-    decoder: component(DECODERS) = Field(  # type: ignore[valid-type]
-        default="SemanticDynamicDecoder", validate_default=True
-    )
-    """Fused maps to logits."""
-    auxiliary_heads: bool = True
-    """One all-MLP head per stream while training."""
-    normalize: NormalizationOptions = NormalizationOptions()
-    """Statistics of the inputs as fractions of full scale; `tools/check_data.py` prints those of your files."""
-    pretrained: PretrainedOptions | None = None
-    """Encoder weights to start from, in the public SegFormer layout (`mit_b2.pth`); null trains from scratch."""
 
 
 class SegmentationOutput(NamedTuple):

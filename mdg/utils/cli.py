@@ -4,11 +4,14 @@ alike. docs/reliability.md lists the codes."""
 from __future__ import annotations
 
 import argparse
+import atexit
 import errno
+import gc
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from mdg.errors import MachineError, UserError
 from mdg.utils.crash import write_report
@@ -21,6 +24,24 @@ EXIT_STOPPED = 75  # sysexits.h: a temporary failure, try again; here: stopped b
 EXIT_INTERRUPTED = 130
 EXIT_CLOSED = 141  # what a shell gives a program whose reader has gone
 OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "not enough memory", "unable to mmap")
+
+
+@contextmanager
+def imports() -> Iterator[None]:
+    """Around the imports of a tool that needs PyTorch: half a second less until it starts, as much until it ends.
+
+    Hardly anything that a module makes is garbage, but Python looks for it again and again while there are more of
+    them, and once more at exit.
+    """
+    collected = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collected:
+            gc.enable()
+        gc.freeze()
+        atexit.register(gc.freeze)
 
 
 def run_tool(

@@ -16,8 +16,9 @@ from mdg.errors import UserError
 from mdg.models import build_model
 from mdg.models.backbones.mit import MixBlock
 from mdg.models.interaction.channel_mamba import ChannelScan
-from mdg.models.interaction.local_cross_attention import LocalCrossAttention, LocalCrossAttentionOptions
+from mdg.models.interaction.local_cross_attention import LocalCrossAttention
 from mdg.ops import available_backends, set_backend
+from mdg.options.models import LocalCrossAttentionOptions
 from mdg.registry import INTERACTIONS
 
 B0 = {"type": "MDG", "rgb_backbone": "b0", "thermal_backbone": "b0"}

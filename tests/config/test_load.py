@@ -18,7 +18,7 @@ CUSTOM = """
 from pydantic import Field
 from torch import nn
 
-from mdg.losses.terms import LossOptions
+from mdg.options.losses import LossOptions
 from mdg.registry import LOSSES
 
 
@@ -226,8 +226,15 @@ def test_custom_import_registers_a_loss(tmp_path, monkeypatch):
         assert load_config(write(tmp_path, again=dump_yaml(config)).parent / "again.yaml") == config
     finally:
         registry.LOSSES._options.pop("LabFocal", None)
-        registry.LOSSES._module_dict.pop("LabFocal", None)
+        registry.LOSSES._classes.module_dict.pop("LabFocal", None)
         sys.modules.pop("lab_losses", None)
+
+
+def test_a_part_of_ones_own_cannot_take_the_name_of_a_shipped_one(tmp_path, monkeypatch):
+    (tmp_path / "lab_dice.py").write_text(CUSTOM.format(name="Dice"))
+    monkeypatch.syspath_prepend(tmp_path)
+    message = error_of(tmp_path, "data: Synthetic\ncustom_imports: [lab_dice]")
+    assert "the loss 'Dice' is shipped with mdg: register yours under another name" in message
 
 
 @pytest.mark.parametrize("code", ["1 / 0", "import nothing_of_that_name", "def broken(:"])

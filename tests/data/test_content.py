@@ -11,8 +11,9 @@ import pytest
 
 from mdg.data import build_dataset
 from mdg.data.base import hash_of_names
-from mdg.data.datasets.mfnet import MFNet, MFNetOptions
+from mdg.data.datasets.mfnet import MFNet
 from mdg.errors import DataError
+from mdg.options.datasets import MFNetOptions
 
 
 def state(root: Path, role: str = "val") -> dict[str, str]:

@@ -10,9 +10,11 @@ import yaml
 
 from mdg.config import load_config
 from mdg.data import build_dataset
-from mdg.data.base import DatasetOptions, RGBTDataset, palette
-from mdg.data.datasets.mfnet import MFNet, MFNetOptions
+from mdg.data.base import RGBTDataset, palette
+from mdg.data.datasets.mfnet import MFNet
 from mdg.errors import ConfigError, DataError
+from mdg.options.datasets import MFNetOptions
+from mdg.options.files import DatasetOptions
 
 NAMES = [f"frame{k:03d}" for k in range(40)]
 

@@ -28,11 +28,11 @@ from layouts import (
 
 from mdg.config import load_config
 from mdg.data import build_dataset
-from mdg.data.reading.pairs import PairOptions, read_pair
-from mdg.data.reading.thermal import ThermalScaling
+from mdg.data.reading.pairs import read_pair
 from mdg.engine import evaluate, train
 from mdg.engine.predict import find_pairs, predict
 from mdg.errors import DataError, UserError
+from mdg.options.files import PairOptions, ThermalScaling
 
 TINY = {
     "custom_imports": ["reliability.tiny"],

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from mdg.config import load_config
 from mdg.engine.runtime import compile_network
 from mdg.models import build_model
-from mdg.models.interaction.local_cross_attention import LocalCrossAttention, LocalCrossAttentionOptions
+from mdg.models.interaction.local_cross_attention import LocalCrossAttention
 from mdg.models.segmentor import SegmentationOutput
+from mdg.options.models import LocalCrossAttentionOptions
 
 CONFIG = "configs/mfnet/mdg_b2.yaml"
 SMALL = ["model.rgb_backbone=b0", "model.thermal_backbone=b0"]

@@ -12,11 +12,10 @@ import yaml
 
 from mdg.config import load_config
 from mdg.data import build_dataset
-from mdg.data.reading.pairs import PairOptions
-from mdg.data.reading.thermal import ThermalScaling
 from mdg.engine import predict as predict_module
 from mdg.engine.predict import UnusablePairs, find_pairs, pair_options, parse_choices, predict
 from mdg.errors import ConfigError, DataError, MachineError, UserError
+from mdg.options.files import PairOptions, ThermalScaling
 from mdg.utils import visualization as vis
 
 SIZE = (40, 48)

@@ -6,7 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mdg.models.interaction.channel_mamba import ChannelMamba, ChannelMambaOptions
+from mdg.models.interaction.channel_mamba import ChannelMamba
+from mdg.options.models import ChannelMambaOptions
 
 FEATURES = 8
 

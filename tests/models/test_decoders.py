@@ -13,8 +13,9 @@ from mdg.models.decoders.frequency_gate import (
     highpass,
     periodic_interpolation,
 )
-from mdg.models.decoders.segformer import SegFormerDecoder, SegFormerDecoderOptions
+from mdg.models.decoders.segformer import SegFormerDecoder
 from mdg.models.layers import GroupedLinear, MultiScaleHead, StarReLU
+from mdg.options.models import SegFormerDecoderOptions
 from mdg.registry import DECODERS
 
 WIDTHS = (8, 16, 24, 32)

@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from pydantic import ValidationError
 
-from mdg.models.interaction.divergence import DivergenceMask, DivergenceOptions
+from mdg.models.interaction.divergence import DivergenceMask
+from mdg.options.models import DivergenceOptions
 
 
 def mask(**options) -> DivergenceMask:

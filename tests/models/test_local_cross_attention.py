@@ -11,7 +11,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mdg.models.interaction.local_cross_attention import LocalCrossAttention, LocalCrossAttentionOptions
+from mdg.models.interaction.local_cross_attention import LocalCrossAttention
+from mdg.options.models import LocalCrossAttentionOptions
 
 
 def attention(width: int, heads: int, kernel_size: int, **options) -> LocalCrossAttention:

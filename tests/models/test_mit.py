@@ -5,8 +5,9 @@ import timm.layers
 import torch
 from torch import nn
 
-from mdg.models.backbones.mit import VARIANTS, MixTransformer, MixTransformerOptions
+from mdg.models.backbones.mit import VARIANTS, MixTransformer
 from mdg.models.layers import DropPath
+from mdg.options.models import MixTransformerOptions
 from mdg.registry import BACKBONES
 
 DEPTHS = {"b0": (2, 2, 2, 2), "b2": (3, 4, 6, 3)}

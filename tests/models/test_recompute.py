@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from mdg.models.decoders.segformer import SegFormerDecoder, SegFormerDecoderOptions
+from mdg.models.decoders.segformer import SegFormerDecoder
 from mdg.models.layers import ChannelDropout
 from mdg.models.recompute import Recomputable, recompute_activations
+from mdg.options.models import SegFormerDecoderOptions
 from mdg.registry import BACKBONES
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from mdg.data.base import DatasetOptions, Frame, RGBTDataset, palette
+from mdg.data.base import Frame, RGBTDataset, palette
+from mdg.options.files import DatasetOptions
 
 
 class ListedFrames(RGBTDataset):

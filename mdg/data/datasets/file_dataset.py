@@ -12,28 +12,20 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
-from pydantic import Field
 
-from mdg.data.base import DatasetOptions, Frame, RGBTDataset
+from mdg.data.base import Frame, RGBTDataset
 from mdg.data.reading.files import SUFFIXES_OF, check_complete, clues_in, find_folders, list_folder, list_others, unread
-from mdg.data.reading.images import GreyRGB, read_rgb
+from mdg.data.reading.images import read_rgb
 from mdg.data.reading.labels import IdLabels, LabelReader
 from mdg.data.reading.names import pick, unite
-from mdg.data.reading.pairs import Alignment, PairOptions, align
+from mdg.data.reading.pairs import align
 from mdg.data.reading.thermal import read_thermal
 from mdg.errors import DataError, nearest
-from mdg.fields import UserPath
+from mdg.options.files import Alignment, FileOptions, GreyRGB, SplitFolderOptions
 
 logger = logging.getLogger("mdg.data")
 PARTS = ("rgb", "thermal", "label")
 FrameFiles = dict[str, Path | None]  # a file per part; None where it is missing
-
-
-class FileOptions(PairOptions, DatasetOptions):
-    """How files become images."""
-
-    root: UserPath
-    """Folder of the data set."""
 
 
 class FileDataset(RGBTDataset):
@@ -134,18 +126,6 @@ class FileDataset(RGBTDataset):
         aligned = f"images resized to the size of {self.align} where sizes differ" if self.align != "refuse" else None
         grey = "RGB images of one channel repeated three times" if self.grey_rgb == "repeat" else None
         return "; ".join(filter(None, [self.thermal_scaling.describe(), aligned, grey])) or "as stored"
-
-
-class SplitFolderOptions(FileOptions):
-    """Where the data set lies. It has no val split: a tenth of train is held out, by a seed."""
-
-    root: UserPath
-    """Folder with `train/` and `test/`."""
-    val_split: str | None = None
-    """Folder of a val split of your own; needs `holdout: null`."""
-    holdout: float | None = Field(0.1, gt=0, lt=1)
-    """Share of the train split that is held out of training and plays the val split; null trains on all of it, with
-    `eval.selection: last`."""
 
 
 class SplitFolderDataset(FileDataset):

@@ -7,12 +7,12 @@ compared; all three are always reported, from one confusion matrix.
 
 from __future__ import annotations
 
-from typing import Literal
-
 from mdg.data.base import palette
-from mdg.data.datasets.file_dataset import SplitFolderDataset, SplitFolderOptions
-from mdg.data.reading.labels import IGNORED, IdLabels
+from mdg.data.datasets.file_dataset import SplitFolderDataset
+from mdg.data.reading.labels import IdLabels
+from mdg.fields import IGNORED
 from mdg.metrics.scoring import ScoringRule
+from mdg.options.datasets import FMBOptions
 from mdg.registry import DATASETS
 
 CLASSES = (
@@ -62,14 +62,6 @@ FOLDERS = {
     "thermal": ("infrared", "ir", "thermal"),
     "label": ("label", "labels"),
 }
-
-
-class FMBOptions(SplitFolderOptions):
-    """Where FMB lies and what becomes of its unlabeled pixels."""
-
-    unlabeled: Literal["class", "ignore"] = "class"
-    """`class`: unlabeled is learnt and predicted as a class of its own, as rule C wants; `ignore`: its pixels take part
-    neither in the loss nor in the score, as the authors of rules A and B train."""
 
 
 @DATASETS.register(FMBOptions)

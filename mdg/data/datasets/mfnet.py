@@ -8,21 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
 import cv2
 import numpy as np
 
 from mdg.data.base import Frame, day_or_night, palette
-from mdg.data.datasets.file_dataset import FileDataset, FileOptions
+from mdg.data.datasets.file_dataset import FileDataset
 from mdg.data.reading.files import SUFFIXES_OF, clues_in, find_folders, list_folder, read_split
 from mdg.data.reading.images import read_rgb_thermal
 from mdg.data.reading.labels import IdLabels
 from mdg.data.reading.names import pick, same
 from mdg.data.reading.thermal import scale_thermal
 from mdg.errors import DataError
-from mdg.fields import UserPath
 from mdg.metrics.scoring import ScoringRule
+from mdg.options.datasets import MFNetOptions
 from mdg.registry import DATASETS
 
 CLASSES = ("unlabeled", "car", "person", "bike", "curve", "car_stop", "guardrail", "color_cone", "bump")
@@ -44,15 +43,6 @@ LAYOUTS = {
     "packed": {"rgb": ("images",), "thermal": ("images",), "label": ("labels", "label")},
     "folders": {"rgb": ("rgb",), "thermal": ("thermal",), "label": ("labels", "label")},
 }
-
-
-class MFNetOptions(FileOptions):
-    """Where MFNet lies. A split is a file of names: `train` is `train.txt`."""
-
-    root: UserPath
-    """Folder with `train.txt`, `val.txt`, `test.txt` and the folders of images."""
-    layout: Literal["auto", "packed", "folders"] = "auto"
-    """`packed`: 4-channel PNGs in `images/`; `folders`: `rgb/` and `thermal/`; `auto`: `packed` where it is."""
 
 
 @DATASETS.register(MFNetOptions)

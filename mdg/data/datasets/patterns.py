@@ -10,31 +10,18 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 
 from mdg.data.reading.files import ALL_SUFFIXES, Paths, nearest_path, walk, without_suffix
 from mdg.data.reading.names import read_lines, require_different, same
 from mdg.errors import DataError, nearest
+from mdg.options.folder import NAME, SPLIT
 
-NAME, SPLIT = "{name}", "{split}"
 ANY_SUFFIX = ".*"
 SUFFIXES = ALL_SUFFIXES
 PARTS = ("rgb", "thermal", "label")
 Found = Mapping[str, Mapping[str, Path]]  # per part, files by name
-
-
-def check_pattern(pattern: str) -> str:
-    """The pattern without needless ``./``; raises ValueError where it has not one ``{name}`` or leaves the root."""
-    if pattern.count(NAME) != 1:
-        raise ValueError(f"expected a path with {NAME} in it once, such as 'rgb/{NAME}.png'")
-    unknown = [field for field in re.findall(r"\{[^}]*\}", pattern) if field not in (NAME, SPLIT)]
-    if unknown:
-        raise ValueError(f"got {', '.join(unknown)} in it; expected no fields but {NAME} and {SPLIT}")
-    path = PurePosixPath(pattern)
-    if path.is_absolute() or ".." in path.parts:
-        raise ValueError("expected a path below data.root")
-    return path.as_posix()
 
 
 def folder_of(root: Path, pattern: str, split: str) -> Path:

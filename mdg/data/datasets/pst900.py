@@ -7,23 +7,15 @@ state the count of the files at hand.
 
 from __future__ import annotations
 
-from typing import Literal
-
 from mdg.data.base import palette
-from mdg.data.datasets.file_dataset import SplitFolderDataset, SplitFolderOptions
+from mdg.data.datasets.file_dataset import SplitFolderDataset
 from mdg.data.reading.labels import IdLabels
 from mdg.metrics.scoring import ScoringRule
+from mdg.options.datasets import PST900Options
 from mdg.registry import DATASETS
 
 CLASSES = ("background", "fire-extinguisher", "backpack", "hand-drill", "survivor")
 PALETTE_K3 = palette([(0, 0, 0), (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)])
-
-
-class PST900Options(SplitFolderOptions):
-    """Where PST900 lies and which of its thermal images to read."""
-
-    thermal: Literal["thermal", "thermal_raw"] = "thermal"
-    """Folder of the thermal images: 8-bit `thermal`, or 16-bit `thermal_raw`, which needs `thermal_scaling`."""
 
 
 @DATASETS.register(PST900Options)

@@ -15,7 +15,6 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
 
 import cv2
 import numpy as np
@@ -23,11 +22,11 @@ import numpy as np
 from mdg.data.reading.headers import Header, parse_header
 from mdg.data.reading.not_images import describe_foreign, image_kind
 from mdg.errors import KEYS, DataError, MachineError, Wording
+from mdg.options.files import GreyRGB
 from mdg.utils.limits import limit, require_within
 
 HEAD = 4096  # bytes by which a file is known
 FORMATS = "PNG, JPEG, TIFF, BMP, WebP, JPEG 2000, AVIF, GIF"
-GreyRGB = Literal["refuse", "repeat"]
 SILENT = 0  # level of OpenCV's own messages
 
 

@@ -15,10 +15,8 @@ import numpy as np
 from mdg.data.reading.headers import PILLOW_ERRORS, Header, open_by_pillow
 from mdg.data.reading.images import count_channels, damaged, decode, drop_opaque_alpha, open_image, upright
 from mdg.errors import DataError
+from mdg.fields import IDS, IGNORED, MAX_CLASSES
 
-IGNORED = 255
-MAX_CLASSES = 255  # 255 itself is the ignored id
-IDS = 65536  # largest table of ids: 16-bit files
 UNKNOWN = -1
 SHOWN = 10  # ids in a message
 LOSSY = (

@@ -11,17 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
 
 import cv2
 import numpy as np
 
-from mdg.data.reading.images import GreyRGB, read_rgb, read_rgb_thermal
-from mdg.data.reading.thermal import AS_STORED, ThermalScaling, read_raw_thermal, scale_thermal
+from mdg.data.reading.images import read_rgb, read_rgb_thermal
+from mdg.data.reading.thermal import read_raw_thermal, scale_thermal
 from mdg.errors import KEYS, DataError, Wording
-from mdg.registry import Options
+from mdg.options.files import Alignment, PairOptions
 
-Alignment = Literal["refuse", "rgb", "thermal", "label"]
 Size = tuple[int, int]
 OFF_BY_FEW = 2  # pixels: a rounded scale or a lost border, not another camera
 ASPECT_TOLERANCE = 0.01  # relative; cameras round their sides to multiples of 8 or 16
@@ -101,17 +99,6 @@ def _resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         return image
     shrinks = size[0] < image.shape[0] or size[1] < image.shape[1]
     return cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-
-
-class PairOptions(Options):
-    """How the files of a pair become images."""
-
-    thermal_scaling: ThermalScaling = AS_STORED
-    """How thermal images of more than 8 bits become 8, and which end is warm."""
-    align: Alignment = "refuse"
-    """Where RGB and thermal differ in size: `refuse`, or resize both to the size of `rgb`, `thermal` or `label`."""
-    grey_rgb: GreyRGB = "refuse"
-    """Where an RGB image has one channel, as some cameras write at night: `refuse`, or `repeat` it three times."""
 
 
 def read_pair(

@@ -6,58 +6,16 @@ Shape suffixes: H, W are height and width in pixels.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 import cv2
 import numpy as np
-from pydantic import FiniteFloat, model_validator
 
 from mdg.data.reading.images import count_channels, drop_opaque_alpha, read_image
 from mdg.errors import KEYS, DataError, Wording
-from mdg.registry import Options
+from mdg.options.files import AS_STORED, ThermalScaling
 
 GREY_TOLERANCE = 4  # levels by which the three channels of a grey JPEG may differ after colour conversion
 MIN_SPAN = 1e-6  # raw values; where both limits are one value, all that lies above it becomes white
-
-
-class ThermalScaling(Options):
-    """How raw values become 0..255. 8-bit images need none of it; 16-bit and floating point ones must say."""
-
-    mode: Literal["none", "fixed", "percentile", "minmax"] = "none"
-    """`none`: 8-bit as stored; `fixed`: `range` becomes 0..255, so that a temperature keeps its grey value in every
-    frame; `percentile`: between two percentiles of each image; `minmax`: between the extremes of each image."""
-    range: tuple[FiniteFloat, FiniteFloat] | None = None
-    """[lowest, highest] raw value of `fixed`; what lies outside is clipped. `tools/check_data.py` prints the values
-    that occur."""
-    percentiles: tuple[float, float] = (1.0, 99.0)
-    """[lower, upper] percentile of `percentile`."""
-    invert: bool = False
-    """For black-hot images, where darker is warmer."""
-
-    @model_validator(mode="after")
-    def _check_limits(self) -> ThermalScaling:
-        if (self.mode == "fixed") != (self.range is not None):
-            raise ValueError(
-                f"got mode '{self.mode}' and range {self.range}, expected a range with `mode: fixed` and with no other"
-            )
-        if self.range is not None and not self.range[0] < self.range[1]:
-            raise ValueError(f"got range {list(self.range)}, expected [lowest, highest]")
-        if not 0 <= self.percentiles[0] < self.percentiles[1] <= 100:
-            raise ValueError(f"got percentiles {list(self.percentiles)}, expected 0 <= lower < upper <= 100")
-        return self
-
-    def describe(self) -> str | None:
-        """For the protocol; None where images are taken as stored."""
-        limits = {
-            "none": "",
-            "fixed": f"thermal {self.range and list(self.range)} to 8 bits",
-            "percentile": f"thermal percentiles {list(self.percentiles)} of each image to 8 bits",
-            "minmax": "thermal extremes of each image to 8 bits",
-        }[self.mode]
-        return ", ".join(filter(None, [limits, "thermal inverted" if self.invert else ""])) or None
-
-
-AS_STORED = ThermalScaling()
 
 
 def read_raw_thermal(file: Path, wording: Wording = KEYS) -> np.ndarray:

@@ -6,46 +6,11 @@ loader processes.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
-
-from pydantic import Field
-
-from mdg.data.base import DatasetOptions, Frame, RGBTDataset, day_or_night
+from mdg.data.base import Frame, RGBTDataset, day_or_night
 from mdg.data.datasets.mfnet import CLASSES, PALETTE_K3
 from mdg.data.synthetic import render_scene
-from mdg.fields import Seed
+from mdg.options.datasets import RANGES, SyntheticOptions
 from mdg.registry import DATASETS
-
-MIN_SIDE = 32  # px
-# First scene and number of scenes each split may have. Ranges are fixed, so that the size of one split never moves
-# another; starts are even, since odd scenes are night.
-RANGES = {"train": (0, 50_000), "val": (50_000, 25_000), "test": (75_000, 25_000)}
-
-Split = Literal["train", "val", "test"]
-SceneSide = Annotated[int, Field(ge=MIN_SIDE, le=4096)]
-
-
-class SyntheticOptions(DatasetOptions):
-    """Size and number of the generated scenes. The splits never share a scene."""
-
-    train_split: Split | None = "train"
-    """Split to train on."""
-    val_split: Split | None = "val"
-    """Split that selects the best checkpoint."""
-    test_split: Split | None = "test"
-    """Split to report."""
-    height: SceneSide = 240
-    """Pixels."""
-    width: SceneSide = 320
-    """Pixels."""
-    seed: Seed = 0
-    """Another seed is another world."""
-    train_images: int = Field(64, ge=1, le=RANGES["train"][1])
-    """Scenes of the train split."""
-    val_images: int = Field(16, ge=1, le=RANGES["val"][1])
-    """Scenes of the val split."""
-    test_images: int = Field(16, ge=1, le=RANGES["test"][1])
-    """Scenes of the test split."""
 
 
 @DATASETS.register(SyntheticOptions)

@@ -9,19 +9,16 @@ Shape suffixes: H, W are height and width in pixels. Sizes are always [height, w
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated
 
 import cv2
 import numpy as np
 import torch
-from pydantic import Field, field_validator
 
 from mdg.data.transforms.chain import Sample, as_mask, chance, pack, to_array, to_image, uniform, unpack
 from mdg.data.transforms.resampling import Window, resize_image_window, resize_label_window, rotate_image, rotate_label
-from mdg.fields import Size
-from mdg.registry import TRANSFORMS, Options
+from mdg.options.transforms import HorizontalFlipOptions, RandomResizedCropOptions, ResizeOptions, RotationOptions
+from mdg.registry import TRANSFORMS
 
-Factor = Annotated[float, Field(gt=0, le=16)]
 Move = Callable[[np.ndarray], np.ndarray]
 
 
@@ -39,13 +36,6 @@ def _moved(sample: Sample, images: Move, label: Move, size: tuple[int, int] | No
     return {**unpack(images_HW4, size), "label": as_mask(torch.from_numpy(label_HW))}
 
 
-class HorizontalFlipOptions(Options):
-    """How often."""
-
-    p: float = Field(0.5, ge=0, le=1)
-    """Probability."""
-
-
 @TRANSFORMS.register(HorizontalFlipOptions)
 class HorizontalFlip:
     """Mirrors left and right."""
@@ -61,15 +51,6 @@ class HorizontalFlip:
         return {**images, "label": as_mask(torch.from_numpy(label_HW))}
 
 
-class RotationOptions(Options):
-    """How often and how far."""
-
-    degrees: float = Field(10.0, ge=0, le=180)
-    """Angle uniform in -degrees .. degrees, about the centre."""
-    p: float = Field(0.2, ge=0, le=1)
-    """Probability."""
-
-
 @TRANSFORMS.register(RotationOptions)
 class Rotation:
     """Rotates within the frame; corners that come in are 0 in the images and 255 in the label."""
@@ -82,13 +63,6 @@ class Rotation:
             return sample
         degrees = uniform(-self.degrees, self.degrees)
         return _moved(sample, lambda images: rotate_image(images, degrees), lambda label: rotate_label(label, degrees))
-
-
-class ResizeOptions(Options):
-    """Size to resize to."""
-
-    size: Size
-    """[height, width] in pixels."""
 
 
 @TRANSFORMS.register(ResizeOptions)
@@ -109,22 +83,6 @@ def _resized(sample: Sample, size: tuple[int, int], window: Window, final: tuple
         lambda label: resize_label_window(label, size, window),
         final,
     )
-
-
-class RandomResizedCropOptions(Options):
-    """Size of the crop and range of the scale."""
-
-    size: Size
-    """[height, width] of the crop in pixels."""
-    scale: tuple[Factor, Factor] = (0.5, 2.0)
-    """Range of the factor; at 1 the image just covers the crop, below it is padded, above it is cut."""
-
-    @field_validator("scale")
-    @classmethod
-    def _check_order(cls, value: tuple[float, float]) -> tuple[float, float]:
-        if value[0] > value[1]:
-            raise ValueError("expected [smallest, largest]")
-        return value
 
 
 @TRANSFORMS.register(RandomResizedCropOptions)

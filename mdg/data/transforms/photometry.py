@@ -12,15 +12,20 @@ Shape suffixes: H, W are height and width in pixels, 3 the channels R, G, B, 4 t
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Annotated
 
 import cv2
 import numpy as np
 import torch
-from pydantic import Field, field_validator
 
 from mdg.data.transforms.chain import Sample, chance, to_array, to_image, uniform
-from mdg.registry import TRANSFORMS, Options
+from mdg.options.transforms import (
+    ColorJitterOptions,
+    GaussianBlurOptions,
+    PhotometryOptions,
+    SharpnessOptions,
+    ThermalJitterOptions,
+)
+from mdg.registry import TRANSFORMS
 
 GREY_3 = np.array([0.2989, 0.587, 0.114])  # torchvision's weights of R, G, B in grey
 
@@ -88,13 +93,6 @@ def _mix(rgb_HW3: np.ndarray, matrix_33: np.ndarray, offset_3: np.ndarray | None
     return cv2.transform(rgb_HW3, np.column_stack([matrix_33, offset_3]))
 
 
-class PhotometryOptions(Options):
-    """How often."""
-
-    p: float = Field(0.2, ge=0, le=1)
-    """Probability."""
-
-
 class _RGBTransform(ABC):
     """Changes RGB with probability ``p``; thermal and label pass."""
 
@@ -109,19 +107,6 @@ class _RGBTransform(ABC):
     @abstractmethod
     def change(self, rgb_HW3: np.ndarray) -> np.ndarray:
         """A new image, changed; draws what it needs."""
-
-
-class ColorJitterOptions(PhotometryOptions):
-    """Ranges of the factors; 0 leaves a property alone."""
-
-    brightness: float = Field(0.5, ge=0, le=1)
-    """Factor uniform in 1 - brightness .. 1 + brightness."""
-    contrast: float = Field(0.5, ge=0, le=1)
-    """Factor uniform in 1 - contrast .. 1 + contrast."""
-    saturation: float = Field(0.5, ge=0, le=1)
-    """Factor uniform in 1 - saturation .. 1 + saturation."""
-    hue: float = Field(0.0, ge=0, le=0.5)
-    """Shift uniform in -hue .. hue, in turns of the colour circle."""
 
 
 @TRANSFORMS.register(ColorJitterOptions)
@@ -146,32 +131,6 @@ class ColorJitter(_RGBTransform):
         return rgb_HW3
 
 
-Sigma = Annotated[float, Field(gt=0, le=100)]
-
-
-class GaussianBlurOptions(PhotometryOptions):
-    """Kernel of the blur."""
-
-    kernel_size: int = Field(3, ge=1, le=99)
-    """Side of the kernel in pixels, odd."""
-    sigma: tuple[Sigma, Sigma] = (0.1, 2.0)
-    """Range of the standard deviation in pixels."""
-
-    @field_validator("kernel_size")
-    @classmethod
-    def _check_odd(cls, value: int) -> int:
-        if value % 2 == 0:
-            raise ValueError(f"expected an odd number, such as {value + 1}")
-        return value
-
-    @field_validator("sigma")
-    @classmethod
-    def _check_order(cls, value: tuple[float, float]) -> tuple[float, float]:
-        if value[0] > value[1]:
-            raise ValueError("expected [smallest, largest]")
-        return value
-
-
 @TRANSFORMS.register(GaussianBlurOptions)
 class GaussianBlur(_RGBTransform):
     """Blurs RGB."""
@@ -182,13 +141,6 @@ class GaussianBlur(_RGBTransform):
 
     def change(self, rgb_HW3: np.ndarray) -> np.ndarray:
         return gaussian_blur(rgb_HW3, self.kernel_size, uniform(*self.sigma))
-
-
-class SharpnessOptions(PhotometryOptions):
-    """Strength."""
-
-    factor: float = Field(2.0, ge=0, le=10)
-    """0 blurs, 1 changes nothing, 2 doubles the sharpness."""
 
 
 @TRANSFORMS.register(SharpnessOptions)
@@ -209,15 +161,6 @@ class AutoContrast(_RGBTransform):
 
     def change(self, rgb_HW3: np.ndarray) -> np.ndarray:
         return autocontrast(rgb_HW3)
-
-
-class ThermalJitterOptions(PhotometryOptions):
-    """Ranges of gain and offset, as a camera with another calibration would have them."""
-
-    gain: float = Field(0.1, ge=0, le=1)
-    """Factor uniform in 1 - gain .. 1 + gain."""
-    offset: float = Field(10.0, ge=0, le=255)
-    """Grey levels added, uniform in -offset .. offset."""
 
 
 @TRANSFORMS.register(ThermalJitterOptions)

@@ -7,16 +7,14 @@ Legend: B batch, H W map, C width, N = H*W tokens, M tokens after spatial reduct
 
 from __future__ import annotations
 
-from typing import Literal
-
-from pydantic import Field
 from torch import Tensor, nn
 
 from mdg.models.layers import DropPath, Linear, conv_bhwc, depthwise, init_weights, to_bhwc
 from mdg.models.recompute import Recomputable, run
 from mdg.ops import attention
 from mdg.ops.feed_forward import mix_feed_forward
-from mdg.registry import BACKBONES, Options
+from mdg.options.models import MixTransformerOptions
+from mdg.registry import BACKBONES
 
 VARIANTS: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
     "b0": ((32, 64, 160, 256), (2, 2, 2, 2)),
@@ -105,15 +103,6 @@ class MixBlock(Recomputable):
         return x_BHWC + self.drop_path(self.mlp(self.norm2(x_BHWC)))
 
 
-class MixTransformerOptions(Options):
-    """A MiT encoder."""
-
-    variant: Literal["b0", "b1", "b2", "b3", "b4", "b5"] = "b2"
-    """Widths and depths: b0 is the smallest, b5 the deepest."""
-    drop_path_rate: float = Field(0.1, ge=0, lt=1)
-    """Stochastic depth of the last block; it rises linearly from 0 over the blocks."""
-
-
 @BACKBONES.register(MixTransformerOptions)
 class MixTransformer(nn.Module):
     """A MiT encoder for images of any number of channels whose sides are multiples of 32.
@@ -154,7 +143,3 @@ class MixTransformer(nn.Module):
             x_BHWC = self.forward_stage(stage, x_BHWC)
             maps.append(x_BHWC)
         return maps
-
-
-for _variant in VARIANTS:
-    BACKBONES.preset(_variant, type="MixTransformer", variant=_variant)

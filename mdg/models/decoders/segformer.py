@@ -4,21 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pydantic import Field
 from torch import Tensor, nn
 
-from mdg.fields import Channels
 from mdg.models.layers import Linear, MultiScaleHead, init_weights
-from mdg.registry import DECODERS, Options
-
-
-class SegFormerDecoderOptions(Options):
-    """All-MLP decoder."""
-
-    embed_dim: Channels = 256
-    """Width of the four maps before the head."""
-    dropout: float = Field(0.1, ge=0, lt=1)
-    """Channel dropout before the classifier."""
+from mdg.options.models import SegFormerDecoderOptions
+from mdg.registry import DECODERS
 
 
 @DECODERS.register(SegFormerDecoderOptions)

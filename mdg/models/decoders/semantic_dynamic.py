@@ -6,46 +6,14 @@ Legend: B batch, s stage, H_s W_s map of stage s, C_s width, E embedding width, 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
 
-from pydantic import Field, field_validator
 from torch import Tensor, nn
 
-from mdg.fields import Channels
 from mdg.models.decoders.dynamic_linear import ConditionBranch, DynamicLinear
 from mdg.models.decoders.frequency_gate import DynamicFrequencyGate
 from mdg.models.layers import Linear, MultiScaleHead, init_weights
-from mdg.registry import DECODERS, Options
-
-Side = Annotated[int, Field(ge=2, le=16384)]
-
-
-class SemanticDynamicDecoderOptions(Options):
-    """Semantic Dynamic Decoder."""
-
-    embed_dim: Channels = 256
-    """Width of the four maps before the head."""
-    dynamic_stages: list[int] = [1, 2, 3]
-    """Stages whose linear layer is generated from the deepest map; the others use a static one."""
-    groups: tuple[Channels, Channels, Channels] = (8, 8, 16)
-    """Groups of the generator at stages 1 to 3."""
-    frequency_stages: list[int] = [1]
-    """Stages multiplied by the dynamic frequency gate; empty turns it off."""
-    frequency_filters: Channels = 8
-    """Filters in the bank of the gate."""
-    frequency_reference: tuple[Side, Side] = (120, 160)
-    """Map size [height, width] whose spectrum the bank is stored for; other sizes are interpolated."""
-    highpass_cutoff: float = Field(0.25, ge=0, lt=1)
-    """Frequencies below this fraction of Nyquist are removed in the gate's branch; 0 keeps all."""
-    dropout: float = Field(0.1, ge=0, lt=1)
-    """Channel dropout before the classifier."""
-
-    @field_validator("dynamic_stages", "frequency_stages")
-    @classmethod
-    def _check_stages(cls, stages: list[int]) -> list[int]:
-        if not set(stages) <= {1, 2, 3} or len(set(stages)) != len(stages):
-            raise ValueError("expected different stages out of 1, 2, 3")
-        return stages
+from mdg.options.models import SemanticDynamicDecoderOptions
+from mdg.registry import DECODERS
 
 
 @DECODERS.register(SemanticDynamicDecoderOptions)

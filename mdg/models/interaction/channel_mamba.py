@@ -10,32 +10,13 @@ import math
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor, nn
 
 from mdg.errors import ConfigError
-from mdg.fields import Channels
 from mdg.models.layers import GroupedLinear, Mlp, conv_bhwc, depthwise, keep_own_init
 from mdg.ops import channel_scan, linear
 from mdg.ops.modes import float32_island
-from mdg.registry import Options
-
-
-class ChannelMambaOptions(Options):
-    """Channel Mamba at the four stages."""
-
-    expansion: tuple[Channels, Channels, Channels, Channels] = (4, 4, 2, 2)
-    """Ratio of the scanned width to the width of the stage, per stage."""
-    features: Channels = 32
-    """Features per channel token."""
-    state: Channels = 12
-    """State size of the scan."""
-    dt_rank: Channels = 2
-    """Rank of the projection that makes the step size."""
-    dropout: float = Field(0.1, ge=0, lt=1)
-    """Dropout after the output projection and in the feed-forward network."""
-    bidirectional: bool = True
-    """Scan from thermal to RGB too, not only from RGB to thermal."""
+from mdg.options.models import ChannelMambaOptions
 
 
 class SelectiveScanDirection(nn.Module):

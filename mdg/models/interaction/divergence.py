@@ -6,23 +6,13 @@ Legend: B batch, H W map, C channels, P = H*W positions, K selected positions.
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor, nn
 
-from mdg.registry import Options
-
-
-class DivergenceOptions(Options):
-    """How divergence becomes a mask."""
-
-    mode: Literal["topk", "soft", "none"] = "topk"
-    """`topk`: the positions that diverge most; `soft`: a sigmoid of a learned affine of the divergence; `none`: all."""
-    ratio: float = Field(0.5, gt=0, le=1)
-    """Share of the positions that `topk` selects."""
+from mdg.options.models import DivergenceOptions
 
 
 class DivergenceMap(NamedTuple):

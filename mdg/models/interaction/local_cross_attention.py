@@ -6,34 +6,12 @@ Legend: B batch, H W map, C width, h heads, d head dimension.
 from __future__ import annotations
 
 import torch
-from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from mdg.errors import ConfigError
-from mdg.fields import Channels, Side
 from mdg.models.layers import DropPath, Linear, Mlp
 from mdg.ops import neighborhood_attention
-from mdg.registry import Options
-
-
-class LocalCrossAttentionOptions(Options):
-    """Local cross-attention at the four stages."""
-
-    kernel_size: tuple[Side, Side, Side, Side] = (13, 7, 5, 5)
-    """Side of the neighbourhood per stage, odd."""
-    heads: tuple[Channels, Channels, Channels, Channels] = (2, 4, 10, 16)
-    """Attention heads per stage."""
-    drop_path: float = Field(0.1, ge=0, lt=1)
-    """Stochastic depth of both residual branches."""
-    negate_keys: bool = True
-    """Attend to dissimilar neighbours (published); false attends to similar ones."""
-
-    @field_validator("kernel_size")
-    @classmethod
-    def _check_odd(cls, sides: tuple[int, ...]) -> tuple[int, ...]:
-        if any(side % 2 == 0 for side in sides):
-            raise ValueError("expected odd sides, so that a neighbourhood has a centre")
-        return sides
+from mdg.options.models import LocalCrossAttentionOptions
 
 
 class LocalCrossAttention(nn.Module):

@@ -10,11 +10,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mdg.models.interaction.channel_mamba import ChannelMamba, ChannelMambaOptions, take_rows
-from mdg.models.interaction.divergence import DivergenceMap, DivergenceMask, DivergenceOptions
-from mdg.models.interaction.local_cross_attention import LocalCrossAttention, LocalCrossAttentionOptions
+from mdg.models.interaction.channel_mamba import ChannelMamba, take_rows
+from mdg.models.interaction.divergence import DivergenceMap, DivergenceMask
+from mdg.models.interaction.local_cross_attention import LocalCrossAttention
 from mdg.models.recompute import Recomputable
-from mdg.registry import INTERACTIONS, Options
+from mdg.options.models import InteractionOptions
+from mdg.registry import INTERACTIONS
 
 
 class InteractionOutput(NamedTuple):
@@ -23,20 +24,6 @@ class InteractionOutput(NamedTuple):
     rgb_BHWC: Tensor
     thermal_BHWC: Tensor
     divergence: DivergenceMap
-
-
-class InteractionOptions(Options):
-    """Modality Divergence Interaction; each part can be switched off."""
-
-    divergence: DivergenceOptions = DivergenceOptions()
-    """How divergence becomes a mask."""
-    local_attention: LocalCrossAttentionOptions | None = LocalCrossAttentionOptions()
-    """Local cross-attention; null leaves it out."""
-    channel_mamba: ChannelMambaOptions | None = ChannelMambaOptions()
-    """Channel Mamba; null leaves it out."""
-    sparse: bool = True
-    """Compute the scan and what follows at the selected positions only; false computes everywhere and masks (same
-    result, kept as the reference)."""
 
 
 @INTERACTIONS.register(InteractionOptions)

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from mdg.data import build_dataset
-from mdg.data.datasets.mfnet import MFNet, MFNetOptions
+from mdg.data.datasets.mfnet import MFNet
 from mdg.errors import DataError
+from mdg.options.datasets import MFNetOptions
 from mdg.registry import DATASETS
 
 

@@ -7,16 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from mdg.data.datasets.patterns import (
-    PARTS,
-    check_pattern,
-    folder_of,
-    match_pattern,
-    read_list,
-    require_apart,
-    scan_pattern,
-)
+from mdg.data.datasets.patterns import PARTS, folder_of, match_pattern, read_list, require_apart, scan_pattern
 from mdg.errors import DataError
+from mdg.options.folder import check_pattern
 
 
 def error_of(action) -> str:

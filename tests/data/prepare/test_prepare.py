@@ -20,7 +20,7 @@ import pytest
 from layouts import write_fmb, write_pst900
 
 from mdg.data import build_dataset
-from mdg.data.datasets.mfnet import MFNet, MFNetOptions
+from mdg.data.datasets.mfnet import MFNet
 from mdg.data.prepare import FMBLayouts, MFNetLayouts, PST900Layouts, prepare
 from mdg.data.prepare.archives import open_source
 from mdg.data.prepare.plan import Item
@@ -28,6 +28,7 @@ from mdg.data.prepare.report import SplitCount, published_lines
 from mdg.data.prepare.source import safe_path
 from mdg.data.prepare.transfer import transfer
 from mdg.errors import DataError, MachineError, UserError
+from mdg.options.datasets import MFNetOptions
 
 KINDS = ("folder", "zip", "tar", "tar.gz")
 Files = dict[str, bytes]

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mdg.data.reading.images import read_image, read_rgb
-from mdg.data.reading.labels import IGNORED, ColourLabels, IdLabels, read_ids
+from mdg.data.reading.labels import ColourLabels, IdLabels, read_ids
 from mdg.errors import DataError
+from mdg.fields import IGNORED
 
 sizes = st.tuples(st.integers(1, 24), st.integers(1, 24))
 seeds = st.integers(0, 2**32 - 1)

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mdg.data.datasets.folder import resolve_map
 from mdg.data.reading.labels import ColourLabels, IdLabels, describe_ids, read_ids
 from mdg.errors import DataError
+from mdg.options.folder import resolve_map
 
 PALETTE_K3 = np.array([(0, 0, 0), (220, 20, 60), (0, 0, 142)], np.uint8)
 ODD_COLOURS = [(7 * k) % 256 for k in range(48)]  # no colour equals its index

@@ -10,16 +10,11 @@ import pytest
 from pydantic import ValidationError
 
 from mdg.data.base import Frame
-from mdg.data.datasets.mfnet import MFNet, MFNetOptions
-from mdg.data.reading.thermal import (
-    AS_STORED,
-    GREY_TOLERANCE,
-    ThermalScaling,
-    read_raw_thermal,
-    read_thermal,
-    scale_thermal,
-)
+from mdg.data.datasets.mfnet import MFNet
+from mdg.data.reading.thermal import GREY_TOLERANCE, read_raw_thermal, read_thermal, scale_thermal
 from mdg.errors import DataError
+from mdg.options.datasets import MFNetOptions
+from mdg.options.files import AS_STORED, ThermalScaling
 
 FILE = Path("folder/frame.png")
 # Pseudo-colours that hold no three equal channels over a ramp, as cameras and viewers export them.

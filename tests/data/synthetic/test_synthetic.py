@@ -6,8 +6,9 @@ import pytest
 from mdg.data import build_dataset
 from mdg.data.datasets.mfnet import MFNet
 from mdg.data.synthetic import render_scene
-from mdg.data.synthetic.dataset import Synthetic, SyntheticOptions
+from mdg.data.synthetic.dataset import Synthetic
 from mdg.errors import DataError
+from mdg.options.datasets import SyntheticOptions
 from mdg.registry import DATASETS
 
 OPTIONS = {"type": "Synthetic", "height": 32, "width": 48, "train_images": 5, "val_images": 3, "test_images": 2}

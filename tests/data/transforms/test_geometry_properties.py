@@ -15,17 +15,9 @@ from hypothesis import strategies as st
 from mdg.data import build_transforms
 from mdg.data.base import Frame
 from mdg.data.transforms.chain import apply_transforms, to_sample
-from mdg.data.transforms.geometry import (
-    HorizontalFlip,
-    HorizontalFlipOptions,
-    RandomResizedCrop,
-    RandomResizedCropOptions,
-    Resize,
-    ResizeOptions,
-    Rotation,
-    RotationOptions,
-)
+from mdg.data.transforms.geometry import HorizontalFlip, RandomResizedCrop, Resize, Rotation
 from mdg.data.transforms.resampling import Window, resize_image_window, resize_label_window, rotate_image, rotate_label
+from mdg.options.transforms import HorizontalFlipOptions, RandomResizedCropOptions, ResizeOptions, RotationOptions
 
 STEP = 5  # grey levels per pixel of the ramps
 sides = st.integers(2, 48)

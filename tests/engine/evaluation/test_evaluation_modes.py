@@ -11,7 +11,7 @@ import torch
 from known_models import SLIDE, HeightIsClass, images, make, tiny
 
 from mdg.config import load_config
-from mdg.data.base import DatasetOptions, Frame, RGBTDataset, palette
+from mdg.data.base import Frame, RGBTDataset, palette
 from mdg.engine import evaluate
 from mdg.engine.distributed import World
 from mdg.engine.evaluation.evaluate import _progress_lines
@@ -19,6 +19,7 @@ from mdg.engine.evaluation.evaluator import evaluate_model, make_eval_loader
 from mdg.engine.evaluation.pictures import predict_panels
 from mdg.engine.predict import segment
 from mdg.models.segmentor import SegmentationOutput
+from mdg.options.files import DatasetOptions
 
 
 class Mixed(RGBTDataset):

@@ -1,0 +1,42 @@
+"""Options of the loss terms."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from mdg.registry import LOSSES, Options
+
+
+class LossOptions(Options):
+    """Options of every loss term."""
+
+    weight: float = Field(1.0, ge=0)
+    """Factor of this term in the objective."""
+
+
+class CrossEntropyOptions(LossOptions):
+    """Cross-entropy over labelled pixels."""
+
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    """Share of the target spread evenly over all classes."""
+    class_weights: list[float] | None = None
+    """One weight per class; null weighs all alike."""
+
+
+class OhemOptions(LossOptions):
+    """Online hard example mining."""
+
+    threshold: float = Field(0.7, gt=0, le=1)
+    """Pixels whose true class is given less than this probability are hard."""
+    min_kept: float = Field(1 / 16, gt=0, le=1)
+    """Share of all pixels that is kept at least, the hardest first."""
+
+
+class DiceOptions(LossOptions):
+    """Soft Dice."""
+
+    smooth: float = Field(1.0, ge=0)
+    """Pixels added to numerator and denominator of each class, so that rare classes do not jump."""
+
+
+LOSSES.declare(CrossEntropy=CrossEntropyOptions, OhemCrossEntropy=OhemOptions, Dice=DiceOptions)

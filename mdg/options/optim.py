@@ -1,0 +1,63 @@
+"""Options of optimizers and schedules."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from mdg.registry import OPTIMIZERS, SCHEDULES, Options
+
+Beta = Annotated[float, Field(ge=0, lt=1)]
+
+
+class AdamWOptions(Options):
+    """AdamW."""
+
+    lr: float = Field(1e-4, gt=0)
+    """Base learning rate, for the batch as configured; it is not scaled by the number of processes."""
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
+    """Decay rates of the two moments."""
+    weight_decay: float = Field(0.01, ge=0)
+    """Decoupled weight decay; 1-D parameters, A_log and D have none."""
+
+
+class SGDOptions(Options):
+    """Stochastic gradient descent."""
+
+    lr: float = Field(1e-2, gt=0)
+    """Base learning rate."""
+    momentum: float = Field(0.9, ge=0, lt=1)
+    """Momentum."""
+    nesterov: bool = False
+    """Nesterov's form; needs momentum > 0."""
+    weight_decay: float = Field(5e-4, ge=0)
+    """Weight decay; 1-D parameters, A_log and D have none."""
+
+    @model_validator(mode="after")
+    def _nesterov_needs_momentum(self) -> SGDOptions:
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov needs momentum > 0")
+        return self
+
+
+class ScheduleOptions(Options):
+    """Linear warm-up, then decay, both per optimizer step."""
+
+    warmup_epochs: float = Field(10, ge=0, le=1_000_000)
+    """Length of the warm-up in epochs."""
+    warmup_ratio: float = Field(0.1, gt=0, le=1)
+    """Share of the base rate at the first step."""
+    min_ratio: float = Field(0.0, ge=0, le=1)
+    """Share of the base rate at the end."""
+
+
+class PolyOptions(ScheduleOptions):
+    """Polynomial decay."""
+
+    power: float = Field(0.9, gt=0)
+    """Exponent of the decay."""
+
+
+OPTIMIZERS.declare(AdamW=AdamWOptions, SGD=SGDOptions)
+SCHEDULES.declare(Poly=PolyOptions, Cosine=ScheduleOptions, Constant=ScheduleOptions)
