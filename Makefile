@@ -39,6 +39,7 @@ $(READY): requirements.lock requirements-natten.lock setup.py
 	@# Optional: natten builds against the torch just installed. Without it the plain PyTorch backend serves.
 	$(PIP) --require-hashes --no-build-isolation --no-deps -r requirements-natten.lock || \
 	  echo "natten could not be installed; neighbourhood attention runs on its plain PyTorch backend"
+	$(BIN)/python tools/doctor.py --compile
 	@touch $@
 
 demo: $(READY)

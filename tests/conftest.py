@@ -34,12 +34,17 @@ LONGEST = (
     "test_export.py", "test_processes.py", "test_tools.py", "test_segmentor.py", "test_resume.py", "test_launch.py",
     "test_channel_scan.py", "test_config_properties.py", "test_host_sync.py", "test_loaders.py", "test_evaluation.py",
 )  # fmt: skip
+TRACING = ("test_compiles", "test_operators_are_registered", "test_an_exported")
 
 
 def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
     skip = pytest.mark.skip(reason="needs a CUDA device")
     for item in items:
+        # Thousands of examples, or every operation traced, in code that other tests cover: counting lines would double
+        # their time.
+        if getattr(item.obj, "is_hypothesis_test", False) or item.name.startswith(TRACING):
+            item.add_marker("no_cover")
         if "gpu" in item.keywords and not torch.cuda.is_available():
             item.add_marker(skip)
 

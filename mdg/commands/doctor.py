@@ -11,7 +11,11 @@ from mdg.utils.cli import run_tool
 
 
 def parse() -> argparse.ArgumentParser:
-    return argparse.ArgumentParser(prog="doctor", description=__doc__)
+    parser = argparse.ArgumentParser(prog="doctor", description=__doc__)
+    parser.add_argument(
+        "--compile", action="store_true", help="compile the CPU kernels, half a minute; else the first run does"
+    )
+    return parser
 
 
 def example_inputs(device: str) -> dict[str, tuple[Any, ...]]:
@@ -33,12 +37,31 @@ def example_inputs(device: str) -> dict[str, tuple[Any, ...]]:
     }
 
 
+def compile_kernels() -> str:
+    """Lets a small network run forwards and backwards, whose kernels stay on disk; says what came of it."""
+    import torch
+
+    from mdg.models import build_model
+    from mdg.ops.cpu_kernels import why_not_numba
+
+    reason = why_not_numba()
+    if reason is not None:
+        return f"no CPU kernels to compile: {reason}"
+    network = build_model({"type": "MDG", "rgb_backbone": "b0", "thermal_backbone": "b0"}, num_classes=2)
+    output = network(torch.zeros(2, 3, 64, 64), torch.zeros(2, 1, 64, 64))
+    output.logits.sum().backward()
+    return "the CPU kernels are compiled"
+
+
 def run(args: argparse.Namespace) -> None:
     import torch
 
     from mdg.ops.dispatch import get_operator
     from mdg.utils.environment import describe_environment
 
+    if args.compile:
+        print(compile_kernels())
+        return
     environment = describe_environment()
     packages = environment.pop("packages")
     for key in ("mdg", "code", "python", "platform", "processor", "cpu_threads", "cuda", "gpus"):

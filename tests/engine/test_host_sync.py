@@ -23,6 +23,7 @@ def small(mode: str) -> Workload:
     return work
 
 
+@pytest.mark.no_cover  # tracing: other tests cover it
 def test_a_forward_pass_never_waits_for_the_host():
     work = small("infer")
     with fake_cuda():
@@ -34,6 +35,7 @@ def test_a_forward_pass_never_waits_for_the_host():
     assert watch.operators > 500
 
 
+@pytest.mark.no_cover  # tracing: other tests cover it
 def test_a_training_step_never_waits_for_the_host(monkeypatch):
     """On PyTorch's device without numbers, because autograd wants a real GPU behind a fake one. It has no fused
     optimizer, so the one of grouped tensors stands in."""

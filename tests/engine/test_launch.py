@@ -124,6 +124,7 @@ def test_a_restart_belongs_to_the_same_launch():
     assert "starting all processes anew, restart 1 of 2" in done.stderr
 
 
+@pytest.mark.slow  # every launch imports PyTorch
 def test_a_process_that_never_starts_is_named():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -160,6 +161,7 @@ def test_a_signal_stops_all_processes_behind_the_same_step(name, to):
     assert f" {name}" in rest and "error" not in rest and "Traceback" not in rest
 
 
+@pytest.mark.slow  # every launch imports PyTorch twice
 @posix
 def test_processes_save_and_end_where_the_launcher_is_killed():
     with started(*PAIR, RANKS, "--steps", 10**6, lines=2) as (process, _):

@@ -57,7 +57,10 @@ VARIANTS = {
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("stop", ["train.stop_epoch=2", "train.max_steps=3"])
+@pytest.mark.parametrize(
+    "stop",
+    ["train.max_steps=3", pytest.param("train.stop_epoch=2", marks=pytest.mark.slow)],  # eight times three runs
+)
 def test_two_and_two_epochs_equal_four(tiny_run, variant, stop):
     straight = tiny_run("straight", *VARIANTS[variant])
     tiny_run("stopped", *VARIANTS[variant], stop)
@@ -66,6 +69,7 @@ def test_two_and_two_epochs_equal_four(tiny_run, variant, stop):
     assert_same_run(straight, stopped)
 
 
+@pytest.mark.no_cover  # as above, with a network that is covered elsewhere
 def test_the_full_model_resumes_bit_for_bit(tmp_path, tiny_yaml):
     """Stochastic depth, dropout and the auxiliary heads of MDG included."""
     opts = [
