@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import signal
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,28 @@ def pytest_collection_modifyitems(items):
             item.add_marker("no_cover")
         if "gpu" in item.keywords and not torch.cuda.is_available():
             item.add_marker(skip)
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_runtest_setup(item) -> Iterator[None]:
+    return (yield from _uncounted(item))
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_runtest_call(item) -> Iterator[None]:
+    return (yield from _uncounted(item))
+
+
+def _uncounted(item) -> Iterator[None]:
+    """Beside pytest-xdist, pytest-cov counts twice in a process and pauses one of the two for ``no_cover``."""
+    counting = sys.gettrace() if "no_cover" in item.keywords else None
+    if counting is not None:
+        sys.settrace(None)
+    try:
+        return (yield)
+    finally:
+        if counting is not None:
+            sys.settrace(counting)
 
 
 @pytest.fixture(scope="session")

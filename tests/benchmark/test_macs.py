@@ -21,6 +21,8 @@ from mdg.ops import available_backends, set_backend
 from mdg.options.models import LocalCrossAttentionOptions
 from mdg.registry import INTERACTIONS
 
+pytestmark = pytest.mark.no_cover  # every operation is traced
+
 B0 = {"type": "MDG", "rgb_backbone": "b0", "thermal_backbone": "b0"}
 
 

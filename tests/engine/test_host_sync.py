@@ -11,6 +11,8 @@ from mdg.benchmark.workload import Images, Workload, load_settings
 from mdg.engine.state import LossMeter
 from mdg.registry import OPTIMIZERS
 
+pytestmark = pytest.mark.no_cover  # every operation is traced
+
 CONFIG = "configs/mfnet/mdg_b2.yaml"
 pytestmark = pytest.mark.filterwarnings("ignore:CUDA is not available")
 
@@ -23,7 +25,6 @@ def small(mode: str) -> Workload:
     return work
 
 
-@pytest.mark.no_cover  # tracing: other tests cover it
 def test_a_forward_pass_never_waits_for_the_host():
     work = small("infer")
     with fake_cuda():
@@ -35,7 +36,6 @@ def test_a_forward_pass_never_waits_for_the_host():
     assert watch.operators > 500
 
 
-@pytest.mark.no_cover  # tracing: other tests cover it
 def test_a_training_step_never_waits_for_the_host(monkeypatch):
     """On PyTorch's device without numbers, because autograd wants a real GPU behind a fake one. It has no fused
     optimizer, so the one of grouped tensors stands in."""

@@ -22,6 +22,8 @@ from mdg.errors import ConfigError, MachineError, UserError
 from mdg.utils import files
 from mdg.utils.visualization import save_picture
 
+pytestmark = pytest.mark.no_cover  # a hundred small runs, in code that tests/engine/test_training.py covers
+
 
 def assert_same(one, two, path=""):
     """Equal plain values and bitwise equal tensors, recursively."""
@@ -69,7 +71,6 @@ def test_two_and_two_epochs_equal_four(tiny_run, variant, stop):
     assert_same_run(straight, stopped)
 
 
-@pytest.mark.no_cover  # as above, with a network that is covered elsewhere
 def test_the_full_model_resumes_bit_for_bit(tmp_path, tiny_yaml):
     """Stochastic depth, dropout and the auxiliary heads of MDG included."""
     opts = [
