@@ -17,6 +17,8 @@ from mdg.errors import ConfigError
 from mdg.fields import Size
 from mdg.registry import ComponentRegistry, Options
 
+pytestmark = pytest.mark.no_cover  # long texts
+
 REGISTRIES = [value for value in vars(registry).values() if isinstance(value, ComponentRegistry)]
 SYNTHETIC = """
 data: {type: Synthetic}

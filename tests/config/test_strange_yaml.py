@@ -15,6 +15,8 @@ from mdg.config.yaml_tree import apply_override, parse_yaml, read_yaml
 from mdg.errors import ConfigError
 from mdg.utils.limits import limit
 
+pytestmark = pytest.mark.no_cover  # long texts
+
 
 def refusal(action) -> str:
     with pytest.raises(ConfigError) as caught:

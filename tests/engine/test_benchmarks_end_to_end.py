@@ -34,6 +34,8 @@ from mdg.engine.predict import find_pairs, predict
 from mdg.errors import DataError, UserError
 from mdg.options.files import PairOptions, ThermalScaling
 
+pytestmark = pytest.mark.no_cover  # real frames, which other machines lack
+
 TINY = {
     "custom_imports": ["reliability.tiny"],
     "pipeline": {"train": [{"type": "HorizontalFlip", "p": 0.5}], "workers": 0},

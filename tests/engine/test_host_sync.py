@@ -36,6 +36,7 @@ def test_a_forward_pass_never_waits_for_the_host():
     assert watch.operators > 500
 
 
+@pytest.mark.slow  # ten seconds of tracing; the forward pass holds most of what is ours
 def test_a_training_step_never_waits_for_the_host(monkeypatch):
     """On PyTorch's device without numbers, because autograd wants a real GPU behind a fake one. It has no fused
     optimizer, so the one of grouped tensors stands in."""

@@ -74,6 +74,7 @@ def test_votes_buffers_and_stops_are_the_same_on_all():
 # --- mistakes and losses -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow  # every launch imports PyTorch twice
 def test_processes_that_differ_all_stop_and_say_in_what():
     done = shell(*PAIR, RANKS, "--differ")
     assert done.returncode == 2 and "ready" not in done.stdout
@@ -88,6 +89,7 @@ def test_the_message_is_that_of_the_process_that_failed():
     assert done.stderr == "ranks: error: process 1: images/3.png: broken\n"
 
 
+@pytest.mark.slow  # every launch imports PyTorch twice
 @posix
 def test_a_killed_process_is_named():
     done = shell(*PAIR, RANKS, "--kill", 1, "--steps", 10**6)

@@ -95,6 +95,7 @@ def assert_logged_scores_are_those_of_the_file(run: RunDirectory, notes: list[Pa
     assert {name: logged[name] for name in scored} == scored
 
 
+@pytest.mark.slow  # every launch imports PyTorch twice
 def test_two_processes_log_the_score_of_what_they_save(straight, folder):
     run, notes = straight
     assert [record["step"] for record in records(run, "train")] == [3, 6, 9, 12, 15, 16]

@@ -21,6 +21,7 @@ class Logits(nn.Module):
         return self.network(rgb, thermal).logits
 
 
+@pytest.mark.slow  # half a minute of tracing
 @pytest.mark.usefixtures("tracing_depth")
 @pytest.mark.filterwarnings("ignore:The given buffer is not writable")
 def test_an_exported_network_gives_the_same_logits(tmp_path):
