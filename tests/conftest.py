@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -41,10 +42,12 @@ TRACING = ("test_compiles", "test_operators_are_registered", "test_an_exported")
 def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
     skip = pytest.mark.skip(reason="needs a CUDA device")
+    cases: Counter[Callable[..., None]] = Counter()
     for item in items:
-        # Thousands of examples, or every operation traced, in code that other tests cover: counting lines would double
-        # their time.
-        if getattr(item.obj, "is_hypothesis_test", False) or item.name.startswith(TRACING):
+        # Counting lines doubles the time of what is Python. It is left out for thousands of examples, where every
+        # operation is traced, and for all cases of a test but the first two: other tests, or they, cover that code.
+        cases[item.function] += 1
+        if getattr(item.obj, "is_hypothesis_test", False) or item.name.startswith(TRACING) or cases[item.function] > 2:
             item.add_marker("no_cover")
         if "gpu" in item.keywords and not torch.cuda.is_available():
             item.add_marker(skip)
