@@ -5,6 +5,7 @@ Shape suffixes: H, W are height and width in pixels.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import time
@@ -33,6 +34,16 @@ from mdg.data.base import Frame
 from mdg.data.batches import hash_seed
 from mdg.data.waiting import NoBatch
 from mdg.errors import DataError, MachineError
+
+
+@pytest.fixture(scope="module", autouse=True)
+def loader_processes_that_hang_are_given_up_soon():
+    """PyTorch waits five seconds for each of them before it ends it, whenever its loader is collected."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.utils.data._utils, "MP_STATUS_CHECK_INTERVAL", 0.2)
+        yield
+        gc.collect()
+
 
 SIZE = [32, 40]
 HEIGHTS = [32, 34, 32, 32, 34, 36, 34, 32, 36]

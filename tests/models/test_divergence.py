@@ -11,8 +11,8 @@ from mdg.models.interaction.divergence import DivergenceMask
 from mdg.options.models import DivergenceOptions
 
 
-def mask(**options) -> DivergenceMask:
-    return DivergenceMask(DivergenceOptions(**options))
+def mask(width: int = 4, **options) -> DivergenceMask:
+    return DivergenceMask(DivergenceOptions(**options), width=width)
 
 
 def by_angle(angles: list[list[float]]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -111,3 +111,25 @@ def test_zero_features_have_a_finite_gradient():
 def test_options_out_of_range(bad):
     with pytest.raises(ValidationError):
         DivergenceOptions(**bad)
+
+
+def test_a_projection_is_what_is_compared(draw):
+    torch.manual_seed(0)
+    module, rgb, thermal = mask(8, projection=3), draw(2, 3, 5, 8), draw(2, 3, 5, 8, seed=1)
+    projected = [F.linear(x, layer.weight) for x, layer in zip((rgb, thermal), module.project, strict=True)]
+    d_BHW = module(rgb, thermal).divergence_BHW
+    torch.testing.assert_close(d_BHW, 1 - F.cosine_similarity(*projected, dim=-1))
+
+
+def test_gradients_everywhere_change_no_value(draw):
+    rgb, thermal = draw(2, 3, 5, 8).requires_grad_(), draw(2, 3, 5, 8, seed=1)
+    some, everywhere = mask(8)(rgb, thermal), mask(8, gradient="all")(rgb, thermal)
+    assert torch.equal(some.mask(), everywhere.mask()) and everywhere.index_BK is None
+    weight_BP = draw(2, 15, seed=2)
+    (grad,) = torch.autograd.grad((everywhere.gate_BP * weight_BP).sum(), rgb, retain_graph=True)
+    (expected,) = torch.autograd.grad((everywhere.divergence_BHW.flatten(1) * weight_BP).sum(), rgb)
+    torch.testing.assert_close(grad, expected)
+    (grad,) = torch.autograd.grad((some.gate_BP * weight_BP).sum(), rgb)
+    selected = some.mask() > 0.5
+    torch.testing.assert_close(grad[selected], expected[selected])
+    assert not grad[~selected].any()

@@ -114,3 +114,36 @@ def test_mask_gets_its_gradient_through_the_write_back(draw, sparse):
     (grad,) = torch.autograd.grad(out.rgb_BHWC.sum(), thermal)
     selected = out.divergence.mask() > 0.5
     assert grad[selected].ne(0).any() and not grad[~selected].any()
+
+
+@pytest.mark.parametrize("sparse", [True, False])
+def test_the_change_is_written_back_without_the_features(draw, shaken, sparse):
+    """F + M (V - F): a selected position becomes V, the others stay."""
+    value = shaken(interaction(sparse=sparse)).eval()
+    change = copy.deepcopy(value)
+    change.change = True
+    rgb, thermal = draw(2, 4, 5, 16), draw(2, 4, 5, 16, seed=1)
+    out, plain = change(rgb, thermal), value(rgb, thermal)
+    gate = out.divergence.mask()[..., None]
+    torch.testing.assert_close(out.rgb_BHWC, plain.rgb_BHWC - gate * rgb)
+    torch.testing.assert_close(out.thermal_BHWC, plain.thermal_BHWC - gate * thermal)
+
+
+def test_the_change_is_an_option():
+    assert interaction(write_back="change").change and not interaction().change
+
+
+def test_a_learned_scale_begins_with_the_identity_and_learns(draw):
+    module = interaction(learned_scale=True, write_back="change").eval()
+    rgb, thermal = draw(1, 4, 4, 16), draw(1, 4, 4, 16, seed=1)
+    out = module(rgb, thermal)
+    assert torch.equal(out.rgb_BHWC, rgb) and torch.equal(out.thermal_BHWC, thermal)
+    (out.rgb_BHWC.square().sum() + out.thermal_BHWC.square().sum()).backward()
+    assert all(scale.grad.any() for scale in module.scale)
+    with torch.no_grad():
+        module.scale[0].fill_(2), module.scale[1].fill_(0.5)
+    plain = interaction(write_back="change").eval()
+    plain.load_state_dict({k: v for k, v in module.state_dict().items() if not k.startswith("scale")})
+    doubled, single = module(rgb, thermal), plain(rgb, thermal)
+    torch.testing.assert_close(doubled.rgb_BHWC - rgb, 2 * (single.rgb_BHWC - rgb))
+    torch.testing.assert_close(doubled.thermal_BHWC - thermal, 0.5 * (single.thermal_BHWC - thermal))

@@ -51,7 +51,11 @@ def test_no_place_for_a_cache(tmp_path, repository):
 
 
 @pytest.mark.parametrize(
-    "broken", ["import llvmlite_of_old", "raise SystemError('built for another numpy\\nand more')"]
+    "broken",
+    [
+        pytest.param("import llvmlite_of_old", marks=pytest.mark.slow),  # imports PyTorch, as the other one
+        "raise SystemError('built for another numpy\\nand more')",
+    ],
 )
 def test_numba_that_cannot_be_imported(tmp_path, repository, broken):
     (tmp_path / "numba").mkdir()
