@@ -44,6 +44,7 @@ setup(
             "mdg-compare = mdg.commands.compare:main",
             "mdg-benchmark = mdg.commands.benchmark:main",
             "mdg-prepare = mdg.commands.prepare:main",
+            "mdg-study = mdg.commands.study:main",
         ],
     },
     extras_require={

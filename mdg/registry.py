@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import inspect
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar, get_args
 
@@ -229,9 +230,15 @@ class ComponentRegistry:
         return self.options_of(value["type"]).model_validate(value)
 
     def create(self, options: Any, **context: Any) -> Any:
-        """Builds a component from its options (anything :meth:`parse` takes) and the caller's context."""
+        """Builds a component from its options (anything :meth:`parse` takes) and what its constructor names of the
+        caller's context."""
         options = self.parse(options)
-        return self.get(options.type)(options, **context)
+        cls = self.get(options.type)
+        parameters = inspect.signature(cls.__init__).parameters.values()
+        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+            named = {parameter.name for parameter in parameters}
+            context = {name: value for name, value in context.items() if name in named}
+        return cls(options, **context)
 
     def get(self, type_name: str) -> Any:
         """The class of a registered type; raises ConfigError naming the known types otherwise."""

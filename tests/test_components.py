@@ -28,7 +28,7 @@ CONTEXT = {
     registry.MODELS: lambda: {"num_classes": 3},
     registry.BACKBONES: lambda: {"in_channels": 1},
     registry.INTERACTIONS: lambda: {"stage": 2, "width": 64},
-    registry.FUSIONS: lambda: {"width": 8},
+    registry.FUSIONS: lambda: {"stage": 2, "width": 8},
     registry.DECODERS: lambda: {"widths": SMALL, "num_classes": 3},
     registry.LOSSES: lambda: {"num_classes": 3, "ignore_index": 255},
     registry.OPTIMIZERS: lambda: {"model": nn.Linear(2, 3)},
@@ -38,7 +38,9 @@ CONTEXT = {
 }
 WRITTEN = {"MFNet": write_mfnet_folders, "PST900": write_pst900, "FMB": write_fmb}
 ELSEWHERE = {
-    "MDG": {"pretrained"},  # mdg.models.build_model reads files; a constructor opens none
+    **dict.fromkeys(
+        ["MDG", "SingleStream", "LateFusion"], {"pretrained"}
+    ),  # mdg.models.build_model reads files; a constructor opens none
     "Folder": {"label_map", "ignore_ids"},  # of labels that are ids; here they are colours
 }
 
@@ -56,9 +58,11 @@ def small_options(name: str, folder: Path) -> dict:
     return OPTIONS.get(name, {})
 
 
-def make(build, context):
+def make(build, context, cls):
+    """A part, with what its constructor names of the context."""
     torch.manual_seed(0)
-    return build(**context())
+    named = inspect.signature(cls.__init__).parameters
+    return build(**{name: value for name, value in context().items() if name in named})
 
 
 def assert_same_part(one: object, two: object) -> None:
@@ -81,8 +85,8 @@ def assert_same_part(one: object, two: object) -> None:
 def test_the_registry_and_the_constructor_give_the_same_part(entry, name, tmp_path):
     cls, values = entry.get(name), small_options(name, tmp_path)
     values = {key: value for key, value in values.items() if key != "type"}
-    built = make(lambda **given: entry.create({"type": name, **values}, **given), CONTEXT[entry])
-    direct = make(lambda **given: cls(plain_options(cls)(**values), **given), CONTEXT[entry])
+    built = make(lambda **given: entry.create({"type": name, **values}, **given), CONTEXT[entry], entry.get(name))
+    direct = make(lambda **given: cls(plain_options(cls)(**values), **given), CONTEXT[entry], entry.get(name))
     assert_same_part(built, direct)
 
 
@@ -108,6 +112,6 @@ def test_every_option_is_read_by_the_constructor(entry, name, tmp_path):
     watched = Watched.model_construct(**dict(options))
     assert isinstance(watched, ComponentOptions)
     read.clear()
-    make(lambda **given: entry.get(name)(watched, **given), CONTEXT[entry])
+    make(lambda **given: entry.get(name)(watched, **given), CONTEXT[entry], entry.get(name))
     unread = set(type(options).model_fields) - {"type"} - read - ELSEWHERE.get(name, set())
     assert not unread

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -13,8 +13,10 @@ from mdg.config import yaml_text
 from mdg.config.schema import RunConfig, run_name
 from mdg.config.yaml_tree import ConfigTree, apply_override, read_yaml
 from mdg.errors import ConfigError
+from mdg.registry import Options
 from mdg.utils.limits import require_within
 
+Typed = TypeVar("Typed", bound=Options)
 MOST_PROBLEMS = 20  # lines of one message
 READ_AS = {bool: "a boolean", int: "a number", float: "a number", type(None): "null", dict: "a mapping", list: "a list"}
 
@@ -40,8 +42,20 @@ def load_config(file: str | Path, opts: Sequence[str] = ()) -> RunConfig:
 def parse_config(tree: ConfigTree) -> RunConfig:
     """Validates a tree; imports its ``custom_imports`` first, so that their components are known."""
     _import_custom(tree)
+    return _validate(tree, RunConfig)
+
+
+def read_options(file: str | Path, model: type[Typed]) -> Typed:
+    """A YAML that is no configuration of a run as typed options; raises ConfigError as :func:`load_config`."""
+    file = Path(file)
+    tree = read_yaml(file)
+    tree.origins[()] = str(file)
+    return _validate(tree, model)
+
+
+def _validate(tree: ConfigTree, model: type[Typed]) -> Typed:
     try:
-        return RunConfig.model_validate(tree.values)
+        return model.model_validate(tree.values)
     except ValidationError as error:
         found = list(_unfold(error.errors(), ()))
         problems = [_describe(tree, path, item) for path, item in found[:MOST_PROBLEMS]]

@@ -39,6 +39,8 @@ class EvalConfig(Options):
     CPU."""
     every: Count = 1
     """Evaluate the selection split every N epochs; the last epoch is always evaluated."""
+    after: int = Field(0, ge=0, le=1_000_000)
+    """Evaluate no epoch up to this one, for runs whose early epochs cannot win; published: 200."""
     selection: Literal["val", "last", "test", "train"] = "val"
     """What chooses `best.pt`: the score on this split, or simply the last epoch. `test` and `train` are never honest
     for reporting, and every table and file of such a run says so."""

@@ -16,13 +16,24 @@ from mdg.registry import OPTIMIZERS, SCHEDULES
 NO_DECAY_NAMES = ("A_log", "D")
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
-    """Two groups: weight decay on matrices and kernels; none on 1-D parameters and the scan's ``A_log`` and ``D``."""
+def parameter_groups(
+    model: nn.Module, weight_decay: float, *, scan: bool = False, generated: bool = False
+) -> list[dict]:
+    """Two groups: weight decay on matrices and kernels; none on 1-D parameters and the scan's ``A_log`` and ``D``.
+
+    Args:
+        model: The network.
+        weight_decay: Of the first group.
+        scan: ``A_log`` decays too.
+        generated: So do the biases of generators, which are matrices.
+    """
     decay: list[nn.Parameter] = []
     no_decay: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             exempt = parameter.ndim <= 1 or name.rpartition(".")[2] in NO_DECAY_NAMES
+            if (scan and name.endswith("A_log")) or (generated and name.endswith("generator.bias")):
+                exempt = False
             (no_decay if exempt else decay).append(parameter)
     return [{"params": decay, "weight_decay": weight_decay}, {"params": no_decay, "weight_decay": 0.0}]
 
@@ -32,8 +43,10 @@ class AdamW(torch.optim.AdamW):
     """torch.optim.AdamW, fused, on the parameter groups of a model."""
 
     def __init__(self, options: AdamWOptions, *, model: nn.Module):
-        groups = parameter_groups(model, options.weight_decay)
-        super().__init__(groups, lr=options.lr, betas=options.betas, fused=True)
+        groups = parameter_groups(
+            model, options.weight_decay, scan=options.decay_scan, generated=options.decay_generated
+        )
+        super().__init__(groups, lr=options.lr, betas=options.betas, eps=options.eps, fused=True)
 
     def state_dict(self) -> dict[str, Any]:
         """The state with step counts as plain numbers, which :meth:`load_state_dict` takes: as tensors they are a third

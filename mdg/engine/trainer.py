@@ -281,7 +281,9 @@ class Trainer:
             self._select_epoch()
 
     def _is_scored(self, epoch: int) -> bool:
-        return self.eval_loader is None or epoch == self.config.train.epochs or epoch % self.config.eval.every == 0
+        if self.eval_loader is None or epoch == self.config.train.epochs:
+            return True
+        return epoch > self.config.eval.after and epoch % self.config.eval.every == 0
 
     def _select_epoch(self) -> None:
         """Scores the finished epoch and keeps it where it is the best one; nothing where a signal interrupts it."""

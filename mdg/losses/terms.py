@@ -25,6 +25,7 @@ class CrossEntropy(nn.Module):
     def __init__(self, options: CrossEntropyOptions, *, num_classes: int, ignore_index: int):
         super().__init__()
         self.weight, self.label_smoothing, self.ignore_index = options.weight, options.label_smoothing, ignore_index
+        self.every_pixel = options.mean_over == "all"
         self.register_buffer("class_weights", _class_weights(options.class_weights, num_classes), persistent=False)
 
     def forward(self, logits_BKHW: Tensor, label_BHW: Tensor) -> Tensor:
@@ -36,6 +37,8 @@ class CrossEntropy(nn.Module):
             label_smoothing=self.label_smoothing,
             reduction="none",  # summed as a tree; on a GPU "sum" adds in whatever order its threads finish
         ).sum()
+        if self.every_pixel:
+            return total / label_BHW.numel()
         valid_BHW = label_BHW != self.ignore_index
         if self.class_weights is None:
             return total / valid_BHW.sum().clamp(min=1)
@@ -85,6 +88,7 @@ class Dice(nn.Module):
         super().__init__()
         self.weight, self.smooth = options.weight, options.smooth
         self.num_classes, self.ignore_index = num_classes, ignore_index
+        self.every_class = options.mean_over == "all"
 
     def forward(self, logits_BKHW: Tensor, label_BHW: Tensor) -> Tensor:
         valid_B1HW = (label_BHW != self.ignore_index)[:, None]
@@ -95,9 +99,15 @@ class Dice(nn.Module):
         own_BKHW = (label_BHW[:, None] == classes_K11) & valid_B1HW
         overlap_K = _sum_per_class(probability_BKHW.where(own_BKHW, 0))
         count_K = own_BKHW.sum(dim=(0, 2, 3)).float()
-        dice_K = (2 * overlap_K + self.smooth) / (_sum_per_class(probability_BKHW) + count_K + self.smooth)
+        sizes_K = _sum_per_class(probability_BKHW) + count_K + self.smooth
+        dice_K = (2 * overlap_K + self.smooth) / sizes_K.clamp(min=SMALLEST_SIZE)
+        if self.every_class:
+            return 1 - (dice_K * (count_K > 0)).mean()
         present_K = count_K > 0
         return ((1 - dice_K) * present_K).sum() / present_K.sum().clamp(min=1)
+
+
+SMALLEST_SIZE = 1e-12  # pixels; without smoothing, where no pixel at all is labelled
 
 
 def _sum_per_class(values_BKHW: Tensor) -> Tensor:

@@ -128,6 +128,13 @@ def score_image(counts_KK: np.ndarray, rule: ScoringRule, classes: Sequence[str]
     return np.array([*iou_K, mean, confusion.pixel_accuracy()])
 
 
+def image_pixels(counts_KK: np.ndarray, rule: ScoringRule, classes: Sequence[str]) -> np.ndarray:
+    """Pixels of every class of one image that are right, labelled and predicted under a rule, int64 ``[K, 3]``; summed
+    over images they give the IoU of the split. Arguments as of :func:`score_image`."""
+    counts = rule.restrict(ConfusionMatrix(len(classes), counts_KK), classes).counts
+    return np.stack([np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)], axis=-1)
+
+
 def image_scores(rows_NS: np.ndarray) -> ImageScores:
     """Takes apart rows of :func:`score_image`, float64 ``[N, K + 2]``."""
     return ImageScores(rows_NS[:, :-2], rows_NS[:, -2], rows_NS[:, -1])

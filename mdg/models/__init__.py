@@ -8,10 +8,11 @@ from torch import nn
 
 from mdg.models import backbones, decoders, interaction  # noqa: F401  (they register their components)
 from mdg.models.segmentor import SegmentationOutput, Segmentor
+from mdg.models.single_stream import LateFusion, SingleStream
 from mdg.models.weights import load_encoder
 from mdg.registry import MODELS
 
-__all__ = ["SegmentationOutput", "Segmentor", "build_model"]
+__all__ = ["LateFusion", "SegmentationOutput", "Segmentor", "SingleStream", "build_model"]
 
 
 def build_model(options: Any, num_classes: int, *, load_pretrained: bool = True) -> nn.Module:
@@ -27,10 +28,8 @@ def build_model(options: Any, num_classes: int, *, load_pretrained: bool = True)
     """
     options = MODELS.parse(options)
     model = MODELS.create(options, num_classes=num_classes)
-    pretrained = getattr(options, "pretrained", None)
-    if load_pretrained and pretrained is not None:
-        for stream in ("rgb", "thermal"):
-            file = getattr(pretrained, stream)
-            if file is not None:
-                load_encoder(getattr(model, f"{stream}_backbone"), file, stream)
+    files = options.encoder_files() if load_pretrained and hasattr(options, "encoder_files") else {}
+    for name, file in files.items():
+        if file is not None:
+            load_encoder(model.get_submodule(name), file, name.partition("_")[0].partition(".")[0])
     return model

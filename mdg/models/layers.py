@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import reduce
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -82,11 +83,11 @@ class ConvBatchNorm(nn.Module):
 class SqueezeExcitation(nn.Module):
     """Channel gate from globally pooled features (Hu et al., CVPR 2018), on a ``BHWC`` map."""
 
-    def __init__(self, channels: int, reduction: int = 16):
+    def __init__(self, channels: int, reduction: int = 16, *, bias: bool = True):
         super().__init__()
         hidden = max(channels // reduction, 1)
-        self.reduce = Linear(channels, hidden)
-        self.expand = Linear(hidden, channels)
+        self.reduce = Linear(channels, hidden, bias=bias)
+        self.expand = Linear(hidden, channels, bias=bias)
 
     def forward(self, x_BHWC: Tensor) -> Tensor:
         pooled_BC = x_BHWC.mean(dim=(1, 2))
@@ -97,26 +98,37 @@ class SqueezeExcitation(nn.Module):
 class StarReLU(nn.Module):
     """``s * relu(x)^2 + b`` with learned ``s, b``; unit variance for a unit Gaussian (Yu et al., MetaFormer 2022)."""
 
-    def __init__(self) -> None:
+    def __init__(self, scale: float = 0.8944, bias: float = -0.4472):
         super().__init__()
-        self.scale = nn.Parameter(torch.tensor([0.8944]))
-        self.bias = nn.Parameter(torch.tensor([-0.4472]))
+        self.scale, self.bias = nn.Parameter(torch.tensor([scale])), nn.Parameter(torch.tensor([bias]))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.scale * F.relu(x).square() + self.bias
 
 
 class Mlp(nn.Module):
-    """Linear, GELU, dropout, Linear, dropout on the last dimension: ``[..., C] -> [..., out]``."""
+    """Linear, GELU (or ReLU), dropout, Linear, dropout on the last dimension: ``[..., C] -> [..., out]``."""
 
-    def __init__(self, channels: int, hidden: int, out: int | None = None, *, bias: bool = True, dropout: float = 0.0):
+    def __init__(
+        self,
+        channels: int,
+        hidden: int,
+        out: int | None = None,
+        *,
+        bias: bool = True,
+        dropout: float = 0.0,
+        activation: Literal["gelu", "relu"] = "gelu",
+    ):
         super().__init__()
+        self.activation = activation
         self.fc1 = Linear(channels, hidden, bias=bias)
         self.fc2 = Linear(hidden, out or channels, bias=bias)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         hidden = self.fc1(x)
+        if self.activation == "relu":
+            return self.dropout(self.fc2(self.dropout(F.relu(hidden))))
         if self.dropout.p == 0 or not self.training:
             return gelu_linear(hidden, self.fc2.weight, self.fc2.bias)
         return self.dropout(self.fc2(self.dropout(F.gelu(hidden))))

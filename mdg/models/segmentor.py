@@ -17,6 +17,7 @@ from mdg.errors import ConfigError
 from mdg.models.backbones.mit import STAGES
 from mdg.models.decoders.segformer import SegFormerDecoder
 from mdg.models.interaction.divergence import DivergenceMap
+from mdg.models.interaction.exchange import InteractionOutput
 from mdg.models.layers import init_weights, resize_bilinear, to_bhwc
 from mdg.models.recompute import run
 from mdg.options.models import SegFormerDecoderOptions, SegmentorOptions
@@ -27,7 +28,7 @@ STRIDE = 32
 
 class SegmentationOutput(NamedTuple):
     """Logits ``[B, K, H, W]`` at the input size; auxiliary logits (RGB, thermal) at a quarter of it, empty unless
-    training; the divergence maps of the four stages, empty without interaction."""
+    training; the divergence maps of the stages, empty where nothing measures them."""
 
     logits: Tensor
     auxiliary: tuple[Tensor, ...] = ()
@@ -76,15 +77,19 @@ class Segmentor(nn.Module):
         stages = list(zip(STAGES, widths, strict=True))
         self.interaction = None
         if options.interaction is not None:
-            interactions = (INTERACTIONS.create(options.interaction, stage=s, width=c) for s, c in stages)
-            self.interaction = nn.ModuleList(interactions)
+            self.interaction = nn.ModuleList(
+                INTERACTIONS.create(options.interaction, stage=s, width=c)
+                if s in options.interaction_stages
+                else Apart()
+                for s, c in stages
+            )
             self.interaction.apply(init_weights)
-        self.fusion = nn.ModuleList(FUSIONS.create(options.fusion, width=width) for width in widths)
+        self.fusion = nn.ModuleList(FUSIONS.create(options.fusion, stage=s, width=c) for s, c in stages)
         self.fusion.apply(init_weights)
         self.decoder = DECODERS.create(options.decoder, widths=widths, num_classes=num_classes)
-        self.auxiliary = None
+        self.auxiliary, self.auxiliary_before = None, options.auxiliary_thermal == "before"
         if options.auxiliary_heads:
-            head = SegFormerDecoderOptions()
+            head = SegFormerDecoderOptions(embed_dim=options.auxiliary_embed_dim)
             self.auxiliary = nn.ModuleList(
                 SegFormerDecoder(head, widths=widths, num_classes=num_classes) for _ in range(2)
             )
@@ -100,11 +105,11 @@ class Segmentor(nn.Module):
         Raises:
             ValueError: Wrong number of channels, or sizes that differ.
         """
-        _check_inputs(rgb_B3HW, thermal_B1HW)
+        check_inputs(rgb_B3HW, thermal_B1HW)
         size = rgb_B3HW.shape[-2:]
         rgb, thermal = pad_to_stride(self.rgb_norm(rgb_B3HW)), pad_to_stride(self.thermal_norm(thermal_B1HW))
         padded = rgb.shape[-2:]
-        rgb_maps, thermal_maps, divergence = self._encode(to_bhwc(rgb), to_bhwc(thermal))
+        rgb_maps, thermal_maps, before, divergence = self._encode(to_bhwc(rgb), to_bhwc(thermal))
         fused = [fuse(r, t) for fuse, r, t in zip(self.fusion, rgb_maps, thermal_maps, strict=True)]
         logits = resize_bilinear(self.decoder(fused), padded)[..., : size[0], : size[1]]
         auxiliary: tuple[Tensor, ...] = ()
@@ -112,21 +117,34 @@ class Segmentor(nn.Module):
             quarter = [math.ceil(side / 4) for side in size]
             auxiliary = tuple(
                 head(maps)[..., : quarter[0], : quarter[1]]
-                for head, maps in zip(self.auxiliary, (rgb_maps, thermal_maps), strict=True)
+                for head, maps in zip(
+                    self.auxiliary, (rgb_maps, before if self.auxiliary_before else thermal_maps), strict=True
+                )
             )
         return SegmentationOutput(logits, auxiliary, divergence)
 
-    def _encode(self, rgb: Tensor, thermal: Tensor) -> tuple[list[Tensor], list[Tensor], tuple[DivergenceMap, ...]]:
-        rgb_maps, thermal_maps, divergence = [], [], []
+    def _encode(
+        self, rgb: Tensor, thermal: Tensor
+    ) -> tuple[list[Tensor], list[Tensor], list[Tensor], tuple[DivergenceMap, ...]]:
+        """The maps of RGB and of thermal after the interaction, those of thermal before it, and the divergence."""
+        rgb_maps, thermal_maps, before, divergence = [], [], [], []
         for index, stage in enumerate(STAGES):
             rgb = self.rgb_backbone.forward_stage(stage, rgb)
             thermal = self.thermal_backbone.forward_stage(stage, thermal)
+            before.append(thermal)
             if self.interaction is not None:
                 rgb, thermal, where = run(self.interaction[index], rgb, thermal)
-                divergence.append(where)
+                divergence += [] if where is None else [where]
             rgb_maps.append(rgb)
             thermal_maps.append(thermal)
-        return rgb_maps, thermal_maps, tuple(divergence)
+        return rgb_maps, thermal_maps, before, tuple(divergence)
+
+
+class Apart(nn.Module):
+    """A stage without an interaction."""
+
+    def forward(self, rgb_BHWC: Tensor, thermal_BHWC: Tensor) -> InteractionOutput:
+        return InteractionOutput(rgb_BHWC, thermal_BHWC)
 
 
 def pad_to_stride(x_BCHW: Tensor, stride: int = STRIDE) -> Tensor:
@@ -139,7 +157,8 @@ def pad_to_stride(x_BCHW: Tensor, stride: int = STRIDE) -> Tensor:
     return F.pad(x_BCHW, (0, right, 0, bottom), mode=mode)
 
 
-def _check_inputs(rgb: Tensor, thermal: Tensor) -> None:
+def check_inputs(rgb: Tensor, thermal: Tensor) -> None:
+    """Raises ValueError unless these are RGB and thermal images of one size."""
     if rgb.ndim != 4 or rgb.shape[1] != 3 or thermal.ndim != 4 or thermal.shape[1] != 1:
         raise ValueError(
             f"expected RGB [B, 3, H, W] and thermal [B, 1, H, W], got {tuple(rgb.shape)} and {tuple(thermal.shape)}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from mdg.registry import LOSSES, Options
@@ -21,6 +23,8 @@ class CrossEntropyOptions(LossOptions):
     """Share of the target spread evenly over all classes."""
     class_weights: list[float] | None = None
     """One weight per class; null weighs all alike."""
+    mean_over: Literal["labelled", "all"] = "labelled"
+    """Pixels that the sum is divided by: the labelled ones, or `all` (published), ignored ones too."""
 
 
 class OhemOptions(LossOptions):
@@ -36,7 +40,10 @@ class DiceOptions(LossOptions):
     """Soft Dice."""
 
     smooth: float = Field(1.0, ge=0)
-    """Pixels added to numerator and denominator of each class, so that rare classes do not jump."""
+    """Pixels added to numerator and denominator of each class, so that rare classes do not jump; published: 0."""
+    mean_over: Literal["present", "all"] = "present"
+    """Classes of the mean: those with a labelled pixel in the batch, or `all` (published), where an absent one counts
+    as missed."""
 
 
 LOSSES.declare(CrossEntropy=CrossEntropyOptions, OhemCrossEntropy=OhemOptions, Dice=DiceOptions)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal, get_args
 
 from pydantic import Field, PositiveFloat, field_validator
@@ -21,6 +22,15 @@ class MixTransformerOptions(Options):
     """Stochastic depth of the last block; it rises linearly from 0 over the blocks."""
 
 
+class PoolingEncoderOptions(Options):
+    """The encoder of the second modality in CMNeXt."""
+
+    variant: Variant = "b2"
+    """Widths and depths, as of MiT."""
+    drop_path_rate: float = Field(0.1, ge=0, lt=1)
+    """Stochastic depth of the last block; it rises linearly from 0 over the blocks."""
+
+
 class DivergenceOptions(Options):
     """How divergence becomes a mask."""
 
@@ -28,6 +38,12 @@ class DivergenceOptions(Options):
     """`topk`: the positions that diverge most; `soft`: a sigmoid of a learned affine of the divergence; `none`: all."""
     ratio: float = Field(0.5, gt=0, le=1)
     """Share of the positions that `topk` selects."""
+    projection: Channels | None = None
+    """Width of a space into which one linear map per modality takes the features before they are compared; null
+    compares the features themselves (published)."""
+    gradient: Literal["selected", "all"] = "selected"
+    """Positions at which `topk` lets the divergence learn: the selected ones, or `all` (published), which computes
+    everything everywhere."""
 
 
 class LocalCrossAttentionOptions(Options):
@@ -41,6 +57,8 @@ class LocalCrossAttentionOptions(Options):
     """Stochastic depth of both residual branches."""
     negate_keys: bool = True
     """Attend to dissimilar neighbours (published); false attends to similar ones."""
+    gate_activation: Literal["gelu", "relu"] = "gelu"
+    """Inside the gate; published: `relu`."""
 
     @field_validator("kernel_size")
     @classmethod
@@ -65,6 +83,12 @@ class ChannelMambaOptions(Options):
     """Dropout after the output projection and in the feed-forward network."""
     bidirectional: bool = True
     """Scan from thermal to RGB too, not only from RGB to thermal."""
+    tokens: Literal["neighbouring", "strided"] = "neighbouring"
+    """Channels of a token: neighbours, or (published) those at a distance of the number of tokens."""
+    output_norm: Literal["width", "tokens"] = "width"
+    """LayerNorm of what was scanned: over all channels, or (published) over the tokens of each feature."""
+    residual: Literal["input", "normalized"] = "input"
+    """What the output is added to: U, or (published) its LayerNorm."""
 
 
 class InteractionOptions(Options):
@@ -76,12 +100,41 @@ class InteractionOptions(Options):
     """Local cross-attention; null leaves it out."""
     channel_mamba: ChannelMambaOptions | None = ChannelMambaOptions()
     """Channel Mamba; null leaves it out."""
+    write_back: Literal["value", "change"] = "value"
+    """What the mask multiplies: the `value` V (published), which holds the features themselves once more, or its
+    `change` V - F."""
+    learned_scale: bool = False
+    """Multiply what is written back by a learned number per channel and stream, which starts at zero."""
     sparse: bool = True
     """Compute the scan and what follows at the selected positions only; false computes everywhere and masks (same
     result, kept as the reference)."""
 
 
 MapSide = Annotated[int, Field(ge=2, le=16384)]
+Norm = Literal["layer", "batch"]
+
+
+class FeatureRectificationOptions(Options):
+    """Feature rectification of CMX."""
+
+    channel_share: float = Field(0.5, ge=0, le=1)
+    """Share of what the gate per channel lets through."""
+    spatial_share: float = Field(0.5, ge=0, le=1)
+    """Share of what the gate per position lets through."""
+
+
+class CrossModalFusionOptions(Options):
+    """The published fusion."""
+
+    squeeze_bias: bool = True
+    """Biases in squeeze-and-excitation; published: none."""
+
+
+class FeatureFusionOptions(Options):
+    """Feature fusion of CMX."""
+
+    heads: tuple[Channels, Channels, Channels, Channels] = (1, 2, 5, 8)
+    """Attention heads per stage."""
 
 
 class SemanticDynamicDecoderOptions(Options):
@@ -93,14 +146,26 @@ class SemanticDynamicDecoderOptions(Options):
     """Stages whose linear layer is generated from the deepest map; the others use a static one."""
     groups: tuple[Channels, Channels, Channels] = (8, 8, 16)
     """Groups of the generator at stages 1 to 3."""
+    condition_norm: tuple[Norm, Norm, Norm] = ("layer", "layer", "layer")
+    """Norm in the condition branch of stages 1 to 3; published: `layer`, `batch`, `batch`."""
+    star_relu: tuple[float, float] = (0.8944, -0.4472)
+    """First scale and bias of StarReLU; published: 1, 0."""
     frequency_stages: list[int] = [1]
     """Stages multiplied by the dynamic frequency gate; empty turns it off."""
     frequency_filters: Channels = 8
     """Filters in the bank of the gate."""
+    frequency_routes: Literal["softmax", "free"] = "softmax"
+    """Weights of the filters: a mean, or (published) any numbers."""
     frequency_reference: tuple[MapSide, MapSide] = (120, 160)
     """Map size [height, width] whose spectrum the bank is stored for; other sizes are interpolated."""
     highpass_cutoff: float = Field(0.25, ge=0, lt=1)
     """Frequencies below this fraction of Nyquist are removed in the gate's branch; 0 keeps all."""
+    highpass_bins: float | None = Field(None, gt=0)
+    """Radius of the high-pass in bins of the spectrum of a map of the reference size, in place of `highpass_cutoff`;
+    published: 35."""
+    hermitian: bool = False
+    """Make the gate symmetric in the two columns of the half spectrum in which a real map is; where it is not, an
+    inverse transform of a GPU does as it pleases."""
     dropout: float = Field(0.1, ge=0, lt=1)
     """Channel dropout before the classifier."""
 
@@ -117,6 +182,17 @@ class SegFormerDecoderOptions(Options):
 
     embed_dim: Channels = 256
     """Width of the four maps before the head."""
+    dropout: float = Field(0.1, ge=0, lt=1)
+    """Channel dropout before the classifier."""
+
+
+class UperNetDecoderOptions(Options):
+    """UperNet."""
+
+    embed_dim: Channels = 512
+    """Width of the pyramid."""
+    grids: list[Channels] = Field([1, 2, 3, 6], min_length=1)
+    """Sides of the grids that the deepest map is pooled to."""
     dropout: float = Field(0.1, ge=0, lt=1)
     """Channel dropout before the classifier."""
 
@@ -162,16 +238,83 @@ class SegmentorOptions(Options):
     """Fused maps to logits."""
     auxiliary_heads: bool = True
     """One all-MLP head per stream while training."""
+    auxiliary_embed_dim: Channels = 256
+    """Width of the auxiliary heads; published: 512."""
+    auxiliary_thermal: Literal["after", "before"] = "after"
+    """Thermal maps that the auxiliary head sees: after the interaction, or (published) before it."""
+    interaction_stages: list[Annotated[int, Field(ge=1, le=4)]] = [1, 2, 3, 4]
+    """Stages after which the streams interact; at the others they stay apart."""
     normalize: NormalizationOptions = NormalizationOptions()
     """Statistics of the inputs as fractions of full scale; `tools/check_data.py` prints those of your files."""
     pretrained: PretrainedOptions | None = None
     """Encoder weights to start from, in the public SegFormer layout (`mit_b2.pth`); null trains from scratch."""
 
+    @field_validator("interaction_stages")
+    @classmethod
+    def _check_stages(cls, stages: list[int]) -> list[int]:
+        if len(set(stages)) < len(stages):
+            raise ValueError("expected every stage once")
+        return stages
 
-MODELS.declare(MDG=SegmentorOptions)
-BACKBONES.declare(MixTransformer=MixTransformerOptions)
+    def encoder_files(self) -> dict[str, Path | None]:
+        """Files of weights by the encoder that starts from them."""
+        pretrained = self.pretrained or PretrainedOptions()
+        return {"rgb_backbone": pretrained.rgb, "thermal_backbone": pretrained.thermal}
+
+
+class StreamOptions(Options):
+    """Parts of a network with one encoder."""
+
+    backbone: component(BACKBONES) = Field(default="b2", validate_default=True)  # type: ignore[valid-type]
+    """Encoder; `b0` .. `b5` for short."""
+    decoder: component(DECODERS) = Field(default="SegFormerDecoder", validate_default=True)  # type: ignore[valid-type]
+    """Maps to logits."""
+    normalize: NormalizationOptions = NormalizationOptions()
+    """Statistics of the inputs as fractions of full scale; `tools/check_data.py` prints those of your files."""
+
+
+class SingleStreamOptions(StreamOptions):
+    """A network of one modality, or of both in one image."""
+
+    input: Literal["rgb", "thermal", "both"] = "rgb"
+    """What the encoder sees: one modality, or `both` as an image of four channels (early fusion)."""
+    pretrained: UserPath | None = None
+    """File of encoder weights to start from, in the public SegFormer layout; null trains from scratch."""
+
+    def encoder_files(self) -> dict[str, Path | None]:
+        """Files of weights by the encoder that starts from them."""
+        return {"backbone": self.pretrained}
+
+
+class LateFusionOptions(StreamOptions):
+    """Two networks, one of each modality, whose probabilities are averaged."""
+
+    pretrained: PretrainedOptions | None = None
+    """Encoder weights to start from, in the public SegFormer layout; null trains from scratch."""
+
+    def stream(self, input: Literal["rgb", "thermal"]) -> SingleStreamOptions:
+        """The options of the network of one modality."""
+        return SingleStreamOptions(backbone=self.backbone, decoder=self.decoder, normalize=self.normalize, input=input)
+
+    def encoder_files(self) -> dict[str, Path | None]:
+        """Files of weights by the encoder that starts from them."""
+        pretrained = self.pretrained or PretrainedOptions()
+        return {"rgb.backbone": pretrained.rgb, "thermal.backbone": pretrained.thermal}
+
+
+MODELS.declare(MDG=SegmentorOptions, SingleStream=SingleStreamOptions, LateFusion=LateFusionOptions)
+BACKBONES.declare(MixTransformer=MixTransformerOptions, PoolingEncoder=PoolingEncoderOptions)
 for _variant in get_args(Variant):
     BACKBONES.preset(_variant, type="MixTransformer", variant=_variant)
-INTERACTIONS.declare(ModalityDivergenceInteraction=InteractionOptions)
-FUSIONS.declare(CrossModalFusion=Options, AddFusion=Options, ConcatFusion=Options)
-DECODERS.declare(SemanticDynamicDecoder=SemanticDynamicDecoderOptions, SegFormerDecoder=SegFormerDecoderOptions)
+INTERACTIONS.declare(ModalityDivergenceInteraction=InteractionOptions, FeatureRectification=FeatureRectificationOptions)
+FUSIONS.declare(
+    CrossModalFusion=CrossModalFusionOptions,
+    AddFusion=Options,
+    ConcatFusion=Options,
+    FeatureFusion=FeatureFusionOptions,
+)
+DECODERS.declare(
+    SemanticDynamicDecoder=SemanticDynamicDecoderOptions,
+    SegFormerDecoder=SegFormerDecoderOptions,
+    UperNetDecoder=UperNetDecoderOptions,
+)

@@ -18,8 +18,14 @@ class AdamWOptions(Options):
     """Base learning rate, for the batch as configured; it is not scaled by the number of processes."""
     betas: tuple[Beta, Beta] = (0.9, 0.999)
     """Decay rates of the two moments."""
+    eps: float = Field(1e-8, gt=0, le=1e-2)
+    """Added to the root of the second moment; published: 1e-7."""
     weight_decay: float = Field(0.01, ge=0)
     """Decoupled weight decay; 1-D parameters, A_log and D have none."""
+    decay_scan: bool = False
+    """Decay the scan's A_log too (published)."""
+    decay_generated: bool = False
+    """Decay the static matrix of a dynamic linear layer too, which is the bias of its generator."""
 
 
 class SGDOptions(Options):

@@ -15,6 +15,7 @@
         results/<split>/     what tools/val_mm.py wrote; a further evaluation of the split makes <split>-2/
             results.json     protocol, scores under every rule, confusion matrix, configuration of the run
             images.csv       scores of every image
+            counts.csv       pixels of every image and class
             confusion.png    the matrix, rows in per cent
             pictures/        frames spread over the split
             worst/           the frames with the lowest mIoU
@@ -156,6 +157,20 @@ class RunDirectory:
                 lock.release()
                 with suppress(OSError):
                     (self.path / LOCK).unlink()
+
+    def wait_until_left(self, seconds: float) -> None:
+        """Waits while another process, which is known to end, works in the folder.
+
+        Raises:
+            ConfigError: It still does after so many seconds.
+        """
+        if not (self.path / LOCK).exists():
+            return
+        with explained(self.path), suppress(NotImplementedError):
+            try:
+                FileLock(self.path / LOCK).acquire(timeout=seconds).lock.release()
+            except Timeout:
+                raise ConfigError(f"{self.path}: {self._holder()}; wait for it, or stop it first") from None
 
     @property
     def _running(self) -> Path:

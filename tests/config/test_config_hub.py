@@ -15,6 +15,7 @@ import yaml
 from mdg.config import config_page, dump_yaml, load_config
 from mdg.config.yaml_tree import read_yaml
 from mdg.data import build_transforms
+from mdg.engine.study.plan import read_study
 from mdg.losses import Objective
 from mdg.models import build_model
 
@@ -22,7 +23,8 @@ pytestmark = pytest.mark.no_cover  # every configuration; the code is covered el
 
 ROOT = Path(__file__).resolve().parents[2]
 SCHEMA = ROOT / "docs" / "config.schema.json"
-FILES = sorted((ROOT / "configs").rglob("*.yaml"))
+STUDIES = sorted((ROOT / "configs" / "studies").glob("*.yaml"))
+FILES = [file for file in sorted((ROOT / "configs").rglob("*.yaml")) if file not in STUDIES]
 RUNS = [file for file in FILES if "_base_" not in file.parts]
 MODELINE = "# yaml-language-server: $schema="
 
@@ -112,3 +114,10 @@ def test_committed_schema_is_current(schema):
 def test_committed_tables_of_keys_are_current():
     page = (ROOT / "docs" / "config.md").read_text(encoding="utf-8")
     assert page == config_page(page), "run scripts/write_config_schema.py"
+
+
+@pytest.mark.parametrize("file", STUDIES, ids=ids)
+def test_every_run_of_a_study_is_a_configuration(file, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    study = read_study(file)
+    assert len({job.folder for job in study.jobs}) == len(study.jobs) >= len(study.rows)

@@ -119,7 +119,7 @@ def test_registry_of_finds_components_in_lists_and_nowhere_else():
 def test_every_registry_has_its_place():
     found = places(RunConfig)
     assert set(found) == set(REGISTRIES)
-    assert found[registry.BACKBONES] == ["model.rgb_backbone", "model.thermal_backbone"]
+    assert found[registry.BACKBONES] == ["model.backbone", "model.rgb_backbone", "model.thermal_backbone"]
 
 
 def test_every_option_has_a_meaning():

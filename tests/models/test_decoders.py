@@ -15,7 +15,7 @@ from mdg.models.decoders.frequency_gate import (
 )
 from mdg.models.decoders.segformer import SegFormerDecoder
 from mdg.models.layers import GroupedLinear, MultiScaleHead, StarReLU
-from mdg.options.models import SegFormerDecoderOptions
+from mdg.options.models import SegFormerDecoderOptions, SemanticDynamicDecoderOptions
 from mdg.registry import DECODERS
 
 WIDTHS = (8, 16, 24, 32)
@@ -92,7 +92,7 @@ def test_dynamic_linear_equals_a_loop_over_cells(draw, shaken, cells, patch, emb
 
 
 def test_condition_branch_equals_the_definition(draw, shaken):
-    branch = shaken(ConditionBranch(8).double())
+    branch = shaken(ConditionBranch(8, norm="layer", star_relu=(1.0, 0.0)).double())
     deepest = draw(2, 3, 2, 8, dtype=torch.float64)
     reduced = F.conv2d(deepest.permute(0, 3, 1, 2), branch.reduce.weight[:, :, None, None], branch.reduce.bias)
     spread = F.conv2d(reduced, branch.conv.weight, branch.conv.bias, padding=1, groups=4).permute(0, 2, 3, 1)
@@ -140,9 +140,12 @@ def test_highpass_radius():
     assert mask.bool().tolist() == expected
 
 
-def gate(cutoff: float = 0.25, reference=(12, 16)) -> DynamicFrequencyGate:
+def gate(cutoff: float = 0.25, reference=(12, 16), **others) -> DynamicFrequencyGate:
     torch.manual_seed(0)
-    return DynamicFrequencyGate(6, 8, 5, filters=3, cutoff=cutoff, reference=reference)
+    options = SemanticDynamicDecoderOptions(
+        embed_dim=5, frequency_filters=3, highpass_cutoff=cutoff, frequency_reference=reference, **others
+    )
+    return DynamicFrequencyGate(options, width=6, condition_width=8)
 
 
 def open_gate(module: DynamicFrequencyGate) -> DynamicFrequencyGate:

@@ -7,7 +7,8 @@ from torch import nn
 
 from mdg.models.interaction.fusion import AddFusion, ConcatFusion, CrossModalFusion
 from mdg.models.layers import SqueezeExcitation
-from mdg.registry import Options
+from mdg.options.models import CrossModalFusionOptions
+from mdg.registry import FUSIONS, Options
 
 
 def conv1x1(weight_OI11, x_BHWC):
@@ -27,7 +28,7 @@ def depthwise_by_hand(layer: nn.Conv2d, x_BHWC):
 
 
 def test_cross_modal_fusion_equals_the_definition(draw, shaken):
-    module = shaken(CrossModalFusion(Options(), width=16).double().eval())
+    module = shaken(CrossModalFusion(CrossModalFusionOptions(), width=16).double().eval())
     for norm in (module.ffn.pre.norm, module.ffn.post.norm):
         norm.running_mean.copy_(draw(16, seed=5))
         norm.running_var.copy_(1 + draw(16, seed=6).square())
@@ -68,5 +69,5 @@ def test_concat_fusion(draw, shaken):
 @pytest.mark.parametrize("cls", [AddFusion, ConcatFusion, CrossModalFusion])
 @pytest.mark.parametrize("size", [(1, 1), (3, 7)])
 def test_any_size(draw, cls, size):
-    module = cls(Options(), width=16).eval()
+    module = FUSIONS.create(cls.__name__, width=16).eval()
     assert module(draw(2, *size, 16), draw(2, *size, 16, seed=1)).shape == (2, *size, 16)

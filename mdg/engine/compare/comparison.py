@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from mdg.config.load import differences
+from mdg.engine.compare.bootstrap import Difference, paired_difference
 from mdg.engine.evaluation.result_files import Result, find_result, read_result
 from mdg.errors import ConfigError
 from mdg.metrics import Protocol
@@ -88,6 +89,15 @@ class Comparison:
 
     rows: list[Row]
     settings: list[Setting]
+
+    def difference(self, row: Row, setting: Setting) -> Difference | None:
+        """Primary mIoU of a row minus that of the first row, with its interval over the images; None for the first row,
+        and where results of one of them are missing or come from a version that kept no pixels of images."""
+        pairs = [[result.pixels for result in one.of(setting)] for one in (self.rows[0], row)]
+        first, other = ([counts for counts in results if counts is not None] for results in pairs)
+        if row is self.rows[0] or not first or [len(first), len(other)] != [len(results) for results in pairs]:
+            return None
+        return paired_difference([(first, other)]) if other else None
 
     def columns(self, per_class: bool = False) -> list[tuple[Setting, str]]:
         """Every score of every setting."""

@@ -14,12 +14,17 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from mdg.engine.compare.bootstrap import DRAWS
 from mdg.engine.compare.comparison import Cell, Comparison, Row, Setting
 from mdg.errors import ConfigError
 from mdg.utils.files import require_writable, write_json, write_text
 
 SHOWN_DIFFERENCES = 12
 EXPLANATION = "Per cent; mean ± standard deviation (n - 1) over the seeds of a row."
+INTERVALS = (
+    f"Intervals: paired bootstrap over the images, {DRAWS} draws. They say nothing of other seeds; the deviation over "
+    "seeds does."
+)
 
 
 def cell_text(cell: Cell | None) -> str:
@@ -43,9 +48,24 @@ def row_name(row: Row) -> str:
 def score_grid(comparison: Comparison) -> list[list[str]]:
     """Header and rows of the main table."""
     header = ["run", "seeds", *[f"{setting_name(setting)} {metric}" for setting, metric in comparison.columns()]]
+    grid = [header]
+    for row in comparison.rows:
+        cells = [cell_text(row.cell(*column)) for column in comparison.columns()]
+        grid.append([row_name(row), seeds_text(row), *cells])
+    return grid
+
+
+def difference_grid(comparison: Comparison) -> list[list[str]]:
+    """Header and rows of the differences to the first row; empty where none is known."""
+    found = {
+        row.letter: [comparison.difference(row, setting) for setting in comparison.settings] for row in comparison.rows
+    }
+    if not any(any(differences) for differences in found.values()):
+        return []
+    first, names = comparison.rows[0], map(setting_name, comparison.settings)
+    header = [f"mIoU minus that of {first.letter}", *[f"{name} difference [95 % interval]" for name in names]]
     rows = [
-        [row_name(row), seeds_text(row), *[cell_text(row.cell(*column)) for column in comparison.columns()]]
-        for row in comparison.rows
+        [row_name(row), *[str(difference or "") for difference in found[row.letter]]] for row in comparison.rows[1:]
     ]
     return [header, *rows]
 
@@ -65,7 +85,7 @@ def seeds_text(row: Row) -> str:
 
 def notes(comparison: Comparison) -> list[str]:
     """What stands under the tables: the protocols by number, then the files and peculiarities of the rows."""
-    lines = [EXPLANATION]
+    lines = [EXPLANATION, *([INTERVALS] if difference_grid(comparison) else [])]
     for setting in comparison.settings:
         first, *rest = setting.lines()
         warnings = [f"! no honest test: {text}" for text in setting.protocol.warnings()]
@@ -87,7 +107,8 @@ def _row_differences(row: Row, first: Row) -> list[str]:
 def grids(comparison: Comparison, per_class: bool) -> list[list[list[str]]]:
     """The main table and, where asked for, one per setting with the IoU per class."""
     apart = comparison.settings if per_class else []
-    return [score_grid(comparison), *[class_grid(comparison, setting) for setting in apart]]
+    differences = [grid for grid in [difference_grid(comparison)] if grid]
+    return [score_grid(comparison), *differences, *[class_grid(comparison, setting) for setting in apart]]
 
 
 def print_comparison(comparison: Comparison, console: Console, per_class: bool = False) -> None:

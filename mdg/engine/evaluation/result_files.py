@@ -14,6 +14,7 @@ from typing import Annotated, Any
 from pydantic import Field, field_validator, model_validator
 
 from mdg.config.load import flatten
+from mdg.engine.evaluation.image_counts import COUNTS, ImageCounts, read_counts
 from mdg.errors import ConfigError, DataError
 from mdg.metrics import Protocol
 from mdg.utils.files import explained
@@ -147,6 +148,12 @@ class Result:
     def class_scores(self) -> dict[str, float]:
         """ "IoU car" and so on."""
         return {f"IoU {row['class']}": _number(row["iou"]) for row in self.content["per_class"]}
+
+    @cached_property
+    def pixels(self) -> ImageCounts | None:
+        """The pixels of every image, where they lie beside the results; raises ConfigError for a broken file."""
+        rule = next(iter(self.rules.values()))
+        return read_counts(self.file.with_name(COUNTS), rule["averaged"], rule["absent"])
 
     @cached_property
     def rule_definitions(self) -> list[tuple[str, Any]]:

@@ -5,6 +5,7 @@
     results/<split>/
         results.json     protocol, scores under every rule, confusion matrix, configuration of the run
         images.csv       scores of every image
+        counts.csv       pixels of every image and class, from which intervals of scores follow
         confusion.png    the matrix, rows in per cent
         pictures/        frames spread over the split
         worst/           the frames with the lowest mIoU
@@ -30,6 +31,7 @@ from mdg.config import RunConfig
 from mdg.config.load import differences, flatten
 from mdg.data import RGBTDataset
 from mdg.data.reading.names import name_bytes
+from mdg.engine.evaluation.image_counts import COUNTS, PIXELS
 from mdg.engine.evaluation.pictures import predict_panels, spread, write_panels
 from mdg.engine.evaluation.provenance import file_sha256, trained_config
 from mdg.engine.evaluation.result_files import FILE, FORMAT
@@ -90,6 +92,7 @@ def write_folder(
     write_json(folder / FILE, dict(content))
     yield f"results: {folder / FILE}"
     write_image_scores(folder / "images.csv", evaluation, dataset)
+    write_image_pixels(folder / COUNTS, evaluation, dataset)
     title = headline(evaluation, protocol)
     confusion_picture(folder / "confusion.png", evaluation.confusion.counts, evaluation.classes, title)
     yield f"scores of every image: {folder / 'images.csv'}; confusion matrix: {folder / 'confusion.png'}"
@@ -116,6 +119,17 @@ def write_image_scores(file: Path, evaluation: Evaluation, dataset: RGBTDataset)
         worst, value = _worst_class({name: iou[name] for name in averaged})
         means = _cell(scores.miou_N[place]), _cell(scores.accuracy_N[place])
         writer.writerow([name, dataset.condition(place) or "", *means, worst, _cell(value), *map(_cell, iou.values())])
+    write_text(file, stream.getvalue())
+
+
+def write_image_pixels(file: Path, evaluation: Evaluation, dataset: RGBTDataset) -> None:
+    """One row per image in the order of the data set: for every class the pixels that are right, labelled and
+    predicted under the primary rule. Their sums give the IoU of the split."""
+    stream = io.StringIO(newline="")
+    writer = csv.writer(stream)
+    writer.writerow(["name", *[f"{name} {part}" for name in evaluation.classes for part in PIXELS]])
+    for name, pixels_K3 in zip(dataset.names, evaluation.pixels_NK3, strict=True):
+        writer.writerow([name, *pixels_K3.flatten().tolist()])
     write_text(file, stream.getvalue())
 
 

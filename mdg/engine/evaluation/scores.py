@@ -1,6 +1,6 @@
 """What an evaluation counted, every score that follows from it, and the table that shows them.
 
-Legend: N images, K classes, S = K + 2 scores of an image, H W size of a label.
+Legend: N images, K classes, S = K + 2 scores of an image, 3: pixels right, labelled, predicted, H W size of a label.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor
 from mdg.data import RGBTDataset
 from mdg.engine.distributed import World
 from mdg.metrics import ConfusionMatrix, ImageScores, Protocol, ScoringRule
-from mdg.metrics.scoring import image_scores, score_image
+from mdg.metrics.scoring import image_pixels, image_scores, score_image
 
 
 @dataclass
@@ -32,6 +32,7 @@ class Evaluation:
         confusion: Matrix over all classes, before any rule.
         groups: A matrix per condition (day, night) where the data set tells them apart.
         per_image: Scores of every image under the primary rule.
+        pixels_NK3: int64, the pixels of every image that are right, labelled and predicted under it.
         images: Number of images counted.
         seconds: Time it took this process.
     """
@@ -41,6 +42,7 @@ class Evaluation:
     confusion: ConfusionMatrix
     groups: dict[str, ConfusionMatrix]
     per_image: ImageScores
+    pixels_NK3: np.ndarray
     images: int
     seconds: float = 0.0
 
@@ -103,6 +105,7 @@ class Tally:
         self._matrices = {name: ConfusionMatrix(len(self.classes)) for name in ["", *conditions]}
         # Every image belongs to one process and is zero in all others, so that a sum brings them together.
         self._rows_NS = np.zeros((len(dataset), len(self.classes) + 2))
+        self._pixels_NK3 = np.zeros((len(dataset), len(self.classes), 3), np.int64)
         self._seen_N = np.zeros(len(dataset), np.int64)
 
     @property
@@ -116,19 +119,22 @@ class Tally:
         if condition := self.dataset.condition(index):
             self._matrices[condition].counts += counts_KK
         self._rows_NS[index] = score_image(counts_KK, self.rules[0], self.classes)
+        self._pixels_NK3[index] = image_pixels(counts_KK, self.rules[0], self.classes)
         self._seen_N[index] += 1
 
     def gather(self, world: World, seconds: float) -> Evaluation:
         """The evaluation of all processes together, the same in each of them."""
         stacked = np.stack([matrix.counts for matrix in self._matrices.values()])
-        counts_GKK, rows_NS, seen_N = (_sum(world, part) for part in (stacked, self._rows_NS, self._seen_N))
+        parts = (stacked, self._rows_NS, self._pixels_NK3, self._seen_N)
+        counts_GKK, rows_NS, pixels_NK3, seen_N = (_sum(world, part) for part in parts)
         rows_NS[seen_N == 0] = np.nan
         matrices = {
             name: ConfusionMatrix(len(self.classes), counts_KK)
             for name, counts_KK in zip(self._matrices, counts_GKK, strict=True)
         }
         whole = matrices.pop("")
-        return Evaluation(self.classes, self.rules, whole, matrices, image_scores(rows_NS), int(seen_N.sum()), seconds)
+        scores, images = image_scores(rows_NS), int(seen_N.sum())
+        return Evaluation(self.classes, self.rules, whole, matrices, scores, pixels_NK3, images, seconds)
 
 
 def _sum(world: World, array: np.ndarray) -> np.ndarray:

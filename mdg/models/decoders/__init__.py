@@ -2,5 +2,6 @@
 
 from mdg.models.decoders.segformer import SegFormerDecoder
 from mdg.models.decoders.semantic_dynamic import SemanticDynamicDecoder
+from mdg.models.decoders.upernet import UperNetDecoder
 
-__all__ = ["SegFormerDecoder", "SemanticDynamicDecoder"]
+__all__ = ["SegFormerDecoder", "SemanticDynamicDecoder", "UperNetDecoder"]

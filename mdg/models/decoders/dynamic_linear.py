@@ -13,24 +13,30 @@ from torch import Tensor, nn
 from mdg.errors import ConfigError
 from mdg.models.layers import Linear, StarReLU, conv_bhwc, depthwise, keep_own_init
 from mdg.ops.dynamic_linear import dynamic_linear
+from mdg.options.models import Norm
 
 
 class ConditionBranch(nn.Module):
     """``h = StarReLU(Norm(DW3x3(Conv1x1(F^4))))``: ``[B, h, w, D] -> [B, h, w, D/2]``.
 
-    The norm is a LayerNorm: a generated weight should depend on its own cell, not on the batch.
+    Args:
+        deepest_width: ``D``.
+        norm: ``layer``, so that a generated weight depends on its own cell and not on the batch; or ``batch``.
+        star_relu: First scale and bias of StarReLU.
     """
 
-    def __init__(self, deepest_width: int):
+    def __init__(self, deepest_width: int, *, norm: Norm, star_relu: tuple[float, float]):
         super().__init__()
         self.width = deepest_width // 2
         self.reduce = Linear(deepest_width, self.width)
         self.conv = depthwise(self.width, 3)
-        self.norm = nn.LayerNorm(self.width)
-        self.act = StarReLU()
+        self.norm = nn.LayerNorm(self.width) if norm == "layer" else nn.BatchNorm2d(self.width)
+        self.act = StarReLU(*star_relu)
 
     def forward(self, deepest_BhwD: Tensor) -> Tensor:
-        return self.act(self.norm(conv_bhwc(self.conv, self.reduce(deepest_BhwD))))
+        mixed_BhwR = conv_bhwc(self.conv, self.reduce(deepest_BhwD))
+        by_batch = isinstance(self.norm, nn.BatchNorm2d)
+        return self.act(conv_bhwc(self.norm, mixed_BhwR) if by_batch else self.norm(mixed_BhwR))
 
 
 class DynamicLinear(nn.Module):

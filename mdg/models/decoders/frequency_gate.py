@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from mdg.models.layers import Linear, Mlp, to_bchw, to_bhwc
 from mdg.ops.modes import float32_island
+from mdg.options.models import SemanticDynamicDecoderOptions
 
 
 def periodic_interpolation(frequencies: Tensor, reference: int) -> Tensor:
@@ -41,6 +42,24 @@ def highpass(height: int, width: int, cutoff: float, device: torch.device) -> Te
     return (torch.sqrt(fy**2 + fx**2) >= 0.5 * cutoff).float()
 
 
+def highpass_of_bins(height: int, width: int, bins: float, reference: tuple[int, int], device: torch.device) -> Tensor:
+    """``[H, F]`` float32, 0 where the radius lies below ``bins`` bins of the spectrum of a map of the size
+    ``reference``, else 1: another share of Nyquist along each axis, as in the published code."""
+    fy = reference[0] * torch.fft.fftfreq(height, device=device)[:, None]
+    fx = reference[1] * torch.fft.rfftfreq(width, device=device)
+    return (torch.sqrt(fy**2 + fx**2) >= bins).float()
+
+
+def symmetric(bank_KHF: Tensor, width: int) -> Tensor:
+    """The bank with ``bank(-f_y) = bank(f_y)`` in the columns ``f_x = 0`` and, where the map has one, Nyquist: only
+    then is the gated half spectrum that of a real map."""
+    rows = -torch.arange(bank_KHF.shape[1], device=bank_KHF.device) % bank_KHF.shape[1]
+    own = torch.zeros(bank_KHF.shape[2], dtype=torch.bool, device=bank_KHF.device)
+    own[0] = True
+    own[-1] = own[-1] | (width % 2 == 0)
+    return torch.where(own, (bank_KHF + bank_KHF[:, rows]) / 2, bank_KHF)
+
+
 class DynamicFrequencyGate(nn.Module):
     """``f = Linear(irfft2(rfft2(p) * Γ * HP))``; the decoder multiplies its map by ``1 + f``
     (section 4 of docs/model.md).
@@ -50,31 +69,27 @@ class DynamicFrequencyGate(nn.Module):
     so the map may have any size. FFT and gate run in float32 whatever the autocast dtype.
     """
 
-    def __init__(
-        self,
-        width: int,
-        condition_width: int,
-        embed_dim: int,
-        *,
-        filters: int,
-        cutoff: float,
-        reference: tuple[int, int],
-    ):
+    def __init__(self, options: SemanticDynamicDecoderOptions, *, width: int, condition_width: int):
         super().__init__()
-        self.channels, self.cutoff = condition_width // 2, cutoff
+        filters, self.reference = options.frequency_filters, options.frequency_reference
+        self.channels, self.cutoff, self.bins = condition_width // 2, options.highpass_cutoff, options.highpass_bins
+        self.free_routes, self.hermitian = options.frequency_routes == "free", options.hermitian
         self.reduce = Linear(width, self.channels)
         self.route = Mlp(condition_width, 2 * condition_width, filters * self.channels)
-        self.bank = nn.Parameter(0.02 * torch.randn(filters, reference[0], reference[1] // 2 + 1))
-        self.expand = Linear(self.channels, embed_dim)
+        self.bank = nn.Parameter(0.02 * torch.randn(filters, self.reference[0], self.reference[1] // 2 + 1))
+        self.expand = Linear(self.channels, options.embed_dim)
 
     def gate(self, condition_BhwR: Tensor, height: int, width: int) -> Tensor:
         """``Γ`` ``[B, c, H, F]`` float32 for a map of ``height`` x ``width``."""
         logits = self.route(condition_BhwR.mean(dim=(1, 2))).float()
-        route_BcK = logits.unflatten(1, (self.channels, -1)).softmax(dim=-1)
+        route_BcK = logits.unflatten(1, (self.channels, -1))
+        route_BcK = route_BcK if self.free_routes else route_BcK.softmax(dim=-1)
         device = self.bank.device
         rows_Hu = periodic_interpolation(torch.fft.fftfreq(height, device=device), self.bank.shape[1])
         columns_Fv = half_interpolation(torch.fft.rfftfreq(width, device=device), self.bank.shape[2])
         bank_KHF = rows_Hu @ self.bank.float() @ columns_Fv.T
+        if self.hermitian:
+            bank_KHF = symmetric(bank_KHF, width)
         return 2 * torch.sigmoid(torch.einsum("bck,khf->bchf", route_BcK, bank_KHF))
 
     def forward(self, x_BHWC: Tensor, condition_BhwR: Tensor) -> Tensor:
@@ -83,7 +98,9 @@ class DynamicFrequencyGate(nn.Module):
         p_BcHW = to_bchw(F.gelu(self.reduce(x_BHWC)))
         with float32_island(x_BHWC):
             spectrum_BcHF = torch.fft.rfft2(p_BcHW.float(), norm="ortho") * self.gate(condition_BhwR.float(), H, W)
-            if self.cutoff > 0:
+            if self.bins is not None:
+                spectrum_BcHF = spectrum_BcHF * highpass_of_bins(H, W, self.bins, self.reference, x_BHWC.device)
+            elif self.cutoff > 0:
                 spectrum_BcHF = spectrum_BcHF * highpass(H, W, self.cutoff, x_BHWC.device)
             filtered_BcHW = torch.fft.irfft2(spectrum_BcHF, s=(H, W), norm="ortho")
         return self.expand(to_bhwc(filtered_BcHW))

@@ -33,20 +33,15 @@ class SemanticDynamicDecoder(nn.Module):
         for stage, width in enumerate(widths, start=1):
             key = str(stage)
             if stage in options.dynamic_stages or stage in options.frequency_stages:
-                condition = self.condition[key] = ConditionBranch(widths[-1])
+                condition = self.condition[key] = ConditionBranch(
+                    widths[-1], norm=options.condition_norm[stage - 1], star_relu=options.star_relu
+                )
             if stage in options.dynamic_stages:
                 self.linear[key] = DynamicLinear(condition.width, width, embed_dim, options.groups[stage - 1])
             else:
                 self.linear[key] = Linear(width, embed_dim)
             if stage in options.frequency_stages:
-                self.frequency[key] = DynamicFrequencyGate(
-                    width,
-                    condition.width,
-                    embed_dim,
-                    filters=options.frequency_filters,
-                    cutoff=options.highpass_cutoff,
-                    reference=options.frequency_reference,
-                )
+                self.frequency[key] = DynamicFrequencyGate(options, width=width, condition_width=condition.width)
         self.head = MultiScaleHead(len(widths), embed_dim, num_classes, options.dropout)
         self.apply(init_weights)
 

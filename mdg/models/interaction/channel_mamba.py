@@ -65,28 +65,41 @@ class ChannelScan(nn.ModuleList):
 class ModalityTokens(nn.Module):
     """The two ends of CM for one modality: map to channel tokens before the scan, tokens to features after it."""
 
-    def __init__(self, width: int, expanded: int, features: int, dropout: float):
+    def __init__(self, width: int, expanded: int, options: ChannelMambaOptions):
         super().__init__()
-        self.features = features
+        features, dropout = options.features, options.dropout
+        self.features, self.strided = features, options.tokens == "strided"
+        self.norm_tokens, self.add_normalized = options.output_norm == "tokens", options.residual == "normalized"
         self.norm = nn.LayerNorm(width)
         self.expand = GroupedLinear(width, expanded, groups=width // 4)
         self.conv = depthwise(expanded, 3)
-        self.out_norm = nn.LayerNorm(expanded)
+        self.out_norm = nn.LayerNorm(expanded // features if self.norm_tokens else expanded)
         self.project = GroupedLinear(expanded, width, groups=width // 4)
         self.dropout = nn.Dropout(dropout)
         self.ffn_norm = nn.LayerNorm(width)
         self.ffn = Mlp(width, 2 * width, dropout=dropout)
 
     def tokens(self, u_BHWC: Tensor, index_N: Tensor | None) -> Tensor:
-        """``[B, H, W, C] -> [N, T, G]`` at the rows ``index_N`` (None: all); a token is G neighbouring channels."""
+        """``[B, H, W, C] -> [N, T, G]`` at the rows ``index_N`` (None: all); a token is G neighbouring channels, or
+        every T-th one."""
         expanded_BHWE = conv_bhwc(self.conv, self.expand(self.norm(u_BHWC)))
-        return F.silu(take_rows(expanded_BHWE, index_N)).unflatten(-1, (-1, self.features))
+        channels_NE = F.silu(take_rows(expanded_BHWE, index_N))
+        if self.strided:
+            return channels_NE.unflatten(-1, (self.features, -1)).transpose(1, 2).contiguous()
+        return channels_NE.unflatten(-1, (-1, self.features))
 
     def finish(self, scanned_NTG: Tensor, u_NC: Tensor) -> Tensor:
         """``[N, T, G]`` and the residual ``[N, C]`` -> ``V`` ``[N, C]``."""
-        y_NC = self.project(self.out_norm(scanned_NTG.flatten(1)))
-        u_NC = u_NC + self.dropout(y_NC)
+        y_NC = self.project(self._channels(scanned_NTG))
+        u_NC = (self.norm(u_NC) if self.add_normalized else u_NC) + self.dropout(y_NC)
         return u_NC + self.ffn(self.ffn_norm(u_NC))
+
+    def _channels(self, scanned_NTG: Tensor) -> Tensor:
+        """Tokens, normalised, as channels ``[N, E]`` again, each where it came from."""
+        if self.norm_tokens:
+            scanned_NTG = self.out_norm(scanned_NTG.transpose(1, 2)).transpose(1, 2)
+        channels_NE = (scanned_NTG.transpose(1, 2) if self.strided else scanned_NTG).flatten(1)
+        return channels_NE if self.norm_tokens else self.out_norm(channels_NE)
 
 
 def take_rows(x_BHWC: Tensor, index_N: Tensor | None) -> Tensor:
@@ -114,8 +127,8 @@ class ChannelMamba(nn.Module):
                 f"model.interaction.channel_mamba: width {width} times expansion {expansion} gives {expanded} "
                 f"channels, which do not divide into tokens of features={features}"
             )
-        self.rgb = ModalityTokens(width, expanded, features, options.dropout)
-        self.thermal = ModalityTokens(width, expanded, features, options.dropout)
+        self.rgb = ModalityTokens(width, expanded, options)
+        self.thermal = ModalityTokens(width, expanded, options)
         directions = 2 if options.bidirectional else 1
         self.scans = ChannelScan(features, options.state, options.dt_rank, directions)
 

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mdg.models.layers import Linear
 from mdg.options.models import DivergenceOptions
 
 
@@ -31,16 +32,26 @@ class DivergenceMask(nn.Module):
     """``d = 1 - cos(F_r, F_t)`` per position and the mask ``M`` of section 2.1 of docs/model.md.
 
     ``topk`` selects the ``ceil(ratio * H * W)`` largest ``d``. Its multiplier is ``1 + d - stopgrad(d)``: the value is
-    one, the gradient is that of ``d``, so training can raise or lower the divergence itself (straight-through).
+    one, the gradient is that of ``d``, so training can raise or lower the divergence itself (straight-through). With
+    ``gradient: all`` it is ``d - stopgrad(d)`` at the other positions: zero, with that gradient too.
+
+    Args:
+        options: The kind of mask.
+        width: Channels ``C`` of both maps.
     """
 
-    def __init__(self, options: DivergenceOptions):
+    def __init__(self, options: DivergenceOptions, *, width: int):
         super().__init__()
-        self.mode, self.ratio = options.mode, options.ratio
+        self.mode, self.ratio, self.everywhere = options.mode, options.ratio, options.gradient == "all"
+        self.project: nn.ModuleList | None = None
+        if options.projection is not None:
+            self.project = nn.ModuleList(Linear(width, options.projection, bias=False) for _ in range(2))
         if self.mode == "soft":
             self.affine = nn.Parameter(torch.tensor([1.0, 0.0]))
 
     def forward(self, rgb_BHWC: Tensor, thermal_BHWC: Tensor) -> DivergenceMap:
+        if self.project is not None:
+            rgb_BHWC, thermal_BHWC = self.project[0](rgb_BHWC), self.project[1](thermal_BHWC)
         d_BHW = 1 - F.cosine_similarity(rgb_BHWC.float(), thermal_BHWC.float(), dim=-1)
         d_BP = d_BHW.flatten(1)
         if self.mode == "none":
@@ -51,4 +62,7 @@ class DivergenceMask(nn.Module):
         # In ascending order the gather and the scatter walk through memory once.
         index_BK = d_BP.detach().topk(count, dim=1, sorted=False).indices.sort(dim=1).values
         selected_BP = torch.zeros_like(d_BP).scatter(1, index_BK, 1.0)
-        return DivergenceMap(d_BHW, selected_BP * (1 + (d_BP - d_BP.detach())), index_BK)
+        change_BP = d_BP - d_BP.detach()
+        if self.everywhere:
+            return DivergenceMap(d_BHW, selected_BP + change_BP, None)
+        return DivergenceMap(d_BHW, selected_BP * (1 + change_BP), index_BK)

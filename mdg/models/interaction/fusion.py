@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mdg.models.layers import ConvBatchNorm, Linear, SqueezeExcitation, conv_bhwc, depthwise
+from mdg.options.models import CrossModalFusionOptions
 from mdg.registry import FUSIONS, Options
 
 
@@ -32,16 +33,16 @@ class MultiKernelFeedForward(nn.Module):
         return self.fc2(F.gelu(self.post(x_BHWC)))
 
 
-@FUSIONS.register()
+@FUSIONS.register(CrossModalFusionOptions)
 class CrossModalFusion(nn.Module):
     """CMF, the published fusion: ``z = Linear(LN(concat))``, ``MixFFN(z) + SE(z)`` (section 3 of docs/model.md)."""
 
-    def __init__(self, options: Options, *, width: int):
+    def __init__(self, options: CrossModalFusionOptions, *, width: int):
         super().__init__()
         self.norm = nn.LayerNorm(2 * width)
         self.reduce = Linear(2 * width, width)
         self.ffn = MultiKernelFeedForward(width)
-        self.excite = SqueezeExcitation(width)
+        self.excite = SqueezeExcitation(width, bias=options.squeeze_bias)
 
     def forward(self, rgb_BHWC: Tensor, thermal_BHWC: Tensor) -> Tensor:
         """``F̂_r, F̂_t`` -> ``F_fuse``, all ``[B, H, W, C]``."""

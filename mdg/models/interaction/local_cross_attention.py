@@ -37,7 +37,7 @@ class LocalCrossAttention(nn.Module):
         self.norm = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
         self.query = Linear(2 * width, 2 * width)
         self.key_value = nn.ModuleList(Linear(width, 2 * width) for _ in range(2))
-        self.gate = Mlp(2 * width, width, 2)
+        self.gate = Mlp(2 * width, width, 2, activation=options.gate_activation)
         self.proj = nn.ModuleList(Linear(width, width) for _ in range(2))
         self.mlp_norm = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
         self.mlp = nn.ModuleList(Mlp(width, 2 * width, bias=False) for _ in range(2))

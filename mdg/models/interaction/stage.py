@@ -5,25 +5,16 @@ Legend: B batch, H W map, C width, P = H*W, K selected positions per image, N = 
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mdg.models.interaction.channel_mamba import ChannelMamba, take_rows
 from mdg.models.interaction.divergence import DivergenceMap, DivergenceMask
+from mdg.models.interaction.exchange import InteractionOutput
 from mdg.models.interaction.local_cross_attention import LocalCrossAttention
 from mdg.models.recompute import Recomputable
 from mdg.options.models import InteractionOptions
 from mdg.registry import INTERACTIONS
-
-
-class InteractionOutput(NamedTuple):
-    """``F̂_r``, ``F̂_t`` ``[B, H, W, C]`` and where the modalities diverge."""
-
-    rgb_BHWC: Tensor
-    thermal_BHWC: Tensor
-    divergence: DivergenceMap
 
 
 @INTERACTIONS.register(InteractionOptions)
@@ -39,8 +30,11 @@ class ModalityDivergenceInteraction(Recomputable):
 
     def __init__(self, options: InteractionOptions, *, stage: int, width: int):
         super().__init__()
-        self.sparse = options.sparse
-        self.mask = DivergenceMask(options.divergence)
+        self.sparse, self.change = options.sparse, options.write_back == "change"
+        self.mask = DivergenceMask(options.divergence, width=width)
+        self.scale: nn.ParameterList | None = None
+        if options.learned_scale:
+            self.scale = nn.ParameterList(torch.zeros(width) for _ in range(2))
         self.attention = self.mamba = None
         if options.local_attention is not None:
             self.attention = LocalCrossAttention(options.local_attention, stage=stage, width=width)
@@ -58,11 +52,24 @@ class ModalityDivergenceInteraction(Recomputable):
         else:
             v_rgb_NC, v_thermal_NC = take_rows(u_rgb, index_N), take_rows(u_thermal, index_N)
         gate_N = divergence.gate_BP.flatten() if index_N is None else divergence.gate_BP.flatten()[index_N]
+        scale = self.scale if self.scale is not None else (None, None)
         return InteractionOutput(
-            _write_back(rgb_BHWC, v_rgb_NC, gate_N, index_N),
-            _write_back(thermal_BHWC, v_thermal_NC, gate_N, index_N),
+            self._write_back(rgb_BHWC, v_rgb_NC, gate_N, index_N, scale[0]),
+            self._write_back(thermal_BHWC, v_thermal_NC, gate_N, index_N, scale[1]),
             divergence,
         )
+
+    def _write_back(
+        self, x_BHWC: Tensor, v_NC: Tensor, gate_N: Tensor, index_N: Tensor | None, scale_C: Tensor | None
+    ) -> Tensor:
+        """``F̂ = F + M * V``, or ``F + M * (V - F)``, with ``V`` given at the rows ``index_N`` (None: everywhere)."""
+        if self.change:
+            v_NC = v_NC - take_rows(x_BHWC, index_N)
+        weight_N1 = gate_N[:, None]
+        update_NC = (weight_N1 * v_NC if scale_C is None else weight_N1 * scale_C * v_NC).to(x_BHWC.dtype)
+        rows = x_BHWC.flatten(0, 2)
+        rows = rows + update_NC if index_N is None else rows.index_add(0, index_N, update_NC)
+        return rows.view(x_BHWC.shape)
 
     def _rows(self, divergence: DivergenceMap) -> Tensor | None:
         if not self.sparse or divergence.index_BK is None:
@@ -70,11 +77,3 @@ class ModalityDivergenceInteraction(Recomputable):
         B, P = divergence.gate_BP.shape
         offset_B1 = P * torch.arange(B, device=divergence.index_BK.device)[:, None]
         return (divergence.index_BK + offset_B1).flatten()
-
-
-def _write_back(x_BHWC: Tensor, v_NC: Tensor, gate_N: Tensor, index_N: Tensor | None) -> Tensor:
-    """``F̂ = F + M * V`` with ``V`` given at the rows ``index_N`` (None: everywhere)."""
-    update_NC = (gate_N[:, None] * v_NC).to(x_BHWC.dtype)
-    rows = x_BHWC.flatten(0, 2)
-    rows = rows + update_NC if index_N is None else rows.index_add(0, index_N, update_NC)
-    return rows.view(x_BHWC.shape)

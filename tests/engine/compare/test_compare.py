@@ -53,7 +53,7 @@ def result(tmp_path):
     def write(name: str, seed: int = 1, config: dict | None = None, matrix=None, **changes):
         matrix = counts(seed) if matrix is None else matrix
         groups = {group: ConfusionMatrix(3, matrix // part) for part, group in ((2, "day"), (3, "night"))}
-        evaluation = Evaluation(CLASSES, RULES, ConfusionMatrix(3, matrix), groups, None, 4)
+        evaluation = Evaluation(CLASSES, RULES, ConfusionMatrix(3, matrix), groups, None, None, 4)
         tree = {**copy.deepcopy(CONFIG), "seed": seed, "name": "net", **(config or {})}
         content = {
             "format": 2,

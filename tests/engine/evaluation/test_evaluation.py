@@ -369,7 +369,7 @@ def test_results_are_there_when_the_reader_of_the_output_has_gone(tiny_run, tiny
     with pytest.raises(BrokenPipeError):
         evaluate(run.best, tiny_yaml, out_dir=tmp_path / "out", json_file=tmp_path / "a.json")
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert names == ["confusion.png", "images.csv", "pictures", "results.json", "worst"]
+    assert names == ["confusion.png", "counts.csv", "images.csv", "pictures", "results.json", "worst"]
     assert (tmp_path / "a.json").read_bytes() == (tmp_path / "out" / "results.json").read_bytes()
 
 

@@ -1,0 +1,56 @@
+"""Runs a study: every configuration with every seed and split, then a table of them all.
+
+python scripts/run_study.py configs/studies/ablations.yaml
+
+Runs that are done are left out and one that was begun goes on, so the same command continues a study. Exit code 1: some
+runs failed, and the others are done; 75: stopped by a signal.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from mdg.utils.cli import EXIT_STOPPED, imports, run_tool, user_path
+
+
+def parse() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="run_study", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("study", type=user_path, help="YAML of a study; docs/results.md says what it holds")
+    parser.add_argument("--jobs", type=int, metavar="N", help="runs at once; default: one on each GPU, one on a CPU")
+    parser.add_argument("--allow-changes", action="store_true", help="continue runs that other code has begun")
+    parser.add_argument("--list", action="store_true", help="say what is done and what is left, and run nothing")
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    with imports():
+        from mdg.engine.study.plan import read_study
+        from mdg.engine.study.report import as_markdown, write_report
+        from mdg.engine.study.runner import StudyRunner, require_devices
+
+    study = read_study(args.study)
+    if args.list:
+        for job in study.jobs:
+            print(f"{'done' if job.scored else 'begun' if job.run.has_state else 'to do':6} {job.title}  {job.folder}")
+        return 0
+    summary = StudyRunner(study, require_devices(args.jobs), allow_changes=args.allow_changes).run()
+    files = write_report(study)
+    print(as_markdown(study))
+    print(f"written: {', '.join(map(str, files))}")
+    if summary.stopped:
+        print("stopped; the same command continues")
+        return EXIT_STOPPED
+    for job, problem in summary.failed.items():
+        print(f"failed: {job.title}: {problem}")
+    return 1 if summary.failed else 0
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    run_tool(run, parse(), arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""What came of a study: a table of its rows, with the differences to the first one, as Markdown and as a picture."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mdg.engine.compare.bootstrap import DRAWS, Difference, paired_difference
+from mdg.engine.evaluation.image_counts import ImageCounts
+from mdg.engine.evaluation.result_files import Result, read_result
+from mdg.engine.study.plan import Study
+from mdg.utils.files import write_text
+from mdg.utils.score_chart import Bar, score_picture
+
+
+@dataclass(frozen=True)
+class RowScore:
+    """A row on one scored split.
+
+    Attributes:
+        name: Of the row.
+        values: mIoU of its runs in per cent, by split and seed.
+        difference: To the first row, over the runs that both have; None for the first row.
+    """
+
+    name: str
+    values: tuple[float, ...]
+    difference: Difference | None
+
+    @property
+    def mean(self) -> float:
+        """Mean over the runs, NaN where there is none."""
+        return float(np.mean(self.values)) if self.values else math.nan
+
+    @property
+    def std(self) -> float:
+        """Standard deviation over the runs (n - 1), NaN for fewer than two."""
+        return float(np.std(self.values, ddof=1)) if len(self.values) > 1 else math.nan
+
+
+def row_scores(study: Study, score: str) -> list[RowScore]:
+    """The rows of a study on a scored split, as far as its runs are done.
+
+    Raises:
+        ConfigError: Results that cannot be read, or that are of different images on one split.
+    """
+    found = {
+        row: {(job.split, job.seed): read_result(job.results(score)) for job in study.of(row) if job.has(score)}
+        for row in study.rows
+    }
+    first = found[study.rows[0]]
+    rows = []
+    for place, (name, results) in enumerate(found.items()):
+        values = tuple(100 * _miou(result) for result in results.values())
+        rows.append(RowScore(name, values, _difference(first, results) if place else None))
+    return rows
+
+
+def _miou(result: Result) -> float:
+    return next(iter(result.scores.values())) / 100
+
+
+def _difference(first: dict[tuple[str, int], Result], other: dict[tuple[str, int], Result]) -> Difference | None:
+    """Over the runs whose split and seed both rows have."""
+    groups: dict[str, tuple[list[ImageCounts], list[ImageCounts]]] = {}
+    for key in first.keys() & other.keys():
+        pair = first[key].pixels, other[key].pixels
+        if pair[0] is not None and pair[1] is not None:
+            group = groups.setdefault(key[0], ([], []))
+            group[0].append(pair[0])
+            group[1].append(pair[1])
+    return paired_difference([groups[split] for split in sorted(groups)]) if groups else None
+
+
+def as_markdown(study: Study) -> str:
+    """A table per scored split, with what it says and what it does not."""
+    parts = [f"## {study.name}"]
+    for score in study.score:
+        rows = row_scores(study, score)
+        lines = [
+            f"| {score} | runs | mIoU | difference to {study.rows[0]} [95 %] | single runs |",
+            "|---|---:|---:|---:|---|",
+        ]
+        for row in rows:
+            mean = "" if math.isnan(row.mean) else f"{row.mean:.2f}"
+            spread = "" if math.isnan(row.std) else f" ± {row.std:.2f}"
+            single = ", ".join(f"{value:.2f}" for value in row.values)
+            lines.append(f"| {row.name} | {len(row.values)} | {mean}{spread} | {row.difference or ''} | {single} |")
+        parts.append("\n".join(lines))
+    parts.append(
+        "mIoU in per cent, mean ± standard deviation (n - 1) over the runs (splits x seeds). Differences over the runs "
+        f"that both rows have; intervals by a paired bootstrap over the images, {DRAWS} draws: they say nothing of "
+        "other seeds."
+    )
+    return "\n\n".join(parts) + "\n"
+
+
+def write_report(study: Study) -> list[Path]:
+    """Writes ``table.md`` and a picture per scored split into the study's folder; returns the files."""
+    table = study.folder / "table.md"
+    write_text(table, as_markdown(study))
+    files = [table]
+    for score in study.score:
+        bars = [Bar(row.name, row.values, _interval(row.difference)) for row in row_scores(study, score) if row.values]
+        if bars:
+            files.append(study.folder / f"{score}.png")
+            score_picture(files[-1], bars, f"{study.name}: mIoU on {score}, per cent")
+    return files
+
+
+def _interval(difference: Difference | None) -> tuple[float, float, float] | None:
+    return None if difference is None else (difference.mean, difference.low, difference.high)

@@ -1,0 +1,82 @@
+"""Networks without an exchange between streams: one encoder (RGB, thermal, or both in one image), and two networks
+whose probabilities are averaged. They take and give what the network of two streams does.
+
+Legend: B batch, H W input size, K classes.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from mdg.models.layers import resize_bilinear, to_bhwc
+from mdg.models.segmentor import InputNormalization, SegmentationOutput, check_inputs, pad_to_stride
+from mdg.options.models import LateFusionOptions, SingleStreamOptions
+from mdg.registry import BACKBONES, DECODERS, MODELS
+
+STAGES = (1, 2, 3, 4)
+CHANNELS = {"rgb": 3, "thermal": 1, "both": 4}
+
+
+@MODELS.register(SingleStreamOptions)
+class SingleStream(nn.Module):
+    """One encoder and a decoder, on RGB, on thermal, or on both as one image of four channels (early fusion).
+
+    Args:
+        options: The parts, and what the encoder sees.
+        num_classes: ``K``.
+    """
+
+    def __init__(self, options: SingleStreamOptions, *, num_classes: int):
+        super().__init__()
+        self.num_classes, self.input, normalize = num_classes, options.input, options.normalize
+        statistics = {
+            "rgb": list(zip(normalize.rgb_mean, normalize.rgb_std, strict=True)),
+            "thermal": [(normalize.thermal_mean, normalize.thermal_std)],
+        }
+        seen = ("rgb", "thermal") if self.input == "both" else (self.input,)
+        mean, std = zip(*(pair for name in seen for pair in statistics[name]), strict=True)
+        self.norm = InputNormalization(mean, std)
+        self.backbone = BACKBONES.create(options.backbone, in_channels=CHANNELS[self.input])
+        self.decoder = DECODERS.create(options.decoder, widths=self.backbone.widths, num_classes=num_classes)
+
+    def forward(self, rgb_B3HW: Tensor, thermal_B1HW: Tensor) -> SegmentationOutput:
+        """Segments a batch; arguments and errors as of :meth:`mdg.models.segmentor.Segmentor.forward`."""
+        check_inputs(rgb_B3HW, thermal_B1HW)
+        images = {"rgb": rgb_B3HW, "thermal": thermal_B1HW}
+        image = images[self.input] if self.input in images else torch.cat([rgb_B3HW, thermal_B1HW], dim=1)
+        padded = pad_to_stride(self.norm(image))
+        maps, x_BHWC = [], to_bhwc(padded)
+        for stage in STAGES:
+            x_BHWC = self.backbone.forward_stage(stage, x_BHWC)
+            maps.append(x_BHWC)
+        height, width = rgb_B3HW.shape[-2:]
+        return SegmentationOutput(resize_bilinear(self.decoder(maps), padded.shape[-2:])[..., :height, :width])
+
+
+@MODELS.register(LateFusionOptions)
+class LateFusion(nn.Module):
+    """Two networks, each of one modality, whose probabilities are averaged.
+
+    ``logits`` are the logarithm of that mean, so that their softmax is the mean itself; ``auxiliary`` are, in training,
+    the logits of the two networks, which ``auxiliary_loss`` teaches one by one.
+
+    Args:
+        options: The parts of both.
+        num_classes: ``K``.
+    """
+
+    def __init__(self, options: LateFusionOptions, *, num_classes: int):
+        super().__init__()
+        self.num_classes = num_classes
+        self.rgb = SingleStream(options.stream("rgb"), num_classes=num_classes)
+        self.thermal = SingleStream(options.stream("thermal"), num_classes=num_classes)
+
+    def forward(self, rgb_B3HW: Tensor, thermal_B1HW: Tensor) -> SegmentationOutput:
+        """Segments a batch; arguments and errors as of :meth:`mdg.models.segmentor.Segmentor.forward`."""
+        logits = [network(rgb_B3HW, thermal_B1HW).logits for network in (self.rgb, self.thermal)]
+        each = torch.stack([one.float().log_softmax(dim=1) for one in logits])
+        mean = each.logsumexp(dim=0) - math.log(2)
+        return SegmentationOutput(mean, tuple(logits) if self.training else ())
