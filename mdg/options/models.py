@@ -130,6 +130,15 @@ class CrossModalFusionOptions(Options):
     """Biases in squeeze-and-excitation; published: none."""
 
 
+class SpatialMambaFusionOptions(Options):
+    """Fusion by scans over space, after Sigma."""
+
+    expansion: int = Field(2, ge=1, le=8)
+    """Ratio of the scanned width to the width of the stage."""
+    state: Channels = 4
+    """State size of the scans."""
+
+
 class FeatureFusionOptions(Options):
     """Feature fusion of CMX."""
 
@@ -312,6 +321,7 @@ FUSIONS.declare(
     AddFusion=Options,
     ConcatFusion=Options,
     FeatureFusion=FeatureFusionOptions,
+    SpatialMambaFusion=SpatialMambaFusionOptions,
 )
 DECODERS.declare(
     SemanticDynamicDecoder=SemanticDynamicDecoderOptions,

@@ -135,3 +135,32 @@ def test_upernet_takes_any_size(draw):
     for height, width in ((8, 16), (24, 40)):  # with a single cell at the deepest stage, and with odd grids
         maps = [draw(1, height >> s, width >> s, c) for s, c in enumerate((4, 8, 8, 16))]
         assert decoder(maps).shape == (1, 3, height, width)
+
+
+def scan_by_hand(scan, u_LE, step_LE, B_LN, C_LN):
+    """``h = exp(dt A) h + dt B u``, ``y = C h + D u``, step by step."""
+    A, h, out = -scan.A_log.exp(), torch.zeros_like(scan.A_log), []
+    for u, step, B, C in zip(u_LE, step_LE, B_LN, C_LN, strict=True):
+        dt = F.softplus(step + scan.dt_proj.bias)
+        h = torch.exp(dt[:, None] * A) * h + dt[:, None] * B[None] * u[:, None]
+        out.append(h @ C + scan.D * u)
+    return torch.stack(out)
+
+
+def test_scans_over_space_by_hand(draw, shaken):
+    torch.manual_seed(0)
+    module = shaken(FUSIONS.create({"type": "SpatialMambaFusion", "state": 3}, width=4))
+    maps = draw(1, 2, 3, 4), draw(1, 2, 3, 4, seed=1)
+    inputs = [u[0] for u in module.cross_in(maps)]
+    projected = [scan.project(u) for scan, u in zip(module.cross, inputs, strict=True)]
+    crossed = []
+    for own, other in ((0, 1), (1, 0)):
+        y = scan_by_hand(module.cross[own], inputs[own], *projected[own][:2], projected[other][2])
+        crossed.append(maps[own] + module.cross_out[own](module.cross_norm[own](y)).view(1, 2, 3, 4))
+    sequence = torch.cat([u[0] for u in module.concat_in(tuple(crossed))])
+    forward, backward = module.concat
+    y = scan_by_hand(forward, sequence, *forward.project(sequence))
+    y = y + scan_by_hand(backward, sequence.flip(0), *(x.flip(0) for x in backward.project(sequence))).flip(0)
+    joined = torch.cat([norm(part) for norm, part in zip(module.concat_norm, y.chunk(2), strict=True)], dim=-1)
+    expected = crossed[0] + crossed[1] + module.concat_out(joined).view(1, 2, 3, 4)
+    torch.testing.assert_close(module(*maps), expected, rtol=1e-4, atol=1e-5)

@@ -2,6 +2,7 @@
 
 from mdg.models.interaction.fusion import AddFusion, ConcatFusion, CrossModalFusion
 from mdg.models.interaction.rectification import FeatureFusion, FeatureRectification
+from mdg.models.interaction.spatial_mamba import SpatialMambaFusion
 from mdg.models.interaction.stage import ModalityDivergenceInteraction
 
 __all__ = [
@@ -11,4 +12,5 @@ __all__ = [
     "FeatureFusion",
     "FeatureRectification",
     "ModalityDivergenceInteraction",
+    "SpatialMambaFusion",
 ]
