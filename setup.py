@@ -40,6 +40,7 @@ setup(
             "mdg-val = mdg.commands.val:main",
             "mdg-infer = mdg.commands.infer:main",
             "mdg-check-data = mdg.commands.check_data:main",
+            "mdg-explain = mdg.commands.explain:main",
             "mdg-doctor = mdg.commands.doctor:main",
             "mdg-compare = mdg.commands.compare:main",
             "mdg-benchmark = mdg.commands.benchmark:main",

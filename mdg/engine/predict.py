@@ -134,11 +134,19 @@ def segment(
         eval_size: [height, width] to which the pair is resized for the network; None keeps its size.
         name: Of the pair, for messages.
     """
+    images = images_of_pair(rgb_HW3, thermal_HW, eval_size)
+    return inference(*images, thermal_HW.shape, [name])[0].to(torch.uint8).cpu().numpy()
+
+
+def images_of_pair(
+    rgb_HW3: np.ndarray, thermal_HW: np.ndarray, eval_size: tuple[int, int] | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """``[1, 3, H, W]`` and ``[1, 1, H, W]`` uint8 of one pair, resized where ``eval_size`` says so."""
     rgb_13HW = torch.from_numpy(np.ascontiguousarray(rgb_HW3)).permute(2, 0, 1)[None].contiguous()
     thermal_11HW = torch.from_numpy(np.ascontiguousarray(thermal_HW))[None, None]
-    if eval_size is not None:
-        rgb_13HW, thermal_11HW = (resize_image(image, eval_size) for image in (rgb_13HW, thermal_11HW))
-    return inference(rgb_13HW, thermal_11HW, thermal_HW.shape, [name])[0].to(torch.uint8).cpu().numpy()
+    if eval_size is None:
+        return rgb_13HW, thermal_11HW
+    return resize_image(rgb_13HW, eval_size), resize_image(thermal_11HW, eval_size)
 
 
 def parse_choices(**values: Any) -> dict[str, Any]:

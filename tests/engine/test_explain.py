@@ -1,0 +1,92 @@
+"""What is said of the interaction, against the same numbers computed by hand."""
+
+from __future__ import annotations
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from mdg.commands import explain as command
+from mdg.config import load_config
+from mdg.engine import explain as explaining
+from mdg.engine.explain import Stage, draw, measure, watched
+from mdg.errors import ConfigError
+from mdg.models import build_model
+
+B0 = {"type": "MDG", "rgb_backbone": "b0", "thermal_backbone": "b0"}
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(0)
+    return build_model({**B0, "interaction_stages": [1, 3, 4]}, 3).eval()
+
+
+def images():
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randint(0, 256, (2, c, 64, 96), dtype=torch.uint8, generator=generator) for c in (3, 1)]
+
+
+@torch.no_grad()
+def test_every_interaction_of_a_pass_is_watched_and_then_no_longer(network):
+    with watched(network) as stages:
+        output = network(*images())
+    network(*images())
+    assert [stage.number for stage in stages] == [1, 3, 4]
+    for stage, where in zip(stages, output.divergence, strict=True):
+        assert torch.equal(stage.divergence_BHW, where.divergence_BHW) and torch.equal(stage.mask_BHW, where.mask())
+        selected = stage.mask_BHW > 0.5
+        for before, after, gate in zip(stage.before, stage.after, stage.gates, strict=True):
+            assert torch.equal(before[~selected], after[~selected]) and not torch.equal(before, after)
+            assert gate.shape == selected.shape and gate.min() > 0 and gate.max() < 1
+
+
+def test_a_network_without_one_is_a_message():
+    model = build_model({**B0, "interaction": None}, 3)
+    with pytest.raises(ConfigError, match=r"no divergence interaction \(model.interaction\)"), watched(model):
+        pass
+
+
+def test_numbers_by_hand():
+    before = torch.tensor([[[[3.0, 4.0], [0.0, 2.0]], [[1.0, 0.0], [0.0, 1.0]]]])  # [1, 2, 2, 2]
+    after = torch.tensor([[[[6.0, 8.0], [0.0, 2.0]], [[0.0, 1.0], [0.0, 1.0]]]])
+    mask = torch.tensor([[[1.0, 0.0], [1.0, 0.0]]])
+    stage = Stage(2, (before, before), (after, before), torch.tensor([[[0.0, 1.0], [1.0, 2.0]]]), mask, None)
+    label = torch.tensor([[[0, 0, 255, 255], [0, 0, 255, 255], [0, 0, 0, 0], [0, 5, 0, 0]]])
+    found = measure(stage, label)
+    assert found["stage"] == 2 and found["divergence"]["mean"] == 1 and "gate" not in found
+    selected = found["rgb"]["selected"]
+    assert selected["norm"] == 3 and selected["norm after / before"] == 1.5  # (5 + 1) / 2; (2 + 1) / 2
+    assert selected["change / norm"] == pytest.approx((1 + 2**0.5) / 2) and selected["cosine"] == 0.5
+    assert found["rgb"]["other"] == {"norm": 1.5, "norm after / before": 1, "change / norm": 0, "cosine": 1}
+    assert found["thermal"]["selected"]["change / norm"] == 0
+    # Cells of 2x2 pixels: the object lies in the lower left one, its edges in both lower ones, the ignored pixels fill
+    # the upper right one.
+    assert found["selected"] == {"all": 0.5, "objects": 1, "edges": 0.5, "ignored": 0}
+
+
+@torch.no_grad()
+def test_pictures_of_a_stage(network):
+    with watched(network) as stages:
+        network(*images())
+    picture = draw(stages[1], 1, 80)
+    assert picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[0] >= 80
+
+
+def test_the_command_draws_a_pair(network, tmp_path, monkeypatch, capsys):
+    config = load_config("configs/demo.yaml", ["device=cpu", "threads=1"])
+    monkeypatch.setattr(explaining, "open_checkpoint", lambda *_: (tmp_path / "x.pt", {"classes": ["a"] * 3}, config))
+    monkeypatch.setattr(explaining, "load_model", lambda *_: network)
+    rgb, thermal = images()
+    cv2.imwrite(str(tmp_path / "p.png"), rgb[0].permute(1, 2, 0).numpy())
+    cv2.imwrite(str(tmp_path / "t.png"), thermal[0, 0].numpy())
+    out = tmp_path / "out"
+    command.main(["--rgb", str(tmp_path / "p.png"), "--thermal", str(tmp_path / "t.png"), "--out", str(out)])
+    assert "1 pictures in" in capsys.readouterr().out
+    assert cv2.imread(str(out / "p_interaction.png")) is not None
+    stages = json.loads((out / "p_interaction.json").read_text())["stages"]
+    assert [stage["stage"] for stage in stages] == [1, 3, 4]
+    assert all(stage["rgb"]["selected"]["norm after / before"] > 0 for stage in stages)
