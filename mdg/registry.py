@@ -21,6 +21,7 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import pkgutil
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar, get_args
 
@@ -244,6 +245,10 @@ class ComponentRegistry:
         """The class of a registered type; raises ConfigError naming the known types otherwise."""
         self.options_of(type_name)
         self._classes.import_from_location()
+        if type_name not in self._classes:  # in a file that its package does not name
+            package = importlib.import_module(self._package)
+            for module in pkgutil.walk_packages(package.__path__, f"{self._package}."):
+                importlib.import_module(module.name)
         cls = self._classes.get(type_name)
         assert cls is not None, f"{self._package} registers no {type_name}"
         return cls

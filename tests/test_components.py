@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
+import sys
 import typing
 from pathlib import Path
 
@@ -115,3 +117,24 @@ def test_every_option_is_read_by_the_constructor(entry, name, tmp_path):
     make(lambda **given: entry.get(name)(watched, **given), CONTEXT[entry], entry.get(name))
     unread = set(type(options).model_fields) - {"type"} - read - ELSEWHERE.get(name, set())
     assert not unread
+
+
+def test_a_file_that_its_package_does_not_name_is_found(tmp_path, monkeypatch):
+    """So that a new part needs no line in an ``__init__``."""
+    (tmp_path / "toy_options.py").write_text("from toy import TOYS, Options\nTOYS.declare(Ball=Options)\n")
+    (tmp_path / "toy.py").write_text(
+        "from mdg.registry import ComponentRegistry, Options\nTOYS = ComponentRegistry('toy', 'toy_options', 'toys')\n"
+    )
+    (tmp_path / "toys").mkdir()
+    (tmp_path / "toys" / "__init__.py").write_text("")
+    (tmp_path / "toys" / "ball.py").write_text(
+        "from toy import TOYS\n@TOYS.register()\nclass Ball:\n    def __init__(self, options): self.type = options.type\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    try:
+        toys = importlib.import_module("toy").TOYS
+        assert toys.names() == ["Ball"] and "toys.ball" not in sys.modules
+        assert toys.create("Ball").type == "Ball"
+    finally:
+        for name in ("toy", "toy_options", "toys", "toys.ball"):
+            sys.modules.pop(name, None)
