@@ -128,7 +128,8 @@ def test_a_file_that_its_package_does_not_name_is_found(tmp_path, monkeypatch):
     (tmp_path / "toys").mkdir()
     (tmp_path / "toys" / "__init__.py").write_text("")
     (tmp_path / "toys" / "ball.py").write_text(
-        "from toy import TOYS\n@TOYS.register()\nclass Ball:\n    def __init__(self, options): self.type = options.type\n"
+        "from toy import TOYS\n@TOYS.register()\nclass Ball:\n    def __init__(self, options):\n"
+        "        self.type = options.type\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     try:
