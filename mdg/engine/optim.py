@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mdg.errors import ConfigError
-from mdg.options.optim import AdamWOptions, PolyOptions, ScheduleOptions, SGDOptions
+from mdg.options.optim import AdamWOptions, PolyOptions, RangeTestOptions, ScheduleOptions, SGDOptions
 from mdg.registry import OPTIMIZERS, SCHEDULES
 
 NO_DECAY_NAMES = ("A_log", "D")
@@ -164,6 +164,19 @@ class Constant(Schedule):
 
     def decay(self, progress: float) -> float:
         return 1.0
+
+
+@SCHEDULES.register(RangeTestOptions)
+class RangeTest(Schedule):
+    """Grows from the lowest rate to the base rate, by the same factor every step (Smith, WACV 2017)."""
+
+    def __init__(self, options: RangeTestOptions, *, steps_per_epoch: int, epochs: int):
+        super().__init__(ScheduleOptions(warmup_epochs=0), steps_per_epoch=steps_per_epoch, epochs=epochs)
+        self.lowest, self.steps = options.lowest_ratio, options.steps
+
+    def factor(self, step: int) -> float:
+        """Multiplier of the base learning rate at ``step`` = 0, 1, ..."""
+        return self.lowest ** (1 - min(step / (self.steps - 1), 1.0))
 
 
 def set_rates(optimizer: torch.optim.Optimizer, base: Sequence[float], factor: float) -> float:

@@ -65,5 +65,14 @@ class PolyOptions(ScheduleOptions):
     """Exponent of the decay."""
 
 
+class RangeTestOptions(Options):
+    """A rate that only grows, to find out which one to train with: see `scripts/find_lr.py`."""
+
+    lowest_ratio: float = Field(1e-6, gt=0, lt=1)
+    """Share of the base rate at the first step."""
+    steps: int = Field(100, ge=2, le=1_000_000)
+    """Optimizer steps until the base rate is reached."""
+
+
 OPTIMIZERS.declare(AdamW=AdamWOptions, SGD=SGDOptions)
-SCHEDULES.declare(Poly=PolyOptions, Cosine=ScheduleOptions, Constant=ScheduleOptions)
+SCHEDULES.declare(Poly=PolyOptions, Cosine=ScheduleOptions, Constant=ScheduleOptions, RangeTest=RangeTestOptions)
