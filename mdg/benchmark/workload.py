@@ -180,8 +180,13 @@ class Workload:
 def training_step(work: Workload) -> Step:
     """One optimizer step as ``mdg.engine.trainer`` makes it: forward, loss, backward, clipping, update."""
     config, model = work.settings.config, work.model
-    classes = {"num_classes": work.num_classes, "ignore_index": work.ignore_index}
-    objective = Objective(config.loss, config.auxiliary_loss, **classes).to(work.device)
+    objective = Objective(
+        config.loss,
+        config.auxiliary_loss,
+        num_classes=work.num_classes,
+        ignore_index=work.ignore_index,
+        automatic_weights=lambda: [1.0] * work.num_classes,  # any numbers take the same time
+    ).to(work.device)
     optimizer: torch.optim.Optimizer = OPTIMIZERS.create(config.optimizer, model=model)
     scaler = torch.amp.GradScaler(work.device.type, enabled=config.train.precision == "fp16")
 

@@ -93,11 +93,24 @@ def _refuse_unused(size: Size | None, mode: str | None) -> Size | None:
     return size
 
 
+class RareClassSampling(Options):
+    """Frames with rare classes are drawn more often (DAFormer, Hoyer et al., CVPR 2022)."""
+
+    temperature: float = Field(0.01, gt=0, le=100)
+    """The lower, the more rare classes are preferred; a class is drawn with a chance proportional to exp((1 - share of
+    its pixels) / temperature), then one of the frames that hold it."""
+    min_pixels: Count = 100
+    """Fewest pixels for which a frame counts as holding a class."""
+
+
 class PipelineConfig(Options):
     """Augmentation, input size of the evaluation, loader processes."""
 
     train: list[component(TRANSFORMS)] = []  # type: ignore[valid-type]
     """Transforms of training, in order; they must end in images of one size."""
+    rare_class_sampling: RareClassSampling | None = None
+    """Draw frames with rare classes more often, by the labels of the train split; null sees every frame in every
+    epoch."""
     eval_size: Size | None = None
     """[height, width] to which images (never labels) are resized for evaluation; null keeps their native size."""
     workers: int = Field(4, ge=0, le=256)

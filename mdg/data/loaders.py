@@ -6,11 +6,13 @@ image. Nothing depends on the number of loader processes, and an epoch can be re
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
@@ -49,6 +51,8 @@ class TrainLoader:
         rank, world_size: This process and the number of processes that train together.
         timeout: Seconds to wait for a batch of the loader processes; None waits for ever.
         stop: Asked while no batch comes: whether to give up, because the run was asked to stop.
+        chances: Chance of every image to be drawn, with sum 1; then images are drawn with replacement, and an epoch is
+            as many draws as there would be images. None: every image is seen in every epoch.
     """
 
     def __init__(
@@ -64,9 +68,11 @@ class TrainLoader:
         world_size: int = 1,
         timeout: float | None = None,
         stop: Callable[[], bool] | None = None,
+        chances: np.ndarray | None = None,
     ):
         assert 0 <= rank < world_size, (rank, world_size)
         self.images = len(dataset)
+        self.chances = None if chances is None else torch.from_numpy(np.asarray(chances, np.float64))
         self.batch_size, self.seed, self.rank, self.world_size = batch_size, seed, rank, world_size
         samples = TrainSamples(dataset, transforms, seed)
         self._passes = _Passes(samples, partial(collate, advice=TRAIN_ADVICE), workers, prefetch, timeout, stop)
@@ -93,16 +99,24 @@ class TrainLoader:
 
     def _batches(self, epoch: int) -> list[list[SampleKey]]:
         generator = torch.Generator().manual_seed(hash_seed(self.seed, epoch))
-        order = torch.randperm(self.images, generator=generator).tolist()
         step = self.batch_size * self.world_size
-        positions = range(self.rank * self.batch_size, len(self) * step, step)
+        keys = self._drawn(epoch, len(self) * step, generator)
         return [
-            [
-                SampleKey(epoch, order[place % self.images], place // self.images)
-                for place in range(first, first + self.batch_size)
-            ]
-            for first in positions
+            keys[first : first + self.batch_size]
+            for first in range(self.rank * self.batch_size, len(self) * step, step)
         ]
+
+    def _drawn(self, epoch: int, count: int, generator: torch.Generator) -> list[SampleKey]:
+        """What an epoch shows on all processes, in its order; an image that comes again is another sample."""
+        if self.chances is None:
+            order = torch.randperm(self.images, generator=generator).tolist()
+            return [SampleKey(epoch, order[place % self.images], place // self.images) for place in range(count)]
+        seen: Counter[int] = Counter()
+        keys = []
+        for index in torch.multinomial(self.chances, count, replacement=True, generator=generator).tolist():
+            keys.append(SampleKey(epoch, index, seen[index]))
+            seen[index] += 1
+        return keys
 
 
 class EvalLoader:

@@ -131,8 +131,13 @@ def repeat_step(file: Path, device: str = "auto") -> str | None:
             content["model"]
         )  # load_weights refuses weights that are not finite; here they are sought
         model.to(world.device).train()
-        counts = {"num_classes": content["classes"], "ignore_index": content["ignore_index"]}
-        objective = Objective(config.loss, config.auxiliary_loss, **counts).to(world.device)
+        objective = Objective(
+            config.loss,
+            config.auxiliary_loss,
+            num_classes=content["classes"],
+            ignore_index=content["ignore_index"],
+            automatic_weights=lambda: content.get("class_weights") or [],
+        ).to(world.device)
         autocast = make_autocast(config, world.device)
 
         def forward(part: int, batch: Batch) -> Tensor:

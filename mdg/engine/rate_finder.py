@@ -64,8 +64,8 @@ def find_rate(
     """
     if not 0 < lowest < highest or steps < FEWEST:
         raise ConfigError(
-            f"got rates {lowest:g} to {highest:g} and {steps} steps; expected 0 < lowest < highest and at least {FEWEST} "
-            "steps"
+            f"got rates {lowest:g} to {highest:g} and {steps} steps; expected 0 < lowest < highest and at least "
+            f"{FEWEST} steps"
         )
     plain = load_config(config, opts)
     overrides = [

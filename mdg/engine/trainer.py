@@ -19,6 +19,7 @@ from mdg.config import RunConfig, dump_yaml
 from mdg.data import Batch, TrainLoader, build_transforms
 from mdg.data.build import fill_cache, open_dataset
 from mdg.data.waiting import NoBatch
+from mdg.engine.balance import ClassBalance
 from mdg.engine.checkpoint import save_checkpoint
 from mdg.engine.diagnosis import diverged
 from mdg.engine.distributed import World, broadcast_buffers, compare_processes, data_parallel, summing_gradients
@@ -78,6 +79,7 @@ class Trainer:
     def _build_data(self) -> None:
         config, world = self.config, self.world
         self.train_set = open_dataset(config.data, "train")
+        self.balance = ClassBalance(self.train_set)
         self.train_loader = TrainLoader(
             self.train_set,
             build_transforms(config.pipeline.train),
@@ -89,6 +91,7 @@ class Trainer:
             world_size=world.size,
             timeout=config.pipeline.timeout,
             stop=self.signals.asked,
+            chances=self.balance.chances(config.pipeline.rare_class_sampling),
         )
         self.eval_set = self.eval_loader = None
         if config.eval.selection != "last":
@@ -118,7 +121,9 @@ class Trainer:
     def _build_optimization(self) -> None:
         config = self.config
         classes = {"num_classes": len(self.train_set.classes), "ignore_index": self.train_set.ignore_index}
-        self.objective = Objective(config.loss, config.auxiliary_loss, **classes).to(self.world.device)
+        weights = self.balance.find_weights
+        objective = Objective(config.loss, config.auxiliary_loss, **classes, automatic_weights=weights)
+        self.objective = objective.to(self.world.device)
         self.optimizer = OPTIMIZERS.create(config.optimizer, model=self.model)
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]  # groups may have rates of their own
         self.schedule = SCHEDULES.create(
@@ -250,6 +255,7 @@ class Trainer:
             "config": dump_yaml(self.config),
             "classes": len(self.train_set.classes),
             "ignore_index": self.train_set.ignore_index,
+            "class_weights": self.balance.weights,
             "step": self.progress.step,
             "lr": self._set_rates(),
         }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -21,11 +21,20 @@ class Objective(nn.Module):
         auxiliary: Of the term on each auxiliary head, as ``auxiliary_loss:``.
         num_classes: Number of classes.
         ignore_index: Label that counts nowhere.
+        automatic_weights: Gives one weight per class, for terms with ``class_weights: auto``; called only for those.
     """
 
-    def __init__(self, terms: Sequence[Any], auxiliary: Any, *, num_classes: int, ignore_index: int):
+    def __init__(
+        self,
+        terms: Sequence[Any],
+        auxiliary: Any,
+        *,
+        num_classes: int,
+        ignore_index: int,
+        automatic_weights: Callable[[], Sequence[float]] | None = None,
+    ):
         super().__init__()
-        context = {"num_classes": num_classes, "ignore_index": ignore_index}
+        context = {"num_classes": num_classes, "ignore_index": ignore_index, "automatic_weights": automatic_weights}
         self.terms = nn.ModuleList(LOSSES.create(options, **context) for options in terms)
         self.auxiliary = LOSSES.create(auxiliary, **context)
 

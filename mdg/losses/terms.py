@@ -6,6 +6,7 @@ Legend: B batch, K classes, H W label size.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -22,11 +23,23 @@ class CrossEntropy(nn.Module):
 
     class_weights: Tensor | None
 
-    def __init__(self, options: CrossEntropyOptions, *, num_classes: int, ignore_index: int):
+    def __init__(
+        self,
+        options: CrossEntropyOptions,
+        *,
+        num_classes: int,
+        ignore_index: int,
+        automatic_weights: Callable[[], Sequence[float]] | None = None,
+    ):
         super().__init__()
         self.weight, self.label_smoothing, self.ignore_index = options.weight, options.label_smoothing, ignore_index
         self.every_pixel = options.mean_over == "all"
-        self.register_buffer("class_weights", _class_weights(options.class_weights, num_classes), persistent=False)
+        weights = options.class_weights
+        if weights == "auto":
+            if automatic_weights is None:
+                raise ConfigError("loss.class_weights: auto: nothing is known of the data here; list the weights")
+            weights = list(automatic_weights())
+        self.register_buffer("class_weights", _class_weights(weights, num_classes), persistent=False)
 
     def forward(self, logits_BKHW: Tensor, label_BHW: Tensor) -> Tensor:
         total = F.cross_entropy(

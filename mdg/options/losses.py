@@ -21,8 +21,9 @@ class CrossEntropyOptions(LossOptions):
 
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     """Share of the target spread evenly over all classes."""
-    class_weights: list[float] | None = None
-    """One weight per class; null weighs all alike."""
+    class_weights: list[float] | Literal["auto"] | None = None
+    """One weight per class; `auto` counts the labels of the train split and takes 1 / ln(1.02 + share of the pixels),
+    scaled to a mean of one over the pixels; null weighs all alike."""
     mean_over: Literal["labelled", "all"] = "labelled"
     """Pixels that the sum is divided by: the labelled ones, or `all` (published), ignored ones too."""
 

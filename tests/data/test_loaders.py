@@ -491,3 +491,16 @@ def test_real_frames_through_the_published_chain(mfnet_mini):
     for batch in make_train(dataset, build_transforms(chain), batch_size=3, workers=1).epoch(0):
         assert batch.rgb_B3HW.shape == (3, 3, 480, 640) and batch.label_BHW.shape == (3, 480, 640)
         assert set(batch.label_BHW.unique().tolist()) <= {*range(9), 255}
+
+
+def test_images_are_drawn_by_their_chances():
+    dataset = ListedFrames(4, frame_of)
+    loader = make_train(dataset, chances=np.array([0.0, 0.1, 0.2, 0.7]), batch_size=4)
+    drawn = [index for epoch in range(300) for index in indices_of(loader.epoch(epoch))]
+    share = np.bincount(drawn, minlength=4) / len(drawn)
+    assert share[0] == 0 and np.abs(share - [0, 0.1, 0.2, 0.7]).max() < 0.05
+    assert indices_of(loader.epoch(7)) == indices_of(loader.epoch(7))
+    halves = [
+        make_train(dataset, chances=loader.chances.numpy(), batch_size=2, rank=rank, world_size=2) for rank in range(2)
+    ]
+    assert [*indices_of(halves[0].epoch(7)), *indices_of(halves[1].epoch(7))] == indices_of(loader.epoch(7))

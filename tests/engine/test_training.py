@@ -266,3 +266,15 @@ def test_every_group_of_an_optimizer_keeps_a_rate_of_its_own(tiny_yaml, tmp_path
     train(tiny_yaml, ["train.max_steps=null"], resume=run.path)
     rates = [group["lr"] for group in load_checkpoint(run.last)["optimizer"]["param_groups"]]
     assert rates[1] == pytest.approx(rates[0] / 10)
+
+
+def test_class_weights_and_chances_come_from_the_labels(tiny_run, tiny_yaml, caplog):
+    """And a run that resumes has the same ones."""
+    opts = ["loss=[{type: CrossEntropy, class_weights: auto}]", "pipeline.rare_class_sampling={min_pixels: 5}"]
+    straight = tiny_run("straight", *opts, "train.epochs=2")
+    assert "class weights by their pixels: unlabeled 0." in (straight.path / "train.log").read_text()
+    tiny_run("stopped", *opts, "train.epochs=2", "train.stop_epoch=1")
+    resumed = tiny_run("stopped", *opts, "train.epochs=2", resume=True)
+    assert resumed.metrics.read_text() == straight.metrics.read_text()
+    plain = tiny_run("plain", "loss=[{type: CrossEntropy}]", "train.epochs=2")
+    assert plain.metrics.read_text() != straight.metrics.read_text()
