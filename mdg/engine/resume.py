@@ -209,7 +209,9 @@ def _find_changes(state: Mapping[str, Any], config: RunConfig, now: Mapping[str,
     before_tree = parse_yaml(state["config"], "configuration inside the checkpoint").values
     # Both through YAML: what is compared is what files say.
     now_tree = parse_yaml(dump_yaml(config), "the configuration").values
-    changes = [Change(key, *pair) for key, pair in differences(flatten(before_tree), flatten(now_tree)).items()]
+    changed = differences(flatten(before_tree), flatten(now_tree))
+    # Another type first: the options of both types follow from it.
+    changes = [Change(key, *changed[key]) for key in sorted(changed, key=lambda key: not key.endswith(".type"))]
     before = state["identity"]
     if not before:  # a checkpoint of an older version tells the number of processes only
         before = {"processes": state["world_size"]}
