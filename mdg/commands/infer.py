@@ -11,32 +11,16 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from mdg.utils.cli import add_opts, imports, run_tool, user_path
+from mdg.utils.cli import add_opts, add_pairs, imports, run_tool, user_path
 
 
 def parse() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="infer_mm", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--rgb", type=user_path, required=True, metavar="PATH", help="image or folder; 4-channel without --thermal"
-    )
-    parser.add_argument(
-        "--thermal", type=user_path, metavar="PATH", help="thermal image or folder; scaled and aligned as in training"
-    )
-    parser.add_argument(
-        "--checkpoint", type=user_path, metavar="FILE", help="default: best.pt of the newest run in exp/"
-    )
-    parser.add_argument(
-        "--config", type=user_path, metavar="YAML", help="default: the configuration inside the checkpoint"
-    )
+    add_pairs(parser)
     parser.add_argument("--out", type=user_path, default="predictions", metavar="DIR", help="default: predictions")
     parser.add_argument("--resume", action="store_true", help="leave out the pairs whose outputs exist")
-    parser.add_argument(
-        "--thermal-scaling", metavar="YAML", help="how more than 8 bits become 8: minmax, percentile, or '{mode: ...}'"
-    )
-    parser.add_argument("--align", metavar="PART", help="resize both to the size of rgb or thermal; or refuse")
-    parser.add_argument("--grey-rgb", metavar="WHAT", help="RGB images of one channel: repeat, or refuse")
     add_opts(parser)
     return parser
 

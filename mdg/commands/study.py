@@ -28,7 +28,7 @@ def parse() -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> int:
     with imports():
         from mdg.engine.study.plan import read_study
-        from mdg.engine.study.report import as_markdown, write_report
+        from mdg.engine.study.report import write_report
         from mdg.engine.study.runner import StudyRunner, require_devices
 
     study = read_study(args.study)
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     summary = StudyRunner(study, require_devices(args.jobs), allow_changes=args.allow_changes).run()
     files = write_report(study)
-    print(as_markdown(study))
+    print(files[0].read_text(encoding="utf-8"))
     print(f"written: {', '.join(map(str, files))}")
     if summary.stopped:
         print("stopped; the same command continues")

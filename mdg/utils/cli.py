@@ -113,6 +113,27 @@ def user_path(text: str) -> str:
     return os.path.expanduser(text)
 
 
+def add_pairs(parser: argparse.ArgumentParser) -> None:
+    """The image pairs of a tool, how they are prepared, and the network that sees them."""
+    parser.add_argument(
+        "--rgb", type=user_path, required=True, metavar="PATH", help="image or folder; 4-channel without --thermal"
+    )
+    parser.add_argument(
+        "--thermal", type=user_path, metavar="PATH", help="thermal image or folder; scaled and aligned as in training"
+    )
+    parser.add_argument(
+        "--checkpoint", type=user_path, metavar="FILE", help="default: best.pt of the newest run in exp/"
+    )
+    parser.add_argument(
+        "--config", type=user_path, metavar="YAML", help="default: the configuration inside the checkpoint"
+    )
+    parser.add_argument(
+        "--thermal-scaling", metavar="YAML", help="how more than 8 bits become 8: minmax, percentile, or '{mode: ...}'"
+    )
+    parser.add_argument("--align", metavar="PART", help="resize both to the size of rgb or thermal; or refuse")
+    parser.add_argument("--grey-rgb", metavar="WHAT", help="RGB images of one channel: repeat, or refuse")
+
+
 def add_opts(parser: argparse.ArgumentParser) -> None:
     """Adds ``--opts key=value ...``."""
     parser.add_argument(

@@ -54,13 +54,14 @@ def row_scores(study: Study, score: str) -> list[RowScore]:
     first = found[study.rows[0]]
     rows = []
     for place, (name, results) in enumerate(found.items()):
-        values = tuple(100 * _miou(result) for result in results.values())
+        values = tuple(_miou(result) for result in results.values())
         rows.append(RowScore(name, values, _difference(first, results) if place else None))
     return rows
 
 
 def _miou(result: Result) -> float:
-    return next(iter(result.scores.values())) / 100
+    """In per cent, under the primary rule."""
+    return next(iter(result.scores.values()))
 
 
 def _difference(first: dict[tuple[str, int], Result], other: dict[tuple[str, int], Result]) -> Difference | None:

@@ -17,10 +17,10 @@ from pathlib import Path
 
 from mdg.engine.study.plan import Job, Study
 from mdg.errors import MachineError
+from mdg.utils.cli import EXIT_STOPPED
 from mdg.utils.files import append_line, explained
 from mdg.utils.launched import LAUNCHER
 
-STOPPED = 75  # exit code of a training that a signal stopped; it can be continued
 SECONDS_TO_SAVE = 120
 TIMES = "times.jsonl"  # seconds of every finished job, from which the time left is estimated
 
@@ -130,7 +130,7 @@ class StudyRunner:
             if code == 0 and not self._stopping and not job.has(split):
                 best = ["--checkpoint", str(job.run.best), "--config", str(job.run.config), "--split", split]
                 code = self._call(job, device, "mdg.commands.val", *best)
-        return None if code == 0 or (code == STOPPED and self._stopping) else _reason(job.log, code)
+        return None if code == 0 or (code == EXIT_STOPPED and self._stopping) else _reason(job.log, code)
 
     def _call(self, job: Job, device: str, module: str, *arguments: str) -> int:
         environment = {**os.environ, LAUNCHER: str(os.getpid())}  # where this process is killed, it saves and ends
