@@ -11,12 +11,12 @@ import math
 import torch
 from torch import Tensor, nn
 
+from mdg.models.backbones.mit import STAGES
 from mdg.models.layers import resize_bilinear, to_bhwc
 from mdg.models.segmentor import InputNormalization, SegmentationOutput, check_inputs, pad_to_stride
 from mdg.options.models import LateFusionOptions, SingleStreamOptions
 from mdg.registry import BACKBONES, DECODERS, MODELS
 
-STAGES = (1, 2, 3, 4)
 CHANNELS = {"rgb": 3, "thermal": 1, "both": 4}
 
 

@@ -89,10 +89,17 @@ class Comparison:
 
     rows: list[Row]
     settings: list[Setting]
+    _found: dict[tuple[str, int], Difference | None] = field(default_factory=dict, repr=False, compare=False)
 
     def difference(self, row: Row, setting: Setting) -> Difference | None:
         """Primary mIoU of a row minus that of the first row, with its interval over the images; None for the first row,
         and where results of one of them are missing or come from a version that kept no pixels of images."""
+        key = row.letter, setting.number
+        if key not in self._found:  # thousands of draws, for the table, the notes and every file
+            self._found[key] = self._draw_difference(row, setting)
+        return self._found[key]
+
+    def _draw_difference(self, row: Row, setting: Setting) -> Difference | None:
         pairs = [[result.pixels for result in one.of(setting)] for one in (self.rows[0], row)]
         first, other = ([counts for counts in results if counts is not None] for results in pairs)
         if row is self.rows[0] or not first or [len(first), len(other)] != [len(results) for results in pairs]:
