@@ -46,6 +46,9 @@ class EvalConfig(Options):
     for reporting, and every table and file of such a run says so."""
     metric: Literal["mIoU", "mAcc", "mF1", "pixel_accuracy"] = "mIoU"
     """Score that selects the best checkpoint; higher is better."""
+    objects: bool = False
+    """Score objects apart by which modality shows them (RGB only, thermal only, both, neither), measured by their
+    contrast to what is around them; the objects of the other kinds are left out."""
     pictures: Pictures = 8
     """Frames that an evaluation writes as pictures: so many spread over the split, and so many with the lowest mIoU."""
 

@@ -139,6 +139,11 @@ class RGBTDataset(Dataset, ABC):
         """``"day"`` or ``"night"`` where the data set tells, else None."""
         return None
 
+    @property
+    def background(self) -> int | None:
+        """Id of the class of what is no object, where there is one: ``unlabeled`` or ``background``."""
+        return next((k for k, name in enumerate(self.classes) if name in ("unlabeled", "background")), None)
+
     def identities(self) -> list[str]:
         """A name per frame that no other scene of the data set has, in whatever split. By default the names."""
         return list(self.names)

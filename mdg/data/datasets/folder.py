@@ -126,6 +126,11 @@ class Folder(FileDataset):
         name = self.names[index]
         return next((group for group, glob in self.conditions.items() if fnmatch.fnmatchcase(name, glob)), None)
 
+    @property
+    def background(self) -> int | None:
+        """The class that the options call unlabeled, else one of that name."""
+        return super().background if self.unlabeled is None else self.classes.index(self.unlabeled)
+
     def scoring_rules(self) -> tuple[ScoringRule, ...]:
         """All classes, and without the unlabeled one where it is named."""
         rest = tuple(name for name in self.classes if name != self.unlabeled)

@@ -9,17 +9,21 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import cv2
+import numpy as np
 import torch
 from torch import nn
 
 from mdg.config import RunConfig
 from mdg.data import EvalLoader, RGBTDataset
+from mdg.data.batches import Batch
 from mdg.engine.distributed import World
 from mdg.engine.evaluation.provenance import Provenance
 from mdg.engine.evaluation.scores import Evaluation, Tally
 from mdg.engine.inference import Inference, describe_inference
 from mdg.engine.runtime import make_autocast
 from mdg.metrics import Protocol
+from mdg.metrics.visibility import visibility
 
 
 def make_eval_loader(
@@ -105,15 +109,24 @@ def evaluate_model(
         NonFiniteError: The network gave logits that are not finite; names their frames.
     """
     model.eval()
-    tally, started = Tally(dataset), time.perf_counter()
+    tally, started = Tally(dataset, config.eval.objects), time.perf_counter()
     inference = Inference(model, config.eval, make_autocast(config, world.device), world.device)
     for batch in world.until_stopped(loader, stop):
         prediction_BHW = inference(batch.rgb_B3HW, batch.thermal_B1HW, batch.label_BHW.shape[-2:], batch.names)
         label_BHW = batch.label_BHW.to(world.device)
         for place, index in enumerate(batch.indices):
-            tally.add(index, prediction_BHW[place], label_BHW[place])
+            shown_HW = _shown(batch, place, dataset).to(world.device) if config.eval.objects else None
+            tally.add(index, prediction_BHW[place], label_BHW[place], shown_HW)
         if progress:
             progress(tally.images)
     if world.any(stop()):
         return None
     return tally.gather(world, time.perf_counter() - started)
+
+
+def _shown(batch: Batch, place: int, dataset: RGBTDataset) -> torch.Tensor:
+    """Which modality shows the objects of an image, at the size of its label."""
+    label_HW = batch.label_BHW[place].numpy()
+    images = (batch.rgb_B3HW[place].permute(1, 2, 0).numpy(), batch.thermal_B1HW[place, 0].numpy())
+    rgb_HW3, thermal_HW = (cv2.resize(np.ascontiguousarray(image), label_HW.shape[::-1]) for image in images)
+    return torch.from_numpy(visibility(rgb_HW3, thermal_HW, label_HW, dataset.background, dataset.ignore_index))

@@ -20,6 +20,7 @@ from mdg.data import RGBTDataset
 from mdg.engine.distributed import World
 from mdg.metrics import ConfusionMatrix, ImageScores, Protocol, ScoringRule
 from mdg.metrics.scoring import image_pixels, image_scores, score_image
+from mdg.metrics.visibility import NO_OBJECT, SHOWN_IN
 
 
 @dataclass
@@ -30,7 +31,8 @@ class Evaluation:
         classes: Names of the classes.
         rules: Scoring rules; the first is the primary one.
         confusion: Matrix over all classes, before any rule.
-        groups: A matrix per condition (day, night) where the data set tells them apart.
+        groups: A matrix per condition (day, night) where the data set tells them apart, and per kind of object
+            (:data:`mdg.metrics.visibility.SHOWN_IN`) where they were scored apart: everything but the other kinds.
         per_image: Scores of every image under the primary rule.
         pixels_NK3: int64, the pixels of every image that are right, labelled and predicted under it.
         images: Number of images counted.
@@ -99,10 +101,11 @@ def per_class(confusion: ConfusionMatrix, names: Sequence[str]) -> list[dict[str
 class Tally:
     """Counts images of a split in this process; :meth:`gather` adds up all processes."""
 
-    def __init__(self, dataset: RGBTDataset):
+    def __init__(self, dataset: RGBTDataset, objects: bool = False):
         self.dataset, self.classes, self.rules = dataset, tuple(dataset.classes), dataset.scoring_rules()
         conditions = sorted({c for c in map(dataset.condition, range(len(dataset))) if c})
-        self._matrices = {name: ConfusionMatrix(len(self.classes)) for name in ["", *conditions]}
+        kinds = SHOWN_IN if objects else ()
+        self._matrices = {name: ConfusionMatrix(len(self.classes)) for name in ["", *conditions, *kinds]}
         # Every image belongs to one process and is zero in all others, so that a sum brings them together.
         self._rows_NS = np.zeros((len(dataset), len(self.classes) + 2))
         self._pixels_NK3 = np.zeros((len(dataset), len(self.classes), 3), np.int64)
@@ -113,11 +116,17 @@ class Tally:
         """Images counted so far by this process."""
         return int(self._seen_N.sum())
 
-    def add(self, index: int, prediction_HW: Tensor, label_HW: Tensor) -> None:
-        """Counts image ``index`` of the data set; class ids on one device."""
+    def add(self, index: int, prediction_HW: Tensor, label_HW: Tensor, shown_HW: Tensor | None = None) -> None:
+        """Counts image ``index`` of the data set; class ids on one device. ``shown_HW`` says which modality shows the
+        object of a pixel (:func:`mdg.metrics.visibility.visibility`), to score the kinds of objects apart."""
         counts_KK = self._matrices[""].update(prediction_HW, label_HW, self.dataset.ignore_index)
         if condition := self.dataset.condition(index):
             self._matrices[condition].counts += counts_KK
+        if shown_HW is not None:
+            for kind, name in enumerate(SHOWN_IN):
+                others_HW = (shown_HW != kind) & (shown_HW != NO_OBJECT)
+                label_of_kind_HW = label_HW.masked_fill(others_HW, self.dataset.ignore_index)
+                self._matrices[name].update(prediction_HW, label_of_kind_HW, self.dataset.ignore_index)
         self._rows_NS[index] = score_image(counts_KK, self.rules[0], self.classes)
         self._pixels_NK3[index] = image_pixels(counts_KK, self.rules[0], self.classes)
         self._seen_N[index] += 1
@@ -143,7 +152,7 @@ def _sum(world: World, array: np.ndarray) -> np.ndarray:
 
 def score_table(evaluation: Evaluation, protocol: Protocol) -> Table:
     """Scores in per cent: a row per class as the primary rule counts it, a row per rule, and the protocol below."""
-    groups = list(evaluation.groups)
+    groups = [group for group in evaluation.groups if group not in SHOWN_IN]
     rules = [f"{rule.name}: {rule.describe()}" for rule in evaluation.rules if len(evaluation.rules) > 1]
     table = Table(
         title=Text(headline(evaluation, protocol)),
@@ -160,6 +169,10 @@ def score_table(evaluation: Evaluation, protocol: Protocol) -> Table:
         pixels = rule.restrict(evaluation.confusion, evaluation.classes).counts.sum()
         iou, accuracy, f1 = (_cell(means[name]) for name in ("mIoU", "mAcc", "mF1"))
         table.add_row(rule.name, iou, accuracy, "", f1, *apart, f"{pixels:,}")
+    for kind in filter(evaluation.groups.__contains__, SHOWN_IN):
+        iou, accuracy, f1 = (_cell(evaluation.means(group=kind)[name]) for name in ("mIoU", "mAcc", "mF1"))
+        pixels = evaluation.groups[kind].counts.sum()
+        table.add_row(kind, iou, accuracy, "", f1, *[""] * len(groups), f"{pixels:,}")
     for name, share in _pixel_accuracies(evaluation).items():
         table.add_row(name, "", _cell(share), "", "", *[""] * len(groups), "")
     return table
@@ -174,7 +187,7 @@ def headline(evaluation: Evaluation, protocol: Protocol) -> str:
 def _add_classes(table: Table, evaluation: Evaluation) -> None:
     matrix = evaluation.counted()
     scores = [matrix.iou(), matrix.accuracy(), matrix.precision(), matrix.f1()]
-    scores += [evaluation.counted(group).iou() for group in evaluation.groups]
+    scores += [evaluation.counted(group).iou() for group in evaluation.groups if group not in SHOWN_IN]
     labelled = evaluation.confusion.counts.sum(axis=1)
     for k, name in enumerate(evaluation.classes):
         last = k == len(evaluation.classes) - 1

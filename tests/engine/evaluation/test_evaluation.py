@@ -31,6 +31,7 @@ from mdg.engine.evaluation.scores import Tally, score_table
 from mdg.errors import MachineError, NonFiniteError, UserError
 from mdg.metrics import Protocol, ScoringRule
 from mdg.metrics.scoring import all_classes
+from mdg.metrics.visibility import SHOWN_IN, visibility
 from mdg.models.segmentor import SegmentationOutput
 from mdg.utils.logging import console
 
@@ -58,6 +59,31 @@ def test_scores_follow_from_an_independent_count(tiny_run, tiny_yaml, tmp_path):
     for group in ("day", "night"):
         assert np.array_equal(result.evaluation.groups[group].counts, counts[group])
     assert result.evaluation.images == 5 and counts["all"].sum() == 5 * 40 * 48
+
+
+def test_objects_are_scored_apart_by_what_shows_them(tiny_run, tiny_yaml, tmp_path, capsys):
+    """The matrix of a kind equals scikit-learn's over the pixels of its objects and of the background."""
+    run = one_trained_run(tiny_run)
+    result = evaluate(run.best, tiny_yaml, split="test", opts=["eval.objects=true"], out_dir=tmp_path / "out")
+    config = load_config(tiny_yaml)
+    dataset = build_dataset(config.data, "test")
+    model = load_model(load_checkpoint(run.best), config, dataset.classes, run.best, torch.device("cpu")).eval()
+    counts = np.zeros((len(SHOWN_IN), 9, 9), int)
+    for index in range(len(dataset)):
+        frame, batch = dataset[index], read_batch(dataset, index, None)
+        shown = visibility(frame.rgb_HW3, frame.thermal_HW, frame.label_HW).flatten()
+        with torch.inference_mode():
+            prediction = model(batch.rgb_B3HW, batch.thermal_B1HW).logits.argmax(1).flatten().numpy()
+        for kind in range(len(SHOWN_IN)):
+            counted = (shown == kind) | (frame.label_HW.flatten() == 0)
+            labels = frame.label_HW.flatten()[counted]
+            counts[kind] += confusion_matrix(labels, prediction[counted], labels=range(9))
+    for kind, name in enumerate(SHOWN_IN):
+        assert np.array_equal(result.evaluation.groups[name].counts, counts[kind])
+    assert len({matrix[1:].sum() for matrix in counts}) > 1
+    content = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert set(SHOWN_IN) < content["groups"].keys()
+    assert all(f" {name} " in capsys.readouterr().out for name in SHOWN_IN[:1])
 
 
 @pytest.mark.parametrize("size", [2, 3, 5])
