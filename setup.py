@@ -16,7 +16,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["mdg", "mdg.*"]),
-    package_data={"mdg.data.check": ["*.html"]},
+    package_data={"": ["*.html"]},
     python_requires=">=3.10",
     install_requires=[
         "torch>=2.11,<2.16",

@@ -22,18 +22,27 @@ def parse() -> argparse.ArgumentParser:
     parser.add_argument("--markdown", type=user_path, metavar="FILE", help="write the tables there as Markdown")
     parser.add_argument("--csv", type=user_path, metavar="FILE", help="write the scores there as CSV")
     parser.add_argument("--json", type=user_path, metavar="FILE", help="write the comparison there as JSON")
+    parser.add_argument("--html", type=user_path, metavar="FILE", help="write tables and charts there as one page")
     return parser
 
 
 def run(args: argparse.Namespace) -> None:
     with imports():
         from mdg.engine.compare.comparison import compare  # torch takes seconds; --help should not
-        from mdg.engine.compare.tables import print_comparison, write_comparison
+        from mdg.engine.compare.output import write_comparison
+        from mdg.engine.compare.tables import print_comparison
         from mdg.utils.logging import console
 
     comparison = compare(args.runs, args.split)
     # Written first: the reader of the output may have gone.
-    write_comparison(comparison, args.per_class, markdown=args.markdown, csv_file=args.csv, json_file=args.json)
+    write_comparison(
+        comparison,
+        args.per_class,
+        markdown=args.markdown,
+        csv_file=args.csv,
+        json_file=args.json,
+        html=args.html,
+    )
     print_comparison(comparison, console, args.per_class)
 
 

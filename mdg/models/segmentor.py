@@ -84,6 +84,7 @@ class Segmentor(nn.Module):
                 for s, c in stages
             )
             self.interaction.apply(init_weights)
+        self._needs_seen = any(getattr(part, "leaves_out_padding", False) for part in self.interaction or ())
         self.fusion = nn.ModuleList(FUSIONS.create(options.fusion, stage=s, width=c) for s, c in stages)
         self.fusion.apply(init_weights)
         self.decoder = DECODERS.create(options.decoder, widths=widths, num_classes=num_classes)
@@ -109,7 +110,8 @@ class Segmentor(nn.Module):
         size = rgb_B3HW.shape[-2:]
         rgb, thermal = pad_to_stride(self.rgb_norm(rgb_B3HW)), pad_to_stride(self.thermal_norm(thermal_B1HW))
         padded = rgb.shape[-2:]
-        rgb_maps, thermal_maps, before, divergence = self._encode(to_bhwc(rgb), to_bhwc(thermal))
+        seen = pad_to_stride(seen_pixels(rgb_B3HW, thermal_B1HW)) if self._needs_seen else None
+        rgb_maps, thermal_maps, before, divergence = self._encode(to_bhwc(rgb), to_bhwc(thermal), seen)
         fused = [fuse(r, t) for fuse, r, t in zip(self.fusion, rgb_maps, thermal_maps, strict=True)]
         logits = resize_bilinear(self.decoder(fused), padded)[..., : size[0], : size[1]]
         auxiliary: tuple[Tensor, ...] = ()
@@ -124,7 +126,7 @@ class Segmentor(nn.Module):
         return SegmentationOutput(logits, auxiliary, divergence)
 
     def _encode(
-        self, rgb: Tensor, thermal: Tensor
+        self, rgb: Tensor, thermal: Tensor, seen_B1HW: Tensor | None
     ) -> tuple[list[Tensor], list[Tensor], list[Tensor], tuple[DivergenceMap, ...]]:
         """The maps of RGB and of thermal after the interaction, those of thermal before it, and the divergence."""
         rgb_maps, thermal_maps, before, divergence = [], [], [], []
@@ -133,7 +135,10 @@ class Segmentor(nn.Module):
             thermal = self.thermal_backbone.forward_stage(stage, thermal)
             before.append(thermal)
             if self.interaction is not None:
-                rgb, thermal, where = run(self.interaction[index], rgb, thermal)
+                part, extra = self.interaction[index], ()
+                if getattr(part, "leaves_out_padding", False):
+                    extra = (F.adaptive_max_pool2d(seen_B1HW, rgb.shape[1:3])[:, 0] > 0,)
+                rgb, thermal, where = run(part, rgb, thermal, *extra)
                 divergence += [] if where is None else [where]
             rgb_maps.append(rgb)
             thermal_maps.append(thermal)
@@ -145,6 +150,12 @@ class Apart(nn.Module):
 
     def forward(self, rgb_BHWC: Tensor, thermal_BHWC: Tensor) -> InteractionOutput:
         return InteractionOutput(rgb_BHWC, thermal_BHWC)
+
+
+def seen_pixels(rgb_B3HW: Tensor, thermal_B1HW: Tensor) -> Tensor:
+    """``[B, 1, H, W]`` float32: 0 where RGB and thermal are black, as the transforms leave what no camera saw, else
+    1."""
+    return ((rgb_B3HW != 0).any(1, keepdim=True) | (thermal_B1HW != 0)).float()
 
 
 def pad_to_stride(x_BCHW: Tensor, stride: int = STRIDE) -> Tensor:

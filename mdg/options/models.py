@@ -44,6 +44,9 @@ class DivergenceOptions(Options):
     gradient: Literal["selected", "all"] = "selected"
     """Positions at which `topk` lets the divergence learn: the selected ones, or `all` (published), which computes
     everything everywhere."""
+    padding: Literal["ranked", "left_out"] = "ranked"
+    """`left_out`: `topk` selects among the positions that show something; what is black in RGB and in thermal, as the
+    padding of crops and rotations is, takes no share of them. `ranked` (published) selects among all."""
 
 
 class LocalCrossAttentionOptions(Options):

@@ -28,9 +28,14 @@ class Bar(NamedTuple):
 
 def score_picture(file: Path, bars: Sequence[Bar], title: str) -> None:
     """Writes the chart of :func:`draw_scores` as PNG, making its folder."""
+    write_bytes(file, score_png(bars, title))
+
+
+def score_png(bars: Sequence[Bar], title: str) -> bytes:
+    """The chart of :func:`draw_scores` as the content of a PNG."""
     stream = io.BytesIO()
     draw_scores(bars, title).savefig(stream, format="png", bbox_inches="tight")
-    write_bytes(file, stream.getvalue())
+    return stream.getvalue()
 
 
 def draw_scores(bars: Sequence[Bar], title: str) -> Figure:

@@ -133,3 +133,28 @@ def test_gradients_everywhere_change_no_value(draw):
     selected = some.mask() > 0.5
     torch.testing.assert_close(grad[selected], expected[selected])
     assert not grad[~selected].any()
+
+
+def test_only_what_shows_something_is_ranked():
+    """Of six positions two are padding, with the largest divergence: two of the other four are selected."""
+    rgb, thermal = by_angle([[3.1, 3.0, 0.3], [0.1, 0.2, 0.4]])
+    seen_BHW = torch.tensor([[[False, False, True], [True, True, True]]])
+    ranked, left_out = mask()(rgb, thermal), mask(padding="left_out")(rgb, thermal, seen_BHW)
+    assert ranked.mask()[0].tolist() == [[1, 1, 0], [0, 0, 1]]
+    assert left_out.mask()[0].tolist() == [[0, 0, 1], [0, 0, 1]]
+    assert {2, 5} <= set(left_out.index_BK[0].tolist())
+
+
+def test_each_image_ranks_what_it_shows(draw):
+    """By hand: the ceil(ratio * seen) largest of each image, also where nothing or everything is seen."""
+    rgb, thermal = draw(3, 5, 6, 8), draw(3, 5, 6, 8, seed=1)
+    seen_BHW = draw(3, 5, 6, 1, seed=2)[..., 0] > 0
+    seen_BHW[1], seen_BHW[2] = True, False
+    out = mask(ratio=0.3, padding="left_out")(rgb, thermal, seen_BHW)
+    for image in range(3):
+        d_P, seen_P = out.divergence_BHW[image].flatten(), seen_BHW[image].flatten()
+        best = sorted(seen_P.nonzero().flatten().tolist(), key=lambda place: -d_P[place].item())
+        expected = best[: math.ceil(0.3 * len(best))]
+        assert out.mask()[image].flatten().nonzero().flatten().tolist() == sorted(expected)
+        assert set(expected) <= set(out.index_BK[image].tolist())
+    assert torch.equal(mask(ratio=0.3)(rgb, thermal).mask()[1], out.mask()[1])

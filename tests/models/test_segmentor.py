@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -135,6 +137,23 @@ def test_every_parameter_gets_a_gradient(small_model):
     loss.backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None and parameter.grad.isfinite().all() and parameter.grad.any(), name
+
+
+def test_padding_takes_no_share_of_the_mask(small_model):
+    """The right half of the first image is black in both modalities; the second shows something everywhere."""
+    options = {"interaction": {"type": INTERACTION, "divergence": {"padding": "left_out"}}}
+    model, ranked = small_model(**options).eval(), small_model().eval()
+    rgb, thermal = images((64, 96), batch=2)
+    rgb[0, :, :, 64:], thermal[0, :, :, 64:] = 0, 0
+    with torch.no_grad():
+        masks = [where.mask() for where in model(rgb, thermal).divergence]
+        other = [where.mask() for where in ranked(rgb, thermal).divergence]
+    for stage, mask_BHW in enumerate(masks):
+        seen = 64 // (4 << stage)
+        height, width = mask_BHW.shape[1:]
+        assert not mask_BHW[0, :, seen:].any() and mask_BHW[0].sum() == math.ceil(0.5 * seen * height)
+        assert torch.equal(mask_BHW[1], other[stage][1]) or stage > 0  # later stages see other features
+        assert mask_BHW[1].sum() == math.ceil(0.5 * width * height)
 
 
 def test_evaluation_is_deterministic(small_model):

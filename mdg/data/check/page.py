@@ -8,17 +8,16 @@ Shape suffixes: K classes, 3 the channels R, G, B.
 from __future__ import annotations
 
 import math
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import mdg
 from mdg.data.check.findings import KINDS, Finding, by_kind
 from mdg.data.check.output import headline, overview_rows, per_cent, shorten_paths
 from mdg.data.check.report import DataReport
 from mdg.data.check.samples import make_samples
 from mdg.data.check.splits import SplitReport
 from mdg.utils.files import write_text
+from mdg.utils.pages import render
 
 LISTED = 200  # findings of a kind
 OPEN = 10  # warnings of a kind that are not folded in
@@ -33,18 +32,8 @@ def write_page(file: Path, report: DataReport) -> None:
 
 def make_page(report: DataReport) -> str:
     """The page as HTML; everything that comes from the data or the configuration is escaped."""
-    import jinja2  # here, because most checks end on the terminal
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["thousands"] = "{:,}".format
-    return environment.get_template("page.html").render(
+    return render(
+        Path(__file__).with_name("page.html"),
         name=report.name,
         style="bad" if report.count(problems=True) else "warn" if report.findings else "good",
         verdict=headline(report),
@@ -54,8 +43,6 @@ def make_page(report: DataReport) -> str:
         axis=AXIS.items(),
         splits=[_split(split) for split in report.splits.values()],
         values=report.yaml_lines(),
-        version=mdg.__version__,
-        when=datetime.now().strftime("%Y-%m-%d %H:%M"),
     )
 
 

@@ -5,7 +5,6 @@ Shape suffixes: H, W are height and width in pixels, 3 the channels R, G, B, K c
 
 from __future__ import annotations
 
-import base64
 from dataclasses import dataclass
 
 import cv2
@@ -13,6 +12,7 @@ import numpy as np
 
 from mdg.data.check.splits import SplitReport
 from mdg.errors import DataError
+from mdg.utils.pages import data_uri
 from mdg.utils.visualization import grey, overlay
 
 SPREAD, RARE = 6, 4  # frames spread evenly over the split, and frames for its rarest classes
@@ -97,4 +97,4 @@ def _shrink(image: np.ndarray, interpolation: int) -> np.ndarray:
 def _data_uri(picture_HW3: np.ndarray) -> str:
     done, data = cv2.imencode(".jpg", picture_HW3[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
     assert done
-    return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode("ascii")
+    return data_uri(data.tobytes(), "jpeg")

@@ -76,7 +76,8 @@ class Row:
 
     def cell(self, setting: Setting, metric: str) -> Cell | None:
         """Its score in a column; None where it has no result in that setting."""
-        values = [{**result.scores, **result.class_scores}[metric] for result in self.of(setting)]
+        scores = [{**result.scores, **result.class_scores} for result in self.of(setting)]
+        values = [score[metric] for score in scores if metric in score]  # objects are scored apart where asked for
         if not values:
             return None
         std = float(np.std(values, ddof=1)) if len(values) > 1 else None
@@ -152,7 +153,9 @@ def _refuse_duplicates(results: Sequence[Result]) -> None:
 def _settings(results: Sequence[Result]) -> list[Setting]:
     settings: dict[str, Setting] = {}
     for result in results:
-        settings.setdefault(result.setting_key, Setting(len(settings) + 1, result))
+        setting = settings.setdefault(result.setting_key, Setting(len(settings) + 1, result))
+        if len(result.scores) > len(setting.example.scores):
+            setting.example = result  # it names every column
     first = next(iter(settings.values()))
     for setting in settings.values():
         setting.differs = _differing(setting.example, first.example, f"[{first.number}]")

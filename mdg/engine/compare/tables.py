@@ -6,7 +6,6 @@ import csv
 import io
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -16,8 +15,6 @@ from rich.text import Text
 
 from mdg.engine.compare.bootstrap import DRAWS
 from mdg.engine.compare.comparison import Cell, Comparison, Row, Setting
-from mdg.errors import ConfigError
-from mdg.utils.files import require_writable, write_json, write_text
 
 SHOWN_DIFFERENCES = 12
 EXPLANATION = "Per cent; mean ± standard deviation (n - 1) over the seeds of a row."
@@ -83,20 +80,26 @@ def seeds_text(row: Row) -> str:
     return ", ".join(map(str, row.seeds))
 
 
+def base_notes(comparison: Comparison) -> list[str]:
+    """What the numbers are."""
+    return [EXPLANATION, *([INTERVALS] if difference_grid(comparison) else [])]
+
+
 def notes(comparison: Comparison) -> list[str]:
     """What stands under the tables: the protocols by number, then the files and peculiarities of the rows."""
-    lines = [EXPLANATION, *([INTERVALS] if difference_grid(comparison) else [])]
+    lines = base_notes(comparison)
     for setting in comparison.settings:
         first, *rest = setting.lines()
         warnings = [f"! no honest test: {text}" for text in setting.protocol.warnings()]
         lines += [f"{setting_name(setting)} {first}", *[f"    {line}" for line in [*rest, *warnings]]]
     for row in comparison.rows:
         lines.append(f"{row_name(row)}: {', '.join(str(result.file) for result in row.results)}")
-        lines += [f"    {line}" for line in _row_differences(row, comparison.rows[0])]
+        lines += [f"    {line}" for line in row_differences(row, comparison.rows[0])]
     return lines
 
 
-def _row_differences(row: Row, first: Row) -> list[str]:
+def row_differences(row: Row, first: Row) -> list[str]:
+    """In which keys of its configuration a row does not equal the first one."""
     shown = [
         f"{path}: {own}; {first.letter}: {its}" for path, (its, own) in list(row.differs.items())[:SHOWN_DIFFERENCES]
     ]
@@ -129,40 +132,6 @@ def _in_lines(title: str) -> str:
     # "[1] mIoU (nine classes)" in three lines: columns as narrow as their numbers
     number, _, metric = title.partition(" ")
     return f"{number}\n{metric.replace(' (', chr(10) + '(')}" if number.startswith("[") else title
-
-
-def write_comparison(
-    comparison: Comparison,
-    per_class: bool = False,
-    *,
-    markdown: str | Path | None = None,
-    csv_file: str | Path | None = None,
-    json_file: str | Path | None = None,
-) -> None:
-    """Writes the files that are named; ``per_class`` adds the IoU of every class.
-
-    Raises:
-        ConfigError: One file under two names, or a result that is compared. UserError: It cannot be written there.
-    """
-    files = {"--markdown": markdown, "--csv": csv_file, "--json": json_file}
-    named = {option: Path(file) for option, file in files.items() if file is not None}
-    _require_places(named, comparison)
-    for file, form in ((markdown, as_markdown), (csv_file, as_csv)):
-        if file is not None:
-            write_text(file, form(comparison, per_class))
-    if json_file is not None:
-        write_json(json_file, as_tree(comparison, per_class))
-
-
-def _require_places(files: dict[str, Path], comparison: Comparison) -> None:
-    taken = {result.file.resolve(): "a result that is compared" for row in comparison.rows for result in row.results}
-    for option, file in files.items():
-        require_writable(file, option)
-        place = file.resolve()
-        if place in taken:
-            raise ConfigError(f"{option} {file}: this is {taken[place]}; name another file")
-        if not file.exists() or file.is_file():  # a device may be named twice
-            taken[place] = f"the file of {option} too"
 
 
 def as_markdown(comparison: Comparison, per_class: bool = False) -> str:

@@ -17,6 +17,7 @@ from mdg.config.load import flatten
 from mdg.engine.evaluation.image_counts import COUNTS, ImageCounts, read_counts
 from mdg.errors import ConfigError, DataError
 from mdg.metrics import Protocol
+from mdg.metrics.visibility import SHOWN_IN
 from mdg.utils.files import explained
 from mdg.utils.limits import require_within
 from mdg.utils.typed import Content, Count, Text, require
@@ -26,7 +27,7 @@ DEEPEST = 50  # levels of a configuration
 FORMAT = 2  # 1 had no such key, no rules and no configuration
 # Keys of a configuration that name, place or speed up a run and cannot change a score.
 NEUTRAL = re.compile(
-    r"^(seed|name|exp_dir|device|threads|log\..*|checkpoint\..*|eval\.(pictures|batch_size)"
+    r"^(seed|name|exp_dir|device|threads|log\..*|checkpoint\..*|eval\.(pictures|batch_size|objects)"
     r"|pipeline\.(workers|prefetch)|(data|pipeline)\.(\w+\.)*\w*cache\w*(\..*)?)$"
 )
 
@@ -164,8 +165,9 @@ class Result:
 
     @cached_property
     def setting_key(self) -> str:
-        """Equal for results that may share a column: of one protocol, with the same rules and groups."""
-        return _hash([self.protocol.key(), self.rule_definitions, list(self.scores)])
+        """Equal for results that may share a column: of one protocol, with the same rules and conditions."""
+        always = [name for name in self.scores if name.removeprefix("mIoU ") not in SHOWN_IN]
+        return _hash([self.protocol.key(), self.rule_definitions, always])
 
     @cached_property
     def compared_config(self) -> dict[str, Any]:

@@ -43,13 +43,15 @@ class DivergenceMask(nn.Module):
     def __init__(self, options: DivergenceOptions, *, width: int):
         super().__init__()
         self.mode, self.ratio, self.everywhere = options.mode, options.ratio, options.gradient == "all"
+        self.leaves_out_padding = self.mode == "topk" and options.padding == "left_out"
         self.project: nn.ModuleList | None = None
         if options.projection is not None:
             self.project = nn.ModuleList(Linear(width, options.projection, bias=False) for _ in range(2))
         if self.mode == "soft":
             self.affine = nn.Parameter(torch.tensor([1.0, 0.0]))
 
-    def forward(self, rgb_BHWC: Tensor, thermal_BHWC: Tensor) -> DivergenceMap:
+    def forward(self, rgb_BHWC: Tensor, thermal_BHWC: Tensor, seen_BHW: Tensor | None = None) -> DivergenceMap:
+        """Compares the maps; ``seen_BHW``, bool, are the positions that take part in the ranking (None: all)."""
         if self.project is not None:
             rgb_BHWC, thermal_BHWC = self.project[0](rgb_BHWC), self.project[1](thermal_BHWC)
         d_BHW = 1 - F.cosine_similarity(rgb_BHWC.float(), thermal_BHWC.float(), dim=-1)
@@ -60,8 +62,18 @@ class DivergenceMask(nn.Module):
             return DivergenceMap(d_BHW, torch.sigmoid(self.affine[0] * d_BP + self.affine[1]), None)
         count = math.ceil(self.ratio * d_BP.shape[1])
         # In ascending order the gather and the scatter walk through memory once.
-        index_BK = d_BP.detach().topk(count, dim=1, sorted=False).indices.sort(dim=1).values
-        selected_BP = torch.zeros_like(d_BP).scatter(1, index_BK, 1.0)
+        if seen_BHW is None:
+            index_BK = d_BP.detach().topk(count, dim=1, sorted=False).indices.sort(dim=1).values
+            selected_BP = torch.zeros_like(d_BP).scatter(1, index_BK, 1.0)
+        else:
+            # As many places for every image; where fewer are seen, the last of them count nothing.
+            seen_BP = seen_BHW.flatten(1)
+            ranked_BP = d_BP.detach().masked_fill(~seen_BP, -1)
+            ranked_BK = ranked_BP.topk(count, dim=1).indices
+            counts_B1 = torch.ceil(self.ratio * seen_BP.sum(dim=1, keepdim=True))
+            kept_BK = (torch.arange(count, device=d_BP.device) < counts_B1).to(d_BP.dtype)
+            selected_BP = torch.zeros_like(d_BP).scatter(1, ranked_BK, kept_BK)
+            index_BK = ranked_BK.sort(dim=1).values
         change_BP = d_BP - d_BP.detach()
         if self.everywhere:
             return DivergenceMap(d_BHW, selected_BP + change_BP, None)

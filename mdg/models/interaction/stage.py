@@ -32,6 +32,7 @@ class ModalityDivergenceInteraction(Recomputable):
         super().__init__()
         self.sparse, self.change = options.sparse, options.write_back == "change"
         self.mask = DivergenceMask(options.divergence, width=width)
+        self.leaves_out_padding = self.mask.leaves_out_padding
         self.scale: nn.ParameterList | None = None
         if options.learned_scale:
             self.scale = nn.ParameterList(torch.zeros(width) for _ in range(2))
@@ -41,8 +42,9 @@ class ModalityDivergenceInteraction(Recomputable):
         if options.channel_mamba is not None:
             self.mamba = ChannelMamba(options.channel_mamba, stage=stage, width=width)
 
-    def forward(self, rgb_BHWC: Tensor, thermal_BHWC: Tensor) -> InteractionOutput:
-        divergence = self.mask(rgb_BHWC, thermal_BHWC)
+    def forward(self, rgb_BHWC: Tensor, thermal_BHWC: Tensor, seen_BHW: Tensor | None = None) -> InteractionOutput:
+        """``F_r, F_t`` ``[B, H, W, C]``; ``seen_BHW``, bool, are the positions that show something (None: all)."""
+        divergence = self.mask(rgb_BHWC, thermal_BHWC, seen_BHW)
         u_rgb, u_thermal = rgb_BHWC, thermal_BHWC
         if self.attention is not None:
             u_rgb, u_thermal = self.attention(u_rgb, u_thermal)

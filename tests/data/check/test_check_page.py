@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from html.parser import HTMLParser
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from pages import parse
 
 from mdg.data.check import inspect_dataset
 from mdg.data.check.output import per_cent, print_report, shorten_paths
@@ -15,39 +15,7 @@ from mdg.data.check.page import make_page
 from mdg.data.check.samples import choose_places, make_samples
 from mdg.registry import DATASETS
 
-VOID = {"meta", "img", "br", "link", "input", "hr"}
 ODD = """a&b'"<i>c [red]"""
-
-
-class Reader(HTMLParser):
-    """Checks that every element is closed in order, and collects text and attributes."""
-
-    def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
-        self.open: list[str] = []
-        self.tags: list[str] = []
-        self.text: list[str] = []
-        self.attributes: list[tuple[str, str | None]] = []
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append(tag)
-        self.attributes += attributes
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag, (tag, self.getpos())
-
-    def handle_data(self, data):
-        self.text.append(data)
-
-
-def parse(page: str) -> Reader:
-    reader = Reader()
-    reader.feed(page)
-    reader.close()
-    assert not reader.open
-    return reader
 
 
 def options(root: Path, **more: object) -> dict:

@@ -10,11 +10,14 @@ import statistics
 
 import numpy as np
 import pytest
+from pages import parse
 
 from mdg.commands import compare as command
 from mdg.engine import evaluate
 from mdg.engine.compare.comparison import compare, letter
-from mdg.engine.compare.tables import as_csv, as_markdown, as_tree, notes, score_grid, write_comparison
+from mdg.engine.compare.output import write_comparison
+from mdg.engine.compare.page import make_page
+from mdg.engine.compare.tables import as_csv, as_markdown, as_tree, notes, score_grid
 from mdg.engine.evaluation.scores import Evaluation
 from mdg.errors import MachineError, UserError
 from mdg.metrics import ConfusionMatrix, Protocol, ScoringRule
@@ -334,6 +337,35 @@ def test_names_that_are_not_utf8_go_through_a_comparison(result, tmp_path, capsy
     assert json.loads((tmp_path / "a.json").read_text())["rows"][0]["name"] == "名\udcd6"
 
 
+def test_the_page_stands_alone_and_shows_what_the_tables_show(result):
+    files = [
+        result("a", config={"name": "<b>first"}),
+        result("b", 2, config={"model": {"width": 9}}),
+        result("c", 3, config={"model": {"width": 10}}, input_size="y"),
+        result("d", 4, config={"model": {"width": 11}}, input_size="y", selection="best mIoU SELECTED ON TEST"),
+    ]
+    comparison = compare(files)
+    page = make_page(comparison, per_class=True)
+    reader = parse(page)
+    text = "".join(reader.text)
+    assert not {"b", "script", "link"} & set(reader.tags) and "http" not in page
+    for grid in (score_grid(comparison), *[[[line.strip() for line in notes(comparison)[1:]]]]):
+        for cell in (cell for row in grid for cell in row):
+            assert cell.removeprefix("! no honest test: ").split(": ")[-1] in text
+    pictures = [value for name, value in reader.attributes if name == "src"]
+    assert len(pictures) == 1 and pictures[0].startswith("data:image/png;base64,")  # only [1] has two rows
+
+
+def test_objects_scored_apart_are_columns_of_the_same_setting(result):
+    """A result that has them and one that does not are of one protocol."""
+    plain, apart = result("a"), result("b", 2, config={"model": {"width": 9}})
+    content = json.loads(apart.read_text())
+    content["groups"]["objects in RGB only"] = content["groups"]["day"]
+    write_json(apart, content)
+    first, second = grid_of(compare([plain, apart]))
+    assert first["[1] mIoU objects in RGB only"] == "" and second["[1] mIoU objects in RGB only"]
+
+
 def test_outputs_never_replace_what_is_compared_nor_each_other(result, tmp_path):
     file = result("a")
     before = file.read_bytes()
@@ -345,7 +377,7 @@ def test_outputs_never_replace_what_is_compared_nor_each_other(result, tmp_path)
     assert file.read_bytes() == before and not (tmp_path / "x").exists()
 
 
-@pytest.mark.parametrize("option", ["markdown", "csv_file", "json_file"])
+@pytest.mark.parametrize("option", ["markdown", "csv_file", "json_file", "html"])
 def test_outputs_that_cannot_be_written_are_one_line(result, tmp_path, option):
     comparison, folder = compare([result("a")]), tmp_path / "file"
     folder.write_text("")
@@ -391,7 +423,7 @@ def test_the_tool_compares_trained_runs(tiny_run, tiny_yaml, tmp_path, repositor
     runs = [tiny_run(f"s{seed}", f"seed={seed}", "train.epochs=1") for seed in (1, 2)]
     scores = [evaluate(run.best, tiny_yaml, opts=["eval.pictures=0"]).evaluation.means()["mIoU"] for run in runs]
     capsys.readouterr()
-    files = {kind: tmp_path / f"c.{kind}" for kind in ("markdown", "csv", "json")}
+    files = {kind: tmp_path / f"c.{kind}" for kind in ("markdown", "csv", "json", "html")}
     arguments = [*(str(run.path) for run in runs), "--per-class"]
     command.main(arguments + [part for k, f in files.items() for part in (f"--{k}", str(f))])
     printed = capsys.readouterr().out
@@ -399,6 +431,7 @@ def test_the_tool_compares_trained_runs(tiny_run, tiny_yaml, tmp_path, repositor
     assert expected in printed and "best mIoU on val" in printed and "color_cone" in printed
     assert expected in files["markdown"].read_text()
     assert json.loads(files["json"].read_text())["rows"][0]["seeds"] == [1, 2]
+    assert expected in "".join(parse(files["html"].read_text()).text)
     assert files["csv"].read_text().startswith("run,seeds,[1] mIoU (all classes)")
     with pytest.raises(SystemExit):
         command.main([str(tmp_path)])
