@@ -135,10 +135,10 @@ class Segmentor(nn.Module):
             thermal = self.thermal_backbone.forward_stage(stage, thermal)
             before.append(thermal)
             if self.interaction is not None:
-                part, extra = self.interaction[index], ()
-                if getattr(part, "leaves_out_padding", False):
-                    extra = (F.adaptive_max_pool2d(seen_B1HW, rgb.shape[1:3])[:, 0] > 0,)
-                rgb, thermal, where = run(part, rgb, thermal, *extra)
+                part, maps = self.interaction[index], [rgb, thermal]
+                if seen_B1HW is not None and getattr(part, "leaves_out_padding", False):
+                    maps.append(F.adaptive_max_pool2d(seen_B1HW, rgb.shape[1:3])[:, 0] > 0)
+                rgb, thermal, where = run(part, *maps)
                 divergence += [] if where is None else [where]
             rgb_maps.append(rgb)
             thermal_maps.append(thermal)

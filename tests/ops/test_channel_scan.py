@@ -74,7 +74,7 @@ def with_gradients(function, inputs: list[Tensor]) -> list[Tensor]:
     backend=st.sampled_from(["numba", "torch"]),
     seed=st.integers(0, 99),
 )
-@settings(max_examples=30)
+@settings(max_examples=15)
 def test_any_shape_equals_the_loop(sequences, steps, features, directions, backend, seed):
     if backend == "numba":
         pytest.importorskip("numba")

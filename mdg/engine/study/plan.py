@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from mdg.config import RunConfig, load_config
 from mdg.config.load import differences, flatten, read_options
@@ -26,8 +26,8 @@ class RowOptions(Options):
 
     name: RunName
     """Name of the row in tables."""
-    config: UserPath
-    """YAML of the runs, seen from where the study is started."""
+    config: UserPath | None = None
+    """YAML of its runs, seen from where the study is started; null takes that of the study."""
     opts: list[str] = []
     """Overrides, behind those of the study and of the split."""
     seeds: list[Seed] | None = Field(None, min_length=1)
@@ -41,6 +41,8 @@ class StudyOptions(Options):
     """Name of the study."""
     folder: UserPath | None = None
     """Where its runs are kept; null takes `exp/studies/NAME`."""
+    config: UserPath | None = None
+    """YAML of the runs of every row that names none."""
     seeds: list[Seed] = Field([3407], min_length=1)
     """Seeds of every row."""
     splits: dict[str, list[str]] = {}
@@ -49,6 +51,9 @@ class StudyOptions(Options):
     """Overrides of all runs."""
     score: list[Score] = Field(["val"], min_length=1)
     """Splits on which the best checkpoint of every run is scored."""
+    variants: dict[str, list[str]] = {}
+    """Overrides by the name of a variant, to choose a hyper-parameter: every row becomes one row per variant, `ROW,
+    VARIANT`; empty leaves the rows as they are."""
     rows: list[RowOptions] = Field(min_length=1)
     """Configurations; the others are compared with the first."""
 
@@ -61,10 +66,28 @@ class StudyOptions(Options):
             raise ValueError(f"got {', '.join(twice)} twice, expected names that differ, also in lower case")
         return rows
 
+    @model_validator(mode="after")
+    def _every_row_has_a_config(self) -> StudyOptions:
+        without = [row.name for row in self.rows if row.config is None]
+        if without and self.config is None:
+            raise ValueError(f"row '{without[0]}' has no config: name one there, or `config:` of the study for all rows")
+        return self
+
+
+    def every_row(self) -> list[RowOptions]:
+        """The rows, with every variant of each."""
+        if not self.variants:
+            return self.rows
+        return [
+            row.model_copy(update={"name": f"{row.name}, {variant}", "opts": [*row.opts, *opts]})
+            for row in self.rows
+            for variant, opts in self.variants.items()
+        ]
+
 
 def folder_name(name: str) -> str:
     """The name of a row as that of a folder."""
-    return name.lower().replace(" ", "-")
+    return name.lower().replace(",", "").replace(" ", "-")
 
 
 @dataclass(frozen=True)
@@ -148,23 +171,27 @@ def read_study(file: str | Path) -> Study:
     options = read_options(file, StudyOptions)
     folder = options.folder or Path("exp") / "studies" / folder_name(options.name)
     rounds = list(_rounds(options, folder))
-    study = Study(options.name, folder, tuple(options.score), tuple(row.name for row in options.rows), tuple(rounds))
+    names = tuple(row.name for row in options.every_row())
+    study = Study(options.name, folder, tuple(options.score), names, tuple(rounds))
     for job in study.jobs:
         _check(job, file)
     return study
 
 
 def _rounds(options: StudyOptions, folder: Path) -> Iterator[Job]:
-    most = max(len(row.seeds or options.seeds) for row in options.rows)
+    rows = options.every_row()
+    most = max(len(row.seeds or options.seeds) for row in rows)
     for place in range(most):
         for split, split_opts in (options.splits or {"": []}).items():
-            for row in options.rows:
+            for row in rows:
                 seeds = row.seeds or options.seeds
                 if place < len(seeds):
                     seed = seeds[place]
                     opts = [f"name={row.name}", f"seed={seed}", *options.opts, *split_opts, *row.opts]
                     place_of_run = folder / folder_name(row.name) / "-".join(filter(None, [split, f"seed{seed}"]))
-                    yield Job(row.name, split, seed, row.config, tuple(opts), place_of_run, tuple(options.score))
+                    config = row.config or options.config
+                    assert config is not None  # checked where the file is read
+                    yield Job(row.name, split, seed, config, tuple(opts), place_of_run, tuple(options.score))
 
 
 def _check(job: Job, file: str | Path) -> None:

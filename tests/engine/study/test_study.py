@@ -48,6 +48,23 @@ def test_every_row_with_every_seed_a_round_at_a_time(tmp_path):
     assert (config.name, config.seed, config.train.epochs, config.model.interaction) == ("Without MDI", 1, 1, None)
 
 
+def test_every_variant_of_every_row_is_a_row(tmp_path):
+    variants = "seeds: [1]\nvariants: {{slow: [optimizer.lr=1e-4], fast: [optimizer.lr=1e-2]}}"
+    study = read_study(write(tmp_path, STUDY.replace("seeds: [1, 2]", variants)))
+    assert study.rows == ("Whole, slow", "Whole, fast", "Without MDI, slow", "Without MDI, fast")
+    assert [job.resolved().optimizer.lr for job in study.jobs] == [1e-4, 1e-2, 1e-4, 1e-2]
+    assert [job.resolved().model.interaction is None for job in study.jobs] == [False, False, True, True]
+    assert study.jobs[3].folder == tmp_path / "runs" / "without-mdi-fast" / "seed1"
+
+
+def test_rows_take_the_config_of_the_study(tmp_path):
+    bare = STUDY.replace(", config: {demo}", "")
+    study = read_study(write(tmp_path, bare.replace("seeds: [1, 2]", "seeds: [1]\nconfig: {demo}")))
+    assert {job.config for job in study.jobs} == {DEMO}
+    with pytest.raises(ConfigError, match="row 'Whole' has no config"):
+        read_study(write(tmp_path, bare))
+
+
 def test_every_split(tmp_path):
     text = STUDY.replace("seeds: [1, 2]", "seeds: [1]\nsplits: {{a: [data.seed=1], b: [data.seed=2]}}")
     study = read_study(write(tmp_path, text))
