@@ -70,9 +70,10 @@ class StudyOptions(Options):
     def _every_row_has_a_config(self) -> StudyOptions:
         without = [row.name for row in self.rows if row.config is None]
         if without and self.config is None:
-            raise ValueError(f"row '{without[0]}' has no config: name one there, or `config:` of the study for all rows")
+            raise ValueError(
+                f"row '{without[0]}' has no config: name one there, or `config:` of the study for all rows"
+            )
         return self
-
 
     def every_row(self) -> list[RowOptions]:
         """The rows, with every variant of each."""

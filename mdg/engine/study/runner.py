@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import queue
@@ -14,6 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from mdg.engine.study.plan import Job, Study
 from mdg.errors import MachineError
@@ -44,6 +46,27 @@ def gpus() -> list[str]:
     except (OSError, subprocess.SubprocessError):
         return []
     return [str(number) for number, line in enumerate(listed.splitlines()) if line.startswith("GPU ")]
+
+
+class Place(NamedTuple):
+    """Where a job runs: the name of a GPU, or an empty string for the CPU; and its cores, an empty set for all."""
+
+    device: str
+    cores: set[int]
+
+
+def shared_cores(jobs: int) -> list[set[int]]:
+    """Cores of each of so many jobs at once; empty sets where a job may use all, or where cores cannot be assigned.
+
+    Jobs that share cores wait for one another's threads: two of them take far longer than one after the other.
+    """
+    if jobs == 1 or not hasattr(os, "sched_setaffinity"):
+        return [set() for _ in range(jobs)]
+    cores = sorted(os.sched_getaffinity(0))
+    if jobs > len(cores):
+        return [{cores[place % len(cores)]} for place in range(jobs)]
+    bounds = [place * len(cores) // jobs for place in range(jobs + 1)]
+    return [set(cores[begin:end]) for begin, end in itertools.pairwise(bounds)]
 
 
 class StudyRunner:
@@ -81,7 +104,9 @@ class StudyRunner:
         self.say(f"{self.study.name}: {len(self.summary.done)} of {len(self.study.jobs)} runs are done{self._left()}")
         handlers = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
-            threads = [threading.Thread(target=self._work, args=(left, device)) for device in self.devices]
+            cores = shared_cores(len(self.devices))
+            places = [Place(*pair) for pair in zip(self.devices, cores, strict=True)]
+            threads = [threading.Thread(target=self._work, args=(left, place)) for place in places]
             for thread in threads:
                 thread.start()
             for thread in threads:
@@ -99,7 +124,7 @@ class StudyRunner:
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
 
-    def _work(self, left: queue.SimpleQueue[Job], device: str) -> None:
+    def _work(self, left: queue.SimpleQueue[Job], place: Place) -> None:
         while not self._stopping:
             try:
                 job = left.get_nowait()
@@ -107,14 +132,14 @@ class StudyRunner:
                 return
             started = time.perf_counter()
             try:
-                problem = self._finish(job, device)
+                problem = self._finish(job, place)
             except Exception as error:  # a full disk, a folder without permission: the next job may fare better
                 problem = f"{type(error).__name__}: {error}"
             if self._stopping and not job.scored:
                 return
             self._report(job, problem, time.perf_counter() - started)
 
-    def _finish(self, job: Job, device: str) -> str | None:
+    def _finish(self, job: Job, place: Place) -> str | None:
         """Trains what is left of a job and scores it; why it failed, or None."""
         _make_folder(job.folder.parent)
         job.run.wait_until_left(SECONDS_TO_SAVE)  # of a study that was killed, whose training saves and ends
@@ -125,17 +150,17 @@ class StudyRunner:
         changes = ["--allow-changes"] if self.allow_changes and resumed else []
         where = ["--resume", str(job.folder)] if resumed else [str(job.config), "--run-dir", str(job.folder)]
         overrides = [] if resumed else ["--opts", *job.opts]
-        code = self._call(job, device, "mdg.commands.train", *where, *changes, *overrides)
+        code = self._call(job, place, "mdg.commands.train", *where, *changes, *overrides)
         for split in job.score:
             if code == 0 and not self._stopping and not job.has(split):
                 best = ["--checkpoint", str(job.run.best), "--config", str(job.run.config), "--split", split]
-                code = self._call(job, device, "mdg.commands.val", *best)
+                code = self._call(job, place, "mdg.commands.val", *best)
         return None if code == 0 or (code == EXIT_STOPPED and self._stopping) else _reason(job.log, code)
 
-    def _call(self, job: Job, device: str, module: str, *arguments: str) -> int:
+    def _call(self, job: Job, place: Place, module: str, *arguments: str) -> int:
         environment = {**os.environ, LAUNCHER: str(os.getpid())}  # where this process is killed, it saves and ends
-        if device:
-            environment["CUDA_VISIBLE_DEVICES"] = device
+        if place.device:
+            environment["CUDA_VISIBLE_DEVICES"] = place.device
         with open(job.log, "ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", module, *arguments],
@@ -145,6 +170,10 @@ class StudyRunner:
                 env=environment,
                 start_new_session=True,  # Ctrl-C reaches this process, which hands it on once
             )
+            if place.cores:
+                os.sched_setaffinity(
+                    process.pid, place.cores
+                )  # from which it takes its number of threads, once it is up
             self._processes[job.title] = process
             if self._stopping:
                 process.send_signal(signal.SIGTERM)

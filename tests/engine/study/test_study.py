@@ -18,7 +18,7 @@ from mdg.config import dump_yaml
 from mdg.engine.study import runner
 from mdg.engine.study.plan import Job, read_study
 from mdg.engine.study.report import RowScore
-from mdg.engine.study.runner import StudyRunner, Summary, duration, require_devices
+from mdg.engine.study.runner import Place, StudyRunner, Summary, duration, require_devices, shared_cores
 from mdg.errors import ConfigError, MachineError
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -108,7 +108,7 @@ class Pretended(StudyRunner):
         super().__init__(*args, say=self.lines.append, **kwargs)
         self.plan, self.calls = plan or {}, []
 
-    def _call(self, job: Job, device: str, module: str, *arguments: str) -> int:
+    def _call(self, job: Job, place: Place, module: str, *arguments: str) -> int:
         self.calls.append((job.title, module.rpartition(".")[2], arguments[0]))
         does = self.plan.get(job.title, [])
         what = does.pop(0) if does else "succeed"
@@ -176,8 +176,27 @@ def test_jobs_run_side_by_side_on_their_devices(tmp_path, monkeypatch):
     study, seen = read_study(write(tmp_path)), set()
     one = Pretended(study, ["0", "1"])
     call = one._call
-    monkeypatch.setattr(one, "_call", lambda job, device, *rest: seen.add(device) or call(job, device, *rest))
+    monkeypatch.setattr(one, "_call", lambda job, place, *rest: seen.add(place.device) or call(job, place, *rest))
     assert set(one.run().done) == set(study.jobs) and seen <= {"0", "1"}
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="cores cannot be assigned here")
+def test_jobs_at_once_share_the_cores(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2, 5, 6})
+    assert shared_cores(1) == [set()]
+    assert shared_cores(2) == [{0, 1}, {2, 5, 6}]
+    assert shared_cores(7) == [{0}, {1}, {2}, {5}, {6}, {0}, {1}]
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="cores cannot be assigned here")
+def test_a_job_runs_on_its_cores(tmp_path, monkeypatch):
+    job = read_study(write(tmp_path)).jobs[0]
+    job.folder.parent.mkdir(parents=True)
+    (tmp_path / "told.py").write_text("import os, time; time.sleep(1); print(sorted(os.sched_getaffinity(0)))")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    core = max(os.sched_getaffinity(0))
+    assert StudyRunner(read_study(write(tmp_path)), [""])._call(job, Place("", {core}), "told") == 0
+    assert job.log.read_text().strip() == f"[{core}]"
 
 
 def test_the_time_left_is_that_of_the_row_where_it_is_known(tmp_path):
