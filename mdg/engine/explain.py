@@ -5,15 +5,12 @@ Legend: B batch, H W map, C width, P = H*W positions.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
 
 from mdg.data.reading.images import quiet_opencv
 from mdg.data.reading.pairs import read_pair
@@ -22,124 +19,11 @@ from mdg.engine.distributed import distributed
 from mdg.engine.inference import Inference
 from mdg.engine.predict import find_pairs, images_of_pair, pair_options, parse_choices
 from mdg.engine.runtime import apply_runtime, make_autocast
-from mdg.errors import FLAGS, ConfigError
-from mdg.models.interaction.stage import ModalityDivergenceInteraction
+from mdg.engine.watching import STREAMS, Stage, measure, watched
+from mdg.errors import FLAGS
 from mdg.utils import visualization as vis
 from mdg.utils.files import require_writable, write_json
 from mdg.utils.logging import console, setup_logging
-
-STREAMS = ("rgb", "thermal")
-
-
-class Stage(NamedTuple):
-    """One interaction on one batch: maps before and after it ``[B, H, W, C]`` by stream, divergence and mask
-    ``[B, H, W]``, and the gates of the local attention ``[B, H, W]`` by stream (None without one)."""
-
-    number: int
-    before: tuple[Tensor, Tensor]
-    after: tuple[Tensor, Tensor]
-    divergence_BHW: Tensor
-    mask_BHW: Tensor
-    gates: tuple[Tensor, Tensor] | None
-
-
-@contextmanager
-def watched(model: nn.Module) -> Iterator[list[Stage]]:
-    """The interactions of every forward pass inside, in their order.
-
-    Raises:
-        ConfigError: A network without a divergence interaction.
-    """
-    stages: list[Stage] = []
-    gates: dict[int, Tensor] = {}
-    numbered = [
-        (number, module)
-        for number, module in enumerate(getattr(model, "interaction", None) or (), start=1)
-        if isinstance(module, ModalityDivergenceInteraction)
-    ]
-    if not numbered:
-        raise ConfigError(
-            "this network has no divergence interaction (model.interaction), so there is nothing to explain"
-        )
-    hooks = []
-    for number, module in numbered:
-
-        def keep(module: nn.Module, inputs: tuple, out: Any, number: int = number) -> None:
-            found = None
-            if number in gates:
-                rgb_gate, thermal_gate = torch.sigmoid(gates.pop(number)).unbind(-1)
-                found = rgb_gate, thermal_gate
-            where, after = out.divergence, (out.rgb_BHWC, out.thermal_BHWC)
-            stages.append(Stage(number, inputs[:2], after, where.divergence_BHW, where.mask(), found))
-
-        def keep_gate(module: nn.Module, inputs: tuple, out: Tensor, number: int = number) -> None:
-            gates[number] = out.float()
-
-        hooks.append(module.register_forward_hook(keep))
-        if module.attention is not None:
-            hooks.append(module.attention.gate.register_forward_hook(keep_gate))
-    try:
-        yield stages
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-def measure(stage: Stage, label_BHW: Tensor | None = None) -> dict[str, Any]:
-    """The numbers of one stage.
-
-    Per stream, at selected and at other positions: the norm of the features, the norm after the interaction over the
-    norm before it, the norm of the change over it, and the cosine between both. Of the mask: the share of all positions
-    that it selects, and of those that a label calls an object (any class but the first), an edge between classes, or
-    ignored; of the divergence the mean and its spread over positions; of the gates the mean.
-
-    Args:
-        stage: What was watched.
-        label_BHW: Class ids at the size of the image; 255 is ignored.
-    """
-    selected_BHW = stage.mask_BHW > 0.5
-    numbers: dict[str, Any] = {
-        "stage": stage.number,
-        "divergence": {"mean": stage.divergence_BHW.mean().item(), "std": stage.divergence_BHW.std().item()},
-        "selected": {"all": selected_BHW.float().mean().item()},
-    }
-    for name, before, after in zip(STREAMS, stage.before, stage.after, strict=True):
-        numbers[name] = {}
-        for where, place in (("selected", selected_BHW), ("other", ~selected_BHW)):
-            if place.any():
-                numbers[name][where] = _change(before[place].float(), after[place].float())
-    if stage.gates is not None:
-        numbers["gate"] = {name: gate.mean().item() for name, gate in zip(STREAMS, stage.gates, strict=True)}
-    if label_BHW is not None:
-        kinds = _kinds(label_BHW, selected_BHW.shape[-2:])
-        for name, place in kinds.items():
-            if place.any():
-                numbers["selected"][name] = selected_BHW[place].float().mean().item()
-    return numbers
-
-
-def _change(before_NC: Tensor, after_NC: Tensor) -> dict[str, float]:
-    norm_N, change_N = before_NC.norm(dim=-1), (after_NC - before_NC).norm(dim=-1)
-    return {
-        "norm": norm_N.mean().item(),
-        "norm after / before": (after_NC.norm(dim=-1) / norm_N.clamp(min=1e-12)).mean().item(),
-        "change / norm": (change_N / norm_N.clamp(min=1e-12)).mean().item(),
-        "cosine": F.cosine_similarity(before_NC, after_NC, dim=-1).mean().item(),
-    }
-
-
-def _kinds(label_BHW: Tensor, size: Sequence[int]) -> dict[str, Tensor]:
-    """Cells of a map that hold a pixel of an object, of an edge, or only ignored ones; bool ``[B, h, w]``."""
-    ignored = label_BHW == 255
-    objects = (label_BHW > 0) & ~ignored
-    edges = torch.zeros_like(ignored)
-    edges[:, 1:] |= (label_BHW[:, 1:] != label_BHW[:, :-1]) & ~(ignored[:, 1:] | ignored[:, :-1])
-    edges[:, :, 1:] |= (label_BHW[:, :, 1:] != label_BHW[:, :, :-1]) & ~(ignored[:, :, 1:] | ignored[:, :, :-1])
-
-    def any_in_cell(pixels_BHW: Tensor) -> Tensor:
-        return F.adaptive_max_pool2d(pixels_BHW[:, None].float(), tuple(size))[:, 0] > 0
-
-    return {"objects": any_in_cell(objects), "edges": any_in_cell(edges), "ignored": ~any_in_cell(~ignored)}
 
 
 def draw(stage: Stage, place: int, height: int) -> np.ndarray:

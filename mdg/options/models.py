@@ -38,6 +38,8 @@ class DivergenceOptions(Options):
     """`topk`: the positions that diverge most; `soft`: a sigmoid of a learned affine of the divergence; `none`: all."""
     ratio: float = Field(0.5, gt=0, le=1)
     """Share of the positions that `topk` selects."""
+    select: Literal["most", "least"] = "most"
+    """Whether `topk` selects what diverges most (published) or, to see whether that matters, least."""
     projection: Channels | None = None
     """Width of a space into which one linear map per modality takes the features before they are compared; null
     compares the features themselves (published)."""

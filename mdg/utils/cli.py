@@ -113,10 +113,10 @@ def user_path(text: str) -> str:
     return os.path.expanduser(text)
 
 
-def add_pairs(parser: argparse.ArgumentParser) -> None:
+def add_pairs(parser: argparse.ArgumentParser, required: bool = True) -> None:
     """The image pairs of a tool, how they are prepared, and the network that sees them."""
     parser.add_argument(
-        "--rgb", type=user_path, required=True, metavar="PATH", help="image or folder; 4-channel without --thermal"
+        "--rgb", type=user_path, required=required, metavar="PATH", help="image or folder; 4-channel without --thermal"
     )
     parser.add_argument(
         "--thermal", type=user_path, metavar="PATH", help="thermal image or folder; scaled and aligned as in training"

@@ -11,9 +11,16 @@ import torch
 
 from mdg.commands import explain as command
 from mdg.config import load_config
+from mdg.data import build_dataset
 from mdg.engine import explain as explaining
-from mdg.engine.explain import Stage, draw, measure, watched
+from mdg.engine import explain_split as explaining_split
+from mdg.engine.distributed import World
+from mdg.engine.evaluation.evaluator import make_eval_loader
+from mdg.engine.explain import draw
+from mdg.engine.explain_split import explain_split
+from mdg.engine.watching import Stage, measure, watched
 from mdg.errors import ConfigError
+from mdg.losses import Objective
 from mdg.models import build_model
 
 B0 = {"type": "MDG", "rgb_backbone": "b0", "thermal_backbone": "b0"}
@@ -90,3 +97,63 @@ def test_the_command_draws_a_pair(network, tmp_path, monkeypatch, capsys):
     stages = json.loads((out / "p_interaction.json").read_text())["stages"]
     assert [stage["stage"] for stage in stages] == [1, 3, 4]
     assert all(stage["rgb"]["selected"]["norm after / before"] > 0 for stage in stages)
+
+
+@torch.no_grad()
+def test_step_sizes_are_those_of_the_scan(network):
+    """By hand from the tokens of stage 4: softplus of the projected rank-2 part."""
+    kept = {}
+    scans = network.interaction[3].mamba.scans
+    hook = scans.register_forward_hook(lambda module, inputs, out: kept.update(tokens=inputs[0]))
+    with watched(network) as stages:
+        network(*images())
+    hook.remove()
+    for direction, found in zip(scans, stages[-1].steps, strict=True):
+        projected = kept["tokens"] @ direction.x_proj.weight.T
+        dt = torch.log1p(torch.exp(projected[..., :2] @ direction.dt_proj.weight.T + direction.dt_proj.bias))
+        assert found == pytest.approx(dt.mean().item(), rel=1e-5)
+
+
+def test_a_split_in_numbers(network, tmp_path, monkeypatch, capsys):
+    """Two batches: the means of what each of them gives, and the gradient of the sum of their losses."""
+    data = "data={type: Synthetic, height: 64, width: 96, train_images: 1, val_images: 1, test_images: 5}"
+    config = load_config("configs/demo.yaml", [data, "eval.batch_size=3", "threads=1", "device=cpu"])
+    model, file = build_model({**B0, "interaction_stages": [1, 4]}, 9).eval(), tmp_path / "numbers.json"
+    monkeypatch.setattr(explaining_split, "open_checkpoint", lambda *_: (tmp_path / "x.pt", {}, config))
+    monkeypatch.setattr(explaining_split, "load_model", lambda *_: model)
+    found = explain_split("test", json_file=file)
+    dataset = build_dataset(config.data, "test")
+    objective = Objective(config.loss, config.auxiliary_loss, num_classes=9, ignore_index=255)
+    model.zero_grad()
+    by_hand = []
+    for batch in make_eval_loader(config, dataset, World()):
+        with watched(model) as stages:
+            output = model(batch.rgb_B3HW, batch.thermal_B1HW)
+        objective(output, batch.label_BHW.long())[0].backward()
+        by_hand.append([measure(stage, batch.label_BHW) for stage in stages])
+    assert len(by_hand) == 2 and [record["stage"] for record in found] == [1, 4]
+    for place, record in enumerate(found):
+        parts = [numbers[place] for numbers in by_hand]
+        for name in ("norm", "cosine", "change / norm"):
+            expected = np.mean([part["thermal"]["selected"][name] for part in parts])
+            assert record["thermal"]["selected"][name] == pytest.approx(expected, rel=1e-4)
+        grads = [
+            p.grad.flatten() for p in model.interaction[record["stage"] - 1].mamba.parameters() if p.grad is not None
+        ]
+        assert record["gradient"]["CM"] == pytest.approx(torch.cat(grads).square().mean().sqrt().item(), rel=1e-4)
+        assert record["gradient"]["encoders"] > 0 and record["step size"]["backwards"] > 0
+    assert json.loads(file.read_text())["stages"] == found
+    printed = capsys.readouterr().out
+    assert "stage 4" in printed and "thermal, selected, cosine" in printed and "gradient, LCA" in printed
+
+
+@pytest.mark.parametrize("arguments", [[], ["--rgb", "a.png", "--split", "val"], ["--rgb", "a.png", "--json", "x"]])
+def test_pairs_or_a_split(arguments, capsys):
+    with pytest.raises(SystemExit):
+        command.main(arguments)
+    assert "name image pairs (--rgb, --thermal), or a split" in capsys.readouterr().err
+
+
+def test_an_unknown_split_is_a_message():
+    with pytest.raises(ConfigError, match="--split all: expected one of train, val, test"):
+        explain_split("all")

@@ -52,6 +52,11 @@ def test_selects_the_largest():
     assert out.index_BK.tolist() == [[1, 3, 5]]
 
 
+def test_may_select_the_smallest():
+    out = mask(ratio=0.5, select="least")(*by_angle([[0.1, 2.0, 0.3], [1.5, 0.2, 3.0]]))
+    assert out.mask()[0].tolist() == [[1, 0, 1], [0, 1, 0]]
+
+
 def test_each_image_has_its_own_selection():
     one, two = by_angle([[0.0, 1.0]]), by_angle([[3.0, 2.0]])
     out = mask()(*(torch.cat(pair) for pair in zip(one, two, strict=True)))

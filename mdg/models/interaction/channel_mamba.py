@@ -44,6 +44,15 @@ class ChannelScan(nn.ModuleList):
     def __init__(self, features: int, state: int, dt_rank: int, directions: int):
         super().__init__(SelectiveScanDirection(features, state, dt_rank) for _ in range(directions))
 
+    def step_sizes(self, tokens_NLG: Tensor) -> list[Tensor]:
+        """``dt`` of every token and feature by direction, as the scan computes it inside; ``[N, L, G]`` float32."""
+        found = []
+        for direction in self:
+            assert isinstance(direction, SelectiveScanDirection)
+            delta_NLR = F.linear(tokens_NLG.float(), direction.x_proj.weight[: direction.dt_proj.in_features])
+            found.append(F.softplus(direction.dt_proj(delta_NLR)))
+        return found
+
     def _stack(self, name: str) -> Tensor:
         return torch.stack([direction.get_parameter(name) for direction in self])
 

@@ -43,6 +43,7 @@ class DivergenceMask(nn.Module):
     def __init__(self, options: DivergenceOptions, *, width: int):
         super().__init__()
         self.mode, self.ratio, self.everywhere = options.mode, options.ratio, options.gradient == "all"
+        self.sign = 1 if options.select == "most" else -1
         self.leaves_out_padding = self.mode == "topk" and options.padding == "left_out"
         self.project: nn.ModuleList | None = None
         if options.projection is not None:
@@ -62,14 +63,14 @@ class DivergenceMask(nn.Module):
             return DivergenceMap(d_BHW, torch.sigmoid(self.affine[0] * d_BP + self.affine[1]), None)
         count = math.ceil(self.ratio * d_BP.shape[1])
         # In ascending order the gather and the scatter walk through memory once.
+        rank_BP = self.sign * d_BP.detach()
         if seen_BHW is None:
-            index_BK = d_BP.detach().topk(count, dim=1, sorted=False).indices.sort(dim=1).values
+            index_BK = rank_BP.topk(count, dim=1, sorted=False).indices.sort(dim=1).values
             selected_BP = torch.zeros_like(d_BP).scatter(1, index_BK, 1.0)
         else:
             # As many places for every image; where fewer are seen, the last of them count nothing.
             seen_BP = seen_BHW.flatten(1)
-            ranked_BP = d_BP.detach().masked_fill(~seen_BP, -1)
-            ranked_BK = ranked_BP.topk(count, dim=1).indices
+            ranked_BK = rank_BP.masked_fill(~seen_BP, -torch.inf).topk(count, dim=1).indices
             counts_B1 = torch.ceil(self.ratio * seen_BP.sum(dim=1, keepdim=True))
             kept_BK = (torch.arange(count, device=d_BP.device) < counts_B1).to(d_BP.dtype)
             selected_BP = torch.zeros_like(d_BP).scatter(1, ranked_BK, kept_BK)
