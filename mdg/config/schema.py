@@ -184,6 +184,9 @@ class TrainConfig(Options):
     compile: bool = False
     """`torch.compile` the model. On a CPU it needs a C++ compiler and minutes, and gains nothing over the kernels of
     this project."""
+    init_from: UserPath | None = None
+    """A `best.pt` or `last.pt` whose weights a new run starts from, as far as they fit; classifiers take the rows of
+    classes by name. `--resume` continues a run instead."""
     stop_epoch: Epochs | None = None
     """Stop cleanly after this epoch, to be resumed later (the schedule still spans all epochs)."""
     max_steps: Count | None = None

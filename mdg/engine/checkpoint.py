@@ -90,6 +90,7 @@ class CheckpointState(Content):
     selected_on: FrameSetState | None = None
     world_size: Annotated[int, Field(ge=1, lt=1 << 31)] | None = None
     changes: list[Text] = []
+    ancestors: list[FrameSetState] = []
     data: dict[Text, Text] = {}
 
     @model_validator(mode="after")
@@ -130,7 +131,7 @@ def checked_content(content: Mapping[str, Any], file: Path, training: bool) -> d
     state = dict(content)
     if training and isinstance(state["meter"], dict):
         state["meter"] = [state["meter"]]
-    new = ("changes", "data", "identity", "schedule") if training else ("changes", "data")
+    new = ("changes", "data", "ancestors", *(("identity", "schedule") if training else ()))
     return {**{name: model.model_fields[name].get_default(call_default_factory=True) for name in new}, **state}
 
 
@@ -248,14 +249,18 @@ def load_model(
             f"has {len(classes)} ({', '.join(classes)})"
         )
     model = build_model(config.model, len(classes), load_pretrained=False)
-    weights = state["model"]
-    if state.get("ema") is not None:  # `last.pt` holds both; the moving average is what is scored
-        weights = {name.removeprefix("module."): value for name, value in state["ema"].items() if name != "n_averaged"}
-    load_weights(model, weights, checkpoint)
+    load_weights(model, scored_weights(state), checkpoint)
     model.to(device)
     if config.train.compile:
         compile_network(model)
     return model
+
+
+def scored_weights(state: dict[str, Any]) -> dict[str, Tensor]:
+    """The weights that are scored: ``last.pt`` holds the moving average, where there is one, beside the raw ones."""
+    if state.get("ema") is None:
+        return state["model"]
+    return {name.removeprefix("module."): value for name, value in state["ema"].items() if name != "n_averaged"}
 
 
 def verify_checkpoint(file: str | Path) -> None:

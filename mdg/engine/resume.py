@@ -162,6 +162,7 @@ def restore(trainer: Trainer, saved: SavedRun) -> None:
     if not saved.changed("processes"):
         trainer.meter.load_state_dict(state["meter"][trainer.world.rank], trainer.world.device)
     trainer.changes = saved.all_changes
+    trainer.ancestors = state["ancestors"]
     trainer.trained_on = joined(state.get("trained_on"), trainer.trained_on)
     trainer.selected_on = joined(state.get("selected_on"), trainer.selected_on)
     trainer.world.barrier()  # all have read what they need before the main process changes a file

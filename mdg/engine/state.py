@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+import mdg
+from mdg.config import dump_yaml
 from mdg.data.batches import hash_seed
 from mdg.engine.distributed import World
+
+if TYPE_CHECKING:
+    from mdg.engine.trainer import Trainer
 
 
 @dataclass
@@ -37,6 +42,22 @@ class Progress:
     def as_dict(self) -> dict[str, Any]:
         """Plain values for a checkpoint."""
         return asdict(self)
+
+
+def description(trainer: Trainer) -> dict[str, Any]:
+    """What every checkpoint of a run says beside its tensors."""
+    return {
+        "config": dump_yaml(trainer.config),
+        "progress": trainer.progress.as_dict(),
+        "mdg_version": mdg.__version__,
+        "classes": list(trainer.train_set.classes),
+        "palette": trainer.train_set.palette_K3.tolist(),
+        "trained_on": trainer.trained_on,
+        "selected_on": trainer.selected_on,
+        "ancestors": trainer.ancestors,
+        "world_size": trainer.world.size,
+        "changes": trainer.changes,
+    }
 
 
 Tensors = tuple[Tensor, ...] | list[Tensor]

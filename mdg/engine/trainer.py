@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import nn
 
-import mdg
 from mdg.config import RunConfig, dump_yaml
 from mdg.data import Batch, TrainLoader, build_transforms
 from mdg.data.build import fill_cache, open_dataset
@@ -24,13 +23,14 @@ from mdg.engine.checkpoint import save_checkpoint
 from mdg.engine.diagnosis import diverged
 from mdg.engine.distributed import World, broadcast_buffers, compare_processes, data_parallel, summing_gradients
 from mdg.engine.evaluation.evaluator import Evaluation, evaluate_model, make_eval_loader
-from mdg.engine.evaluation.provenance import frame_set
+from mdg.engine.evaluation.provenance import FrameSet, frame_set
 from mdg.engine.guard import StepGuard
 from mdg.engine.monitor import Monitor
 from mdg.engine.optim import set_rates
 from mdg.engine.resume import identity, open_saved, restore
 from mdg.engine.runtime import compile_network, make_autocast, place_network
-from mdg.engine.state import LossMeter, Progress, moving_average, seed_step
+from mdg.engine.start import start_from
+from mdg.engine.state import LossMeter, Progress, description, moving_average, seed_step
 from mdg.engine.stopping import StopSignals
 from mdg.errors import ConfigError, NonFiniteError
 from mdg.losses import Objective
@@ -62,6 +62,7 @@ class Trainer:
         self.config, self.run, self.world = config, run, world
         self.progress, self.meter = Progress(), LossMeter()
         self.changes: list[str] = []  # between this run and the one it continues
+        self.ancestors: list[FrameSet] = []  # frames behind the weights it started from
         self.signals, self.interrupted = StopSignals(), False  # interrupted: by a signal to any of the processes
         self._build_data()
         saved = open_saved(run, config, self.identity, allow_changes) if resume else None
@@ -110,6 +111,8 @@ class Trainer:
         config, device = self.config, self.world.device
         torch.manual_seed(config.seed)
         model = build_model(config.model, len(self.train_set.classes), load_pretrained=load_pretrained)
+        if load_pretrained and config.train.init_from is not None:
+            self.ancestors = start_from(model, config.train.init_from, self.train_set.classes)
         if config.train.sync_batchnorm and self.world.size > 1 and device.type == "cuda":
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         place_network(model, config, device)
@@ -357,23 +360,10 @@ class Trainer:
         if self.ema is not None:
             broadcast_buffers(self.world, self.ema.module)
 
-    def _description(self) -> dict[str, Any]:
-        return {
-            "config": dump_yaml(self.config),
-            "progress": self.progress.as_dict(),
-            "mdg_version": mdg.__version__,
-            "classes": list(self.train_set.classes),
-            "palette": self.train_set.palette_K3.tolist(),
-            "trained_on": self.trained_on,
-            "selected_on": self.selected_on,
-            "world_size": self.world.size,
-            "changes": self.changes,
-        }
-
     def save_best(self) -> None:
         """Writes the evaluated weights."""
         if self.world.main:
-            save_checkpoint(self.run.best, {"model": self.scored_model.state_dict(), **self._description()})
+            save_checkpoint(self.run.best, {"model": self.scored_model.state_dict(), **description(self)})
         self.world.barrier()
 
     def save_last(self) -> None:
@@ -390,7 +380,7 @@ class Trainer:
                 "skipped": self.guard.state_dict(),
                 "schedule": self.schedule.ends,
                 "identity": self.identity,
-                **self._description(),
+                **description(self),
             }
             sync_file(self.run.metrics)  # no state is newer than its log
             keep = self.run.previous if self.config.checkpoint.previous else None

@@ -65,7 +65,8 @@ class Protocol:
     def warnings(self) -> list[str]:
         """What makes the score no honest test, in words that a title can carry; empty where it is one."""
         loud = [self.selection] if SELECTED_ON in self.selection else []
-        return [*loud, f"trained on {self.trained_on}"] if TRAINED_ON in self.trained_on else loud
+        seen = any(words in self.trained_on for words in (TRAINED_ON, SELECTED_ON))
+        return [*loud, f"trained on {self.trained_on}"] if seen else loud
 
     def key(self) -> tuple[Any, ...]:
         """The values that two comparable scores share."""

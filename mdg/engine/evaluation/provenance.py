@@ -17,7 +17,7 @@ from mdg.config.yaml_tree import parse_yaml
 from mdg.data import RGBTDataset
 from mdg.data.reading.names import name_bytes
 from mdg.errors import ConfigError, WeightsError
-from mdg.metrics.protocol import TRAINED_ON, selection_rule, training_rule
+from mdg.metrics.protocol import SELECTED_ON, TRAINED_ON, selection_rule, training_rule
 from mdg.utils.typed import Content, Text, require
 
 FrameSet = dict[str, Any]
@@ -91,7 +91,7 @@ def provenance(state: Mapping[str, Any], checkpoint: Path, dataset: RGBTDataset)
         selection=_selection(state, config, dataset),
         epoch=state["progress"]["epoch"],
         weights=f"ema {ema}" if ema else "raw",
-        trained_on=_training(state, dataset),
+        trained_on="; ".join([_training(state, dataset), *_ancestry(state, dataset)]),
         changes="; ".join(state.get("changes", [])) or "none",
     )
 
@@ -142,6 +142,19 @@ def _training(state: Mapping[str, Any], dataset: RGBTDataset) -> str:
         return f"{UNKNOWN}, {TRAINED_ON} the scored split" if dataset.split == "train" else UNKNOWN
     where = _where({**frames, "role": frames["split"]}, dataset)
     return training_rule(where, len(frames["identities"]), frames["sha256"], overlap(frames, dataset))
+
+
+def _ancestry(state: Mapping[str, Any], dataset: RGBTDataset) -> list[str]:
+    """What is to be said of the weights that the run started from."""
+    told = []
+    for frames in state.get("ancestors", []):
+        shared, where = overlap(frames, dataset), _where({**frames, "role": frames["split"]}, dataset)
+        if frames["role"] == "train":
+            rule = training_rule(where, len(frames["identities"]), frames["sha256"], shared)
+            told.append(f"started from weights of {rule}")
+        elif shared[0]:
+            told.append(f"started from weights {SELECTED_ON} {where} ({shared[0]} of {shared[1]} scored frames)")
+    return told
 
 
 def _where(frames: FrameSet, dataset: RGBTDataset) -> str:
