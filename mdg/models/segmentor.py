@@ -74,6 +74,8 @@ class Segmentor(nn.Module):
                 f"rgb_backbone and {self.thermal_backbone.widths} for thermal_backbone (b1 .. b5 match "
                 "one another, b0 only itself)"
             )
+        if options.twin_start:
+            start_alike(self.thermal_backbone, self.rgb_backbone)
         stages = list(zip(STAGES, widths, strict=True))
         self.interaction = None
         if options.interaction is not None:
@@ -150,6 +152,19 @@ class Apart(nn.Module):
 
     def forward(self, rgb_BHWC: Tensor, thermal_BHWC: Tensor) -> InteractionOutput:
         return InteractionOutput(rgb_BHWC, thermal_BHWC)
+
+
+@torch.no_grad()
+def start_alike(encoder: nn.Module, other: nn.Module) -> None:
+    """Gives an encoder the weights of another one where their shapes agree; a stem of one channel takes the sum over
+    the channels of the other stem, as for weights from a file."""
+    theirs = other.state_dict()
+    for name, value in encoder.state_dict().items():
+        source = theirs.get(name)
+        if source is not None and source.dim() > 1 and value.shape[1] == 1 < source.shape[1]:
+            source = source.sum(dim=1, keepdim=True)
+        if source is not None and source.shape == value.shape:
+            value.copy_(source)
 
 
 def seen_pixels(rgb_B3HW: Tensor, thermal_B1HW: Tensor) -> Tensor:

@@ -238,8 +238,8 @@ def load_encoder(backbone: nn.Module, file: str | Path, stream: str) -> LoadRepo
 def _plain_state_dict(content: Any, file: Path) -> dict[str, Tensor]:
     if isinstance(content, dict) and {"format", "model", "config"} <= content.keys():
         raise WeightsError(
-            f"{file}: a checkpoint of mdg, a whole network; expected weights of one encoder ({SOURCE}). A run cannot "
-            "start from the weights of another one yet; tools/train.py --resume continues a run"
+            f"{file}: a checkpoint of mdg, a whole network; expected weights of one encoder ({SOURCE}). "
+            "train.init_from starts a run from a whole network, --resume continues a run"
         )
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]

@@ -73,6 +73,9 @@ class LocalCrossAttentionOptions(Options):
         return sides
 
 
+StepSize = Annotated[float, Field(gt=0, le=100)]
+
+
 class ChannelMambaOptions(Options):
     """Channel Mamba at the four stages."""
 
@@ -84,6 +87,9 @@ class ChannelMambaOptions(Options):
     """State size of the scan."""
     dt_rank: Channels = 2
     """Rank of the projection that makes the step size."""
+    step_range: tuple[StepSize, StepSize] = (1e-3, 1e-1)
+    """Bounds of the first step sizes, drawn log-uniformly. Those of Mamba, the default, are made for sequences of
+    thousands; the sequences here have 8 to 64 tokens."""
     dropout: float = Field(0.1, ge=0, lt=1)
     """Dropout after the output projection and in the feed-forward network."""
     bidirectional: bool = True
@@ -94,6 +100,13 @@ class ChannelMambaOptions(Options):
     """LayerNorm of what was scanned: over all channels, or (published) over the tokens of each feature."""
     residual: Literal["input", "normalized"] = "input"
     """What the output is added to: U, or (published) its LayerNorm."""
+
+    @field_validator("step_range")
+    @classmethod
+    def _check_range(cls, bounds: tuple[float, float]) -> tuple[float, float]:
+        if bounds[0] > bounds[1]:
+            raise ValueError("expected the lower bound first")
+        return bounds
 
 
 class InteractionOptions(Options):
@@ -262,6 +275,9 @@ class SegmentorOptions(Options):
     """Statistics of the inputs as fractions of full scale; `tools/check_data.py` prints those of your files."""
     pretrained: PretrainedOptions | None = None
     """Encoder weights to start from, in the public SegFormer layout (`mit_b2.pth`); null trains from scratch."""
+    twin_start: bool = False
+    """Where they are not pretrained, start both encoders from the same weights, as two copies of one pretrained encoder
+    do, so that their features can be compared from the first step on."""
 
     @field_validator("interaction_stages")
     @classmethod

@@ -18,7 +18,7 @@ from mdg.models.backbones.mit import MixBlock
 from mdg.models.interaction.channel_mamba import ChannelScan
 from mdg.models.interaction.local_cross_attention import LocalCrossAttention
 from mdg.ops import available_backends, set_backend
-from mdg.options.models import LocalCrossAttentionOptions
+from mdg.options.models import ChannelMambaOptions, LocalCrossAttentionOptions
 from mdg.registry import INTERACTIONS
 
 pytestmark = pytest.mark.no_cover  # every operation is traced
@@ -107,7 +107,9 @@ def test_channel_scan(directions):
     rows, steps, features, states, rank = 5, 6, 8, 3, 2
     projection = rows * steps * features * directions * (rank + 2 * states)
     scan = rows * steps * directions * features * (2 * states + rank)
-    count = count_macs(ChannelScan(features, states, rank, directions), torch.zeros(rows, steps, features))
+    sizes = {"features": features, "state": states, "dt_rank": rank}
+    scan_module = ChannelScan(ChannelMambaOptions(**sizes, bidirectional=directions == 2))
+    count = count_macs(scan_module, torch.zeros(rows, steps, features))
     assert count.within() == projection + scan
 
 

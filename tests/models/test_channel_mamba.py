@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from pydantic import ValidationError
 
 from mdg.models.interaction.channel_mamba import ChannelMamba
 from mdg.options.models import ChannelMambaOptions
@@ -131,6 +132,14 @@ def test_initialisation_of_the_scan():
         assert dt_G.min() >= 0.999e-3 and dt_G.max() <= 1.001e-1
         assert dt_G.log().std() > 0.5, "a log-uniform draw is spread over two decades"
     assert not torch.equal(module.scans[0].dt_proj.bias, module.scans[1].dt_proj.bias)
+
+
+def test_the_first_steps_have_bounds_of_their_own():
+    for direction in mamba(features=32, width=32, step_range=(0.05, 1.0)).scans:
+        dt_G = F.softplus(direction.dt_proj.bias)
+        assert 0.0499 <= dt_G.min() < 0.2 < dt_G.max() <= 1.001
+    with pytest.raises(ValidationError, match="expected the lower bound first"):
+        ChannelMambaOptions(step_range=(1.0, 0.1))
 
 
 def test_initialisation_survives_the_general_rule(small_model):

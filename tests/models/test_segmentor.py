@@ -156,6 +156,28 @@ def test_padding_takes_no_share_of_the_mask(small_model):
         assert mask_BHW[1].sum() == math.ceil(0.5 * width * height)
 
 
+def test_twins_start_from_the_same_weights(small_model):
+    """Thermal gives the features that RGB gives for the same image three times; nothing else changes."""
+    twins, apart = small_model(twin_start=True).eval(), small_model().eval()
+    grey = torch.randn(1, 1, 64, 64, generator=torch.Generator().manual_seed(0)).permute(0, 2, 3, 1)
+    with torch.no_grad():
+        maps = [
+            twins.rgb_backbone.forward_stage(1, grey.expand(-1, -1, -1, 3)),
+            twins.thermal_backbone.forward_stage(1, grey),
+        ]
+    torch.testing.assert_close(*maps, rtol=1e-4, atol=1e-4)
+    other = apart.state_dict()
+    changed = {name.split(".")[0] for name, value in twins.state_dict().items() if not torch.equal(value, other[name])}
+    assert changed == {"thermal_backbone"}
+
+
+def test_twins_of_other_depths_share_what_they_have(small_model):
+    model = small_model(rgb_backbone="b2", thermal_backbone="b1", twin_start=True)
+    rgb, thermal = model.rgb_backbone.state_dict(), model.thermal_backbone.state_dict()
+    assert torch.equal(rgb["patch_embed2.proj.weight"], thermal["patch_embed2.proj.weight"])
+    assert thermal["patch_embed1.proj.weight"].shape[1] == 1
+
+
 def test_evaluation_is_deterministic(small_model):
     model = small_model().eval()
     with torch.no_grad():

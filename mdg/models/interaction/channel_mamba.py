@@ -22,15 +22,15 @@ from mdg.options.models import ChannelMambaOptions
 class SelectiveScanDirection(nn.Module):
     """Parameters of one scan direction, initialised as in Mamba (Gu and Dao, 2023)."""
 
-    def __init__(self, features: int, state: int, dt_rank: int):
+    def __init__(self, features: int, state: int, dt_rank: int, step_range: tuple[float, float]):
         super().__init__()
         self.x_proj = nn.Linear(features, dt_rank + 2 * state, bias=False)
         self.dt_proj = nn.Linear(dt_rank, features)
         self.A_log = nn.Parameter(torch.log(torch.arange(1, state + 1, dtype=torch.float32)).repeat(features, 1))
         self.D = nn.Parameter(torch.ones(features))
-        self._init_projections(dt_rank)
+        self._init_projections(dt_rank, *step_range)
 
-    def _init_projections(self, dt_rank: int, dt_min: float = 1e-3, dt_max: float = 1e-1) -> None:
+    def _init_projections(self, dt_rank: int, dt_min: float, dt_max: float) -> None:
         keep_own_init(self.x_proj, self.dt_proj)
         nn.init.uniform_(self.dt_proj.weight, -(dt_rank**-0.5), dt_rank**-0.5)
         dt = torch.exp(torch.rand(self.dt_proj.out_features) * math.log(dt_max / dt_min) + math.log(dt_min))
@@ -41,8 +41,10 @@ class SelectiveScanDirection(nn.Module):
 class ChannelScan(nn.ModuleList):
     """Sum of the scans from RGB to thermal and, with two directions, back: ``[N, L, G] -> [N, L, G]`` float32."""
 
-    def __init__(self, features: int, state: int, dt_rank: int, directions: int):
-        super().__init__(SelectiveScanDirection(features, state, dt_rank) for _ in range(directions))
+    def __init__(self, options: ChannelMambaOptions):
+        sizes = options.features, options.state, options.dt_rank, options.step_range
+        directions = 2 if options.bidirectional else 1
+        super().__init__(SelectiveScanDirection(*sizes) for _ in range(directions))
 
     def step_sizes(self, tokens_NLG: Tensor) -> list[Tensor]:
         """``dt`` of every token and feature by direction, as the scan computes it inside; ``[N, L, G]`` float32."""
@@ -138,8 +140,7 @@ class ChannelMamba(nn.Module):
             )
         self.rgb = ModalityTokens(width, expanded, options)
         self.thermal = ModalityTokens(width, expanded, options)
-        directions = 2 if options.bidirectional else 1
-        self.scans = ChannelScan(features, options.state, options.dt_rank, directions)
+        self.scans = ChannelScan(options)
 
     def forward(self, rgb_BHWC: Tensor, thermal_BHWC: Tensor, index_N: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """``U_r, U_t`` ``[B, H, W, C]`` -> ``V_r, V_t`` ``[N, C]``; ``index_N`` int64, flat into ``B*H*W``."""

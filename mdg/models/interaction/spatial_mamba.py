@@ -27,7 +27,7 @@ class SpatialScan(SelectiveScanDirection):
     """One selective scan over positions, whose read-out ``C`` may come from another sequence."""
 
     def __init__(self, scanned: int, state: int, dt_rank: int):
-        super().__init__(scanned, state, dt_rank)
+        super().__init__(scanned, state, dt_rank, (1e-3, 1e-1))  # as in Mamba: positions are many
         self.sizes = (dt_rank, state, state)
 
     def project(self, u_BLE: Tensor) -> tuple[Tensor, Tensor, Tensor]:
