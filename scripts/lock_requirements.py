@@ -4,6 +4,7 @@ and versions of Python. Needs uv beside the Python that runs it; `make lock` bri
 
 from __future__ import annotations
 
+import argparse
 import re
 import subprocess
 import sys
@@ -21,12 +22,16 @@ HEAD_NATTEN = "# Optional, built against the installed torch. `make lock` writes
 
 def resolved(requirements: Path, *options: str) -> str:
     """The locked set of a file of requirements; it names no place from which packages come."""
-    command = [str(Path(sys.executable).with_name("uv")), "pip", "compile", "--quiet", "--universal"]
+    uv = Path(sys.executable).with_name("uv")
+    if not uv.is_file():
+        sys.exit(f"lock_requirements: error: {uv}: no such program; `make lock` brings it")
+    command = [str(uv), "pip", "compile", "--quiet", "--universal"]
     command += ["--python-version", OLDEST_PYTHON, "--generate-hashes", "--no-header", "--no-annotate", *options]
     return subprocess.run([*command, str(requirements)], check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(prog="lock_requirements", description=__doc__).parse_args()
     (ROOT / "requirements.lock").write_text(HEAD + resolved(ROOT / "requirements.txt"), encoding="utf-8")
     natten = re.search(r"natten==[\w.]+", (ROOT / "setup.py").read_text(encoding="utf-8"))[0]
     with tempfile.TemporaryDirectory() as folder:
