@@ -187,6 +187,9 @@ class TrainConfig(Options):
     init_from: UserPath | None = None
     """A `best.pt` or `last.pt` whose weights a new run starts from, as far as they fit; classifiers take the rows of
     classes by name. `--resume` continues a run instead."""
+    freeze: list[str] = []
+    """Parts that do not learn, by name as in `rgb_backbone.patch_embed1` or pattern as in `*.norm1`; BatchNorms among
+    them keep their statistics."""
     stop_epoch: Epochs | None = None
     """Stop cleanly after this epoch, to be resumed later (the schedule still spans all epochs)."""
     max_steps: Count | None = None

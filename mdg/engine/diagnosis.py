@@ -17,6 +17,7 @@ from mdg.config import parse_config
 from mdg.config.yaml_tree import parse_yaml
 from mdg.data import Batch
 from mdg.engine.distributed import World, distributed
+from mdg.engine.freezing import freeze, hold
 from mdg.engine.runtime import make_autocast
 from mdg.engine.state import seed_step
 from mdg.errors import NonFiniteError, WeightsError
@@ -130,7 +131,9 @@ def repeat_step(file: Path, device: str = "auto") -> str | None:
         model.load_state_dict(
             content["model"]
         )  # load_weights refuses weights that are not finite; here they are sought
+        held = freeze(model, config.train.freeze)
         model.to(world.device).train()
+        hold(held)
         objective = Objective(
             config.loss,
             config.auxiliary_loss,

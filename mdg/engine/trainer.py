@@ -24,6 +24,7 @@ from mdg.engine.diagnosis import diverged
 from mdg.engine.distributed import World, broadcast_buffers, compare_processes, data_parallel, summing_gradients
 from mdg.engine.evaluation.evaluator import Evaluation, evaluate_model, make_eval_loader
 from mdg.engine.evaluation.provenance import FrameSet, frame_set
+from mdg.engine.freezing import freeze, hold
 from mdg.engine.guard import StepGuard
 from mdg.engine.monitor import Monitor
 from mdg.engine.optim import set_rates
@@ -115,6 +116,7 @@ class Trainer:
             self.ancestors = start_from(model, config.train.init_from, self.train_set.classes)
         if config.train.sync_batchnorm and self.world.size > 1 and device.type == "cuda":
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        self.held = freeze(model, config.train.freeze)
         place_network(model, config, device)
         self.model = model
         self.ema = moving_average(model, config.train.ema_decay) if config.train.ema_decay is not None else None
@@ -171,6 +173,7 @@ class Trainer:
     def train_epoch(self, epoch: int) -> bool:
         """One pass over the training split from where it stands; False where it was stopped inside."""
         self.network.train()
+        hold(self.held)
         batches = self.train_loader.epoch(epoch, start=self.progress.batch)
         while group := self._next_group(batches):
             self.train_step(group)
@@ -254,6 +257,7 @@ class Trainer:
     def _diverged(self, group: list[Batch]) -> NonFiniteError:
         """The error of a run that has skipped too many steps; does the last of them again to find out where."""
         self.progress.step -= 1
+        self.model.train()
         kept = {
             "config": dump_yaml(self.config),
             "classes": len(self.train_set.classes),
@@ -266,7 +270,8 @@ class Trainer:
         def forward(part: int, batch: Batch) -> torch.Tensor:
             return self.guard.spread(self._forward(self.model, part, batch))
 
-        return diverged(self.model.train(), forward, group, self.world, self.run, kept)
+        hold(self.held)
+        return diverged(self.model, forward, group, self.world, self.run, kept)
 
     def _stop_reached(self) -> bool:
         limits, progress = self.config.train, self.progress

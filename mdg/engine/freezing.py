@@ -1,0 +1,62 @@
+"""Parts of a network that do not learn."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Sequence
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from mdg.errors import ConfigError, nearest
+
+
+def freeze(model: nn.Module, patterns: Sequence[str]) -> list[nn.Module]:
+    """Takes the gradients from the parameters that a pattern names, so that no optimizer gets them.
+
+    Args:
+        model: The network, changed.
+        patterns: Names of parts or parameters as in ``model.named_parameters()``, with ``*``, ``?`` and ``[...]`` as in
+            names of files: ``rgb_backbone.patch_embed1``, ``interaction``, ``*.norm1``.
+
+    Returns:
+        The BatchNorms whose statistics stay as they are: :func:`hold` them whenever the network goes into training
+        mode.
+
+    Raises:
+        ConfigError: A pattern that names nothing, or nothing is left to learn.
+    """
+    parameters = dict(model.named_parameters())
+    for pattern in patterns:
+        named = [name for name in parameters if _fits(name, pattern)]
+        if not named:
+            parts = {part for name in parameters for part in _above(name)}
+            raise ConfigError(
+                f"train.freeze: '{pattern}' names no part of the network; its parts are "
+                f"{', '.join(name for name, _ in model.named_children())}.{nearest(pattern, parts)}"
+            )
+        for name in named:
+            parameters[name].requires_grad_(False)
+    if patterns and not any(parameter.requires_grad for parameter in parameters.values()):
+        raise ConfigError(f"train.freeze: {', '.join(patterns)}: nothing is left to learn; freeze less")
+    return [
+        module
+        for name, module in model.named_modules()
+        if isinstance(module, _BatchNorm) and any(_fits(f"{name}.weight", pattern) for pattern in patterns)
+    ]
+
+
+def hold(batch_norms: Sequence[nn.Module]) -> None:
+    """Puts BatchNorms into evaluation mode: their statistics are used and stay."""
+    for module in batch_norms:
+        module.eval()
+
+
+def _fits(name: str, pattern: str) -> bool:
+    return any(fnmatch.fnmatchcase(part, pattern) for part in _above(name))
+
+
+def _above(name: str) -> list[str]:
+    """A name and those of all that holds it: "a.b.c", "a.b", "a"."""
+    parts = name.split(".")
+    return [".".join(parts[:count]) for count in range(len(parts), 0, -1)]
