@@ -33,6 +33,7 @@ setup(
         "pillow>=10",
         "matplotlib>=3.8",
         "numba>=0.61",
+        "safetensors>=0.4.3",
     ],
     entry_points={
         "console_scripts": [

@@ -20,7 +20,7 @@ from mdg.engine.runtime import compile_network
 from mdg.errors import ConfigError, NonFiniteError, WeightsError
 from mdg.fields import user_path
 from mdg.models import build_model
-from mdg.models.weights import first_non_finite, misfits, read_tensors, verify_weights
+from mdg.models.weight_files import first_non_finite, misfits, read_tensors, verify_weights
 from mdg.utils.files import replacing
 from mdg.utils.run_directory import newest_run
 from mdg.utils.sealed import seal

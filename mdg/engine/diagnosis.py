@@ -23,7 +23,7 @@ from mdg.engine.state import seed_step
 from mdg.errors import NonFiniteError, WeightsError
 from mdg.losses import Objective
 from mdg.models import build_model
-from mdg.models.weights import read_tensors
+from mdg.models.weight_files import read_tensors
 from mdg.utils.files import replacing
 from mdg.utils.run_directory import RunDirectory
 

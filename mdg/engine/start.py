@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mdg.engine.checkpoint import load_checkpoint, scored_weights
 from mdg.errors import NonFiniteError, WeightsError
-from mdg.models.weights import first_non_finite
+from mdg.models.weight_files import first_non_finite
 
 logger = logging.getLogger("mdg.train")
 SHOWN = 4

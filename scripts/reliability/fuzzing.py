@@ -56,7 +56,7 @@ def _checkpoint(data: bytes) -> None:
 
 
 def _weights(data: bytes) -> None:
-    from mdg.models.weights import read_tensors
+    from mdg.models.weight_files import read_tensors
 
     read_tensors(_file("fuzzed.pth", data))
 

@@ -16,7 +16,7 @@ from torch import nn
 from mdg.engine import checkpoint
 from mdg.engine.checkpoint import load_checkpoint, load_weights, save_checkpoint, verify_checkpoint
 from mdg.errors import MachineError, NonFiniteError, WeightsError
-from mdg.models.weights import first_non_finite
+from mdg.models.weight_files import first_non_finite
 
 pytestmark = pytest.mark.no_cover  # thousands of damaged files
 
