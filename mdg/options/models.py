@@ -238,7 +238,7 @@ class NormalizationOptions(Options):
 
 
 class PretrainedOptions(Options):
-    """Files of encoder weights in the public SegFormer layout (`mit_b2.pth`); null trains that stream from scratch."""
+    """Files of encoder weights such as `mit_b2.pth`, in any layout of a Mix Transformer; null trains that stream from scratch."""
 
     rgb: UserPath | None = None
     """File for the RGB encoder; null trains it from scratch."""
@@ -274,7 +274,7 @@ class SegmentorOptions(Options):
     normalize: NormalizationOptions = NormalizationOptions()
     """Statistics of the inputs as fractions of full scale; `tools/check_data.py` prints those of your files."""
     pretrained: PretrainedOptions | None = None
-    """Encoder weights to start from, in the public SegFormer layout (`mit_b2.pth`); null trains from scratch."""
+    """Encoder weights to start from (`mit_b2.pth`, in any layout of a Mix Transformer); null trains from scratch."""
     twin_start: bool = False
     """Where they are not pretrained, start both encoders from the same weights, as two copies of one pretrained encoder
     do, so that their features can be compared from the first step on."""
@@ -309,7 +309,7 @@ class SingleStreamOptions(StreamOptions):
     input: Literal["rgb", "thermal", "both"] = "rgb"
     """What the encoder sees: one modality, or `both` as an image of four channels (early fusion)."""
     pretrained: UserPath | None = None
-    """File of encoder weights to start from, in the public SegFormer layout; null trains from scratch."""
+    """File of encoder weights to start from, in any layout of a Mix Transformer; null trains from scratch."""
 
     def encoder_files(self) -> dict[str, Path | None]:
         """Files of weights by the encoder that starts from them."""
@@ -320,7 +320,7 @@ class LateFusionOptions(StreamOptions):
     """Two networks, one of each modality, whose probabilities are averaged."""
 
     pretrained: PretrainedOptions | None = None
-    """Encoder weights to start from, in the public SegFormer layout; null trains from scratch."""
+    """Encoder weights to start from, in any layout of a Mix Transformer; null trains from scratch."""
 
     def stream(self, input: Literal["rgb", "thermal"]) -> SingleStreamOptions:
         """The options of the network of one modality."""
