@@ -28,14 +28,7 @@ def freeze(model: nn.Module, patterns: Sequence[str]) -> list[nn.Module]:
     """
     parameters = dict(model.named_parameters())
     for pattern in patterns:
-        named = [name for name in parameters if _fits(name, pattern)]
-        if not named:
-            parts = {part for name in parameters for part in _above(name)}
-            raise ConfigError(
-                f"train.freeze: '{pattern}' names no part of the network; its parts are "
-                f"{', '.join(name for name, _ in model.named_children())}.{nearest(pattern, parts)}"
-            )
-        for name in named:
+        for name in named(model, pattern, "train.freeze"):
             parameters[name].requires_grad_(False)
     if patterns and not any(parameter.requires_grad for parameter in parameters.values()):
         raise ConfigError(f"train.freeze: {', '.join(patterns)}: nothing is left to learn; freeze less")
@@ -44,6 +37,23 @@ def freeze(model: nn.Module, patterns: Sequence[str]) -> list[nn.Module]:
         for name, module in model.named_modules()
         if isinstance(module, _BatchNorm) and any(_fits(f"{name}.weight", pattern) for pattern in patterns)
     ]
+
+
+def named(model: nn.Module, pattern: str, key: str) -> list[str]:
+    """The parameters that a pattern names, itself or by a part that holds them.
+
+    Raises:
+        ConfigError: It names none; the message begins with ``key``.
+    """
+    names = [name for name, _ in model.named_parameters()]
+    found = [name for name in names if _fits(name, pattern)]
+    if not found:
+        parts = {part for name in names for part in _above(name)}
+        raise ConfigError(
+            f"{key}: '{pattern}' names no part of the network; its parts are "
+            f"{', '.join(name for name, _ in model.named_children())}.{nearest(pattern, parts)}"
+        )
+    return found
 
 
 def hold(batch_norms: Sequence[nn.Module]) -> None:

@@ -9,33 +9,67 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mdg.engine.freezing import named
 from mdg.errors import ConfigError
+from mdg.models.backbones.layered import Layered
 from mdg.options.optim import AdamWOptions, PolyOptions, RangeTestOptions, ScheduleOptions, SGDOptions
 from mdg.registry import OPTIMIZERS, SCHEDULES
 
 NO_DECAY_NAMES = ("A_log", "D")
 
 
-def parameter_groups(
-    model: nn.Module, weight_decay: float, *, scan: bool = False, generated: bool = False
-) -> list[dict]:
-    """Two groups: weight decay on matrices and kernels; none on 1-D parameters and the scan's ``A_log`` and ``D``.
+def parameter_groups(model: nn.Module, options: AdamWOptions | SGDOptions) -> list[dict[str, Any]]:
+    """Groups of the parameters that learn, by learning rate and weight decay.
+
+    Matrices and kernels decay; 1-D parameters and the scan's ``A_log`` and ``D`` do not, unless the options say so.
 
     Args:
         model: The network.
-        weight_decay: Of the first group.
-        scan: ``A_log`` decays too.
-        generated: So do the biases of generators, which are matrices.
+        options: Rates and decays; of what has its own, too.
+
+    Raises:
+        ConfigError: A group whose ``match`` names nothing, or a ``layer_decay`` where no encoder tells its layers.
     """
-    decay: list[nn.Parameter] = []
-    no_decay: list[nn.Parameter] = []
+    scan, generated = (getattr(options, key, False) for key in ("decay_scan", "decay_generated"))
+    rules = {name: group for group in options.groups for name in named(model, group.match, "optimizer.groups")}
+    scales = layer_scales(model, options.layer_decay) if options.layer_decay is not None else {}
+    groups: dict[tuple[bool, float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            exempt = parameter.ndim <= 1 or name.rpartition(".")[2] in NO_DECAY_NAMES
-            if (scan and name.endswith("A_log")) or (generated and name.endswith("generator.bias")):
-                exempt = False
-            (no_decay if exempt else decay).append(parameter)
-    return [{"params": decay, "weight_decay": weight_decay}, {"params": no_decay, "weight_decay": 0.0}]
+        if not parameter.requires_grad:
+            continue
+        exempt = parameter.ndim <= 1 or name.rpartition(".")[2] in NO_DECAY_NAMES
+        if (scan and name.endswith("A_log")) or (generated and name.endswith("generator.bias")):
+            exempt = False
+        rule = rules.get(name)
+        decay = options.weight_decay if rule is None or rule.weight_decay is None else rule.weight_decay
+        scale = scales.get(name, 1.0) * (1.0 if rule is None else rule.lr_scale)
+        groups.setdefault((exempt, -scale, 0.0 if exempt else decay), []).append(parameter)
+    return [
+        {"params": parameters, "weight_decay": decay, "lr": -scale * options.lr}
+        for (_, scale, decay), parameters in sorted(groups.items(), key=lambda group: group[0])
+    ]
+
+
+def layer_scales(model: nn.Module, decay: float) -> dict[str, float]:
+    """Factors of the learning rate by the name of a parameter: ``decay`` to the number of layers between it and the top
+    of its encoder (Bao et al., BEiT, 2022); what is in no encoder is not listed.
+
+    Raises:
+        ConfigError: No encoder tells its layers.
+    """
+    scales = {}
+    for name, module in model.named_modules():
+        if isinstance(module, Layered):
+            layers = module.layers()
+            for depth, parts in enumerate(reversed(layers)):
+                for part in parts:
+                    below = module.get_submodule(part)
+                    scales.update(
+                        {".".join(filter(None, [name, part, own])): decay**depth for own, _ in below.named_parameters()}
+                    )
+    if not scales:
+        raise ConfigError("optimizer.layer_decay: no encoder of this network tells its layers (a method `layers()`)")
+    return scales
 
 
 @OPTIMIZERS.register(AdamWOptions)
@@ -43,9 +77,7 @@ class AdamW(torch.optim.AdamW):
     """torch.optim.AdamW, fused, on the parameter groups of a model."""
 
     def __init__(self, options: AdamWOptions, *, model: nn.Module):
-        groups = parameter_groups(
-            model, options.weight_decay, scan=options.decay_scan, generated=options.decay_generated
-        )
+        groups = parameter_groups(model, options)
         super().__init__(groups, lr=options.lr, betas=options.betas, eps=options.eps, fused=True)
 
     def state_dict(self) -> dict[str, Any]:
@@ -65,7 +97,7 @@ class SGD(torch.optim.SGD):
     """torch.optim.SGD on the parameter groups of a model."""
 
     def __init__(self, options: SGDOptions, *, model: nn.Module):
-        groups = parameter_groups(model, options.weight_decay)
+        groups = parameter_groups(model, options)
         super().__init__(groups, lr=options.lr, momentum=options.momentum, nesterov=options.nesterov)
 
 

@@ -238,7 +238,7 @@ class NormalizationOptions(Options):
 
 
 class PretrainedOptions(Options):
-    """Files of encoder weights (`mit_b2.pth`, in any layout of a Mix Transformer); null trains a stream from scratch."""
+    """Files of encoder weights (`mit_b2.pth`, in any layout of a Mix Transformer); null trains from scratch."""
 
     rgb: UserPath | None = None
     """File for the RGB encoder; null trains it from scratch."""

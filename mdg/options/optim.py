@@ -11,11 +11,32 @@ from mdg.registry import OPTIMIZERS, SCHEDULES, Options
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
-class AdamWOptions(Options):
-    """AdamW."""
+class GroupOptions(Options):
+    """Parameters that learn otherwise than the rest."""
+
+    match: str
+    """A part by name (`decoder`, `rgb_backbone.block1`) or pattern (`*.norm1`); where several fit, the last counts."""
+    lr_scale: float = Field(1.0, gt=0, le=1e4)
+    """Their learning rate as a multiple of `lr`."""
+    weight_decay: float | None = Field(None, ge=0)
+    """Their weight decay, where they have one at all; null takes that of the optimizer."""
+
+
+class OptimizerOptions(Options):
+    """What every optimizer knows."""
 
     lr: float = Field(1e-4, gt=0)
     """Base learning rate, for the batch as configured; it is not scaled by the number of processes."""
+    groups: list[GroupOptions] = []
+    """Parts with a learning rate or a weight decay of their own."""
+    layer_decay: float | None = Field(None, gt=0, le=1)
+    """The learning rate of an encoder falls by this factor from each block to the one below it; null leaves it the
+    same."""
+
+
+class AdamWOptions(OptimizerOptions):
+    """AdamW."""
+
     betas: tuple[Beta, Beta] = (0.9, 0.999)
     """Decay rates of the two moments."""
     eps: float = Field(1e-8, gt=0, le=1e-2)
@@ -28,7 +49,7 @@ class AdamWOptions(Options):
     """Decay the static matrix of a dynamic linear layer too, which is the bias of its generator."""
 
 
-class SGDOptions(Options):
+class SGDOptions(OptimizerOptions):
     """Stochastic gradient descent."""
 
     lr: float = Field(1e-2, gt=0)

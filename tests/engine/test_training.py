@@ -19,6 +19,7 @@ from mdg.engine.state import moving_average
 from mdg.engine.trainer import Trainer
 from mdg.errors import ConfigError
 from mdg.models import build_model
+from mdg.options.optim import AdamWOptions
 from mdg.registry import OPTIMIZERS, SCHEDULES
 from mdg.utils.run_directory import RunDirectory, fresh_path, newest_run
 
@@ -102,9 +103,14 @@ def test_the_loss_falls(tiny_run):
     assert losses[-1] < 0.8 * losses[0]
 
 
-def test_no_decay_on_vectors_and_scan_parameters():
-    model = build_model({"type": "MDG", "rgb_backbone": "b0", "thermal_backbone": "b0"}, 9)
-    decay, exempt = parameter_groups(model, 0.01)
+@pytest.fixture(scope="module")
+def small_b0():
+    return build_model({"type": "MDG", "rgb_backbone": "b0", "thermal_backbone": "b0"}, 9)
+
+
+def test_no_decay_on_vectors_and_scan_parameters(small_b0):
+    model = small_b0
+    decay, exempt = parameter_groups(model, AdamWOptions(weight_decay=0.01))
     names = {id(p): name for name, p in model.named_parameters()}
     exempt_names = {names[id(p)] for p in exempt["params"]}
     assert decay["weight_decay"] == 0.01 and exempt["weight_decay"] == 0
@@ -112,6 +118,49 @@ def test_no_decay_on_vectors_and_scan_parameters():
     assert "interaction.0.mamba.scans.0.A_log" in exempt_names and "interaction.3.mamba.scans.1.D" in exempt_names
     assert all(p.ndim > 1 for p in decay["params"])
     assert "rgb_backbone.patch_embed1.proj.weight" not in exempt_names
+
+
+def rates_of(model, **options) -> dict[str, tuple[float, float]]:
+    """Learning rate and weight decay by the name of a parameter."""
+    names = {id(p): name for name, p in model.named_parameters()}
+    groups = parameter_groups(model, AdamWOptions(lr=1.0, weight_decay=0.01, **options))
+    return {names[id(p)]: (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}
+
+
+def test_parts_may_have_rates_and_decays_of_their_own(small_b0):
+    found = rates_of(
+        small_b0,
+        groups=[
+            {"match": "decoder", "lr_scale": 10},
+            {"match": "decoder.head.classifier", "lr_scale": 2, "weight_decay": 0.5},
+        ],
+    )
+    assert found["decoder.head.classifier.weight"] == (2, 0.5) and found["decoder.head.classifier.bias"] == (2, 0)
+    assert found["rgb_backbone.patch_embed1.proj.weight"] == (1, 0.01)
+    others = {rates for name, rates in found.items() if name.startswith("decoder.") and "classifier" not in name}
+    assert others == {(10, 0.01), (10, 0)}
+    assert len(found) == len(list(small_b0.parameters()))
+    with pytest.raises(ConfigError, match="optimizer.groups: 'decodr' names no part.*Did you mean 'decoder'"):
+        rates_of(small_b0, groups=[{"match": "decodr"}])
+
+
+def test_rates_fall_with_the_layers_of_an_encoder(small_b0):
+    """Eight blocks of b0: the last one has the full rate, a patch embedding that of the block above it."""
+    found = rates_of(small_b0, layer_decay=0.5, groups=[{"match": "thermal_backbone", "lr_scale": 4}])
+    for stream, scale in (("rgb", 1), ("thermal", 4)):
+        for part, below in (("block4.1", 0), ("norm4", 0), ("block4.0", 1), ("patch_embed4", 1), ("block1.0", 7)):
+            names = [name for name in found if name.startswith(f"{stream}_backbone.{part}.")]
+            assert names and {found[name][0] for name in names} == {scale * 0.5**below}
+    assert {rates[0] for name, rates in found.items() if "_backbone" not in name} == {1}
+    assert found.keys() == {name for name, _ in small_b0.named_parameters()}
+    with pytest.raises(ConfigError, match="no encoder of this network tells its layers"):
+        rates_of(torch.nn.Linear(2, 2), layer_decay=0.5)
+
+
+def test_what_is_frozen_is_in_no_group(small_b0):
+    model = copy.deepcopy(small_b0)
+    model.rgb_backbone.requires_grad_(False)
+    assert not [name for name in rates_of(model) if name.startswith("rgb_backbone")]
 
 
 @pytest.mark.parametrize(("kind", "halfway"), [("Poly", 0.5**0.9), ("Cosine", 0.5), ("Constant", 1.0)])

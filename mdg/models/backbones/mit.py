@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from mdg.models.backbones.layered import Layered
 from mdg.models.layers import DropPath, Linear, conv_bhwc, depthwise, init_weights, to_bhwc
 from mdg.models.recompute import Recomputable, run
 from mdg.ops import attention
@@ -104,7 +105,7 @@ class MixBlock(Recomputable):
 
 
 @BACKBONES.register(MixTransformerOptions)
-class MixTransformer(nn.Module):
+class MixTransformer(Layered):
     """A MiT encoder for images of any number of channels whose sides are multiples of 32.
 
     Args:
@@ -128,6 +129,16 @@ class MixTransformer(nn.Module):
             self.add_module(f"block{stage}", nn.ModuleList(blocks))
             self.add_module(f"norm{stage}", nn.LayerNorm(width, eps=1e-6))
         self.apply(init_weights)
+
+    def layers(self) -> list[list[str]]:
+        """A layer is a block, with the patch embedding below it and the norm above it where they are there."""
+        found: list[list[str]] = []
+        for stage in STAGES:
+            blocks = [[f"block{stage}.{place}"] for place in range(len(getattr(self, f"block{stage}")))]
+            blocks[0].insert(0, f"patch_embed{stage}")
+            blocks[-1].append(f"norm{stage}")
+            found += blocks
+        return found
 
     def forward_stage(self, stage: int, x_BHWC: Tensor) -> Tensor:
         """One stage: ``[B, H, W, C_in] -> [B, H', W', C_s]``, with H' = H/4 for stage 1 and H/2 for stages 2 to 4."""
