@@ -122,9 +122,17 @@ def rows_of(model: Model, names: Iterable[str] | None = None, prefix: str = "") 
     for name in model.model_fields if names is None else names:
         field, key = model.model_fields[name], prefix + name
         rows.append(Row(f"`{key}`", _type_and_range(field), _default(field), plain(field.description or "")))
-        nested = mapping_of(field)
-        rows += rows_of(nested, prefix=f"{key}.") if nested else []
+        for nested, below in ((mapping_of(field), f"{key}."), (items_of(field), f"{key}[].")):
+            rows += rows_of(nested, prefix=below) if nested else []
     return rows
+
+
+def items_of(field: FieldInfo) -> type[Options] | None:
+    """The model of the mappings in the list that is written under a key; None for everything else."""
+    if registry_of(field) is not None or get_origin(field.annotation) is not list:
+        return None
+    (kind,) = get_args(field.annotation)
+    return kind if isinstance(kind, type) and issubclass(kind, Options) else None
 
 
 def mapping_of(field: FieldInfo) -> type[Options] | None:
@@ -137,6 +145,8 @@ def mapping_of(field: FieldInfo) -> type[Options] | None:
 
 def _type_and_range(field: FieldInfo) -> str:
     registry = registry_of(field)
+    if items_of(field):
+        return "list of mappings, keys below"
     if registry is None and not mapping_of(field):
         parts = (field.annotation, *field.metadata)
         kind: Any = Annotated[parts] if field.metadata else field.annotation
