@@ -94,7 +94,7 @@ def test_lists_are_replaced_and_another_type_drops_the_old_options(tmp_path):
     config = load(tmp_path, "_base_: base.yaml\nloss: [{type: OhemCrossEntropy}]\noptimizer: {type: SGD, lr: 0.1}")
     assert [term.type for term in config.loss] == ["OhemCrossEntropy"]
     assert config.optimizer.model_dump() == {"type": "SGD", "lr": 0.1} | {
-        "momentum": 0.9, "nesterov": False, "weight_decay": 5e-4
+        "momentum": 0.9, "nesterov": False, "weight_decay": 5e-4, "groups": [], "layer_decay": None
     }  # fmt: skip
 
 
