@@ -34,6 +34,7 @@ setup(
         "matplotlib>=3.8",
         "numba>=0.61",
         "safetensors>=0.4.3",
+        "timm>=1.0.20",
     ],
     entry_points={
         "console_scripts": [

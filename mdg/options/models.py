@@ -31,6 +31,15 @@ class PoolingEncoderOptions(Options):
     """Stochastic depth of the last block; it rises linearly from 0 over the blocks."""
 
 
+class TimmOptions(Options):
+    """An encoder of timm."""
+
+    name: str
+    """As in `timm.list_models()`: `convnextv2_nano`, `resnet50`, `tf_efficientnet_lite0`."""
+    drop_path_rate: float = Field(0.0, ge=0, lt=1)
+    """Stochastic depth of the last block, where the network has it."""
+
+
 class DivergenceOptions(Options):
     """How divergence becomes a mask."""
 
@@ -56,8 +65,8 @@ class LocalCrossAttentionOptions(Options):
 
     kernel_size: tuple[Side, Side, Side, Side] = (13, 7, 5, 5)
     """Side of the neighbourhood per stage, odd."""
-    heads: tuple[Channels, Channels, Channels, Channels] = (2, 4, 10, 16)
-    """Attention heads per stage."""
+    heads: tuple[Channels, Channels, Channels, Channels] | Literal["auto"] = (2, 4, 10, 16)
+    """Attention heads per stage; `auto` takes those of about 32 channels each that divide the width of the stage."""
     drop_path: float = Field(0.1, ge=0, lt=1)
     """Stochastic depth of both residual branches."""
     negate_keys: bool = True
@@ -333,7 +342,7 @@ class LateFusionOptions(StreamOptions):
 
 
 MODELS.declare(MDG=SegmentorOptions, SingleStream=SingleStreamOptions, LateFusion=LateFusionOptions)
-BACKBONES.declare(MixTransformer=MixTransformerOptions, PoolingEncoder=PoolingEncoderOptions)
+BACKBONES.declare(MixTransformer=MixTransformerOptions, PoolingEncoder=PoolingEncoderOptions, Timm=TimmOptions)
 for _variant in get_args(Variant):
     BACKBONES.preset(_variant, type="MixTransformer", variant=_variant)
 INTERACTIONS.declare(ModalityDivergenceInteraction=InteractionOptions, FeatureRectification=FeatureRectificationOptions)

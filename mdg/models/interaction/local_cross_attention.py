@@ -14,6 +14,14 @@ from mdg.ops import neighborhood_attention
 from mdg.options.models import LocalCrossAttentionOptions
 
 
+def heads_of(width: int) -> int:
+    """Attention heads for a width: their dimension divides it and is as near to 32 as it can be, a multiple of 8 where
+    there is one, as all kernels take it."""
+    dimensions = [d for d in range(1, width + 1) if width % d == 0]
+    best = min(dimensions, key=lambda d: (d % 8 != 0, abs(d - 32), d))
+    return width // best
+
+
 class LocalCrossAttention(nn.Module):
     """Section 2.2 of docs/model.md: queries from both streams, keys and values from the other one, gated, then an MLP.
 
@@ -27,10 +35,12 @@ class LocalCrossAttention(nn.Module):
 
     def __init__(self, options: LocalCrossAttentionOptions, *, stage: int, width: int):
         super().__init__()
-        heads, kernel_size, drop_path = options.heads[stage - 1], options.kernel_size[stage - 1], options.drop_path
+        heads = heads_of(width) if options.heads == "auto" else options.heads[stage - 1]
+        kernel_size, drop_path = options.kernel_size[stage - 1], options.drop_path
         if width % heads:
             raise ConfigError(
-                f"model.interaction.local_attention.heads: {heads} heads do not divide the {width} channels"
+                f"model.interaction.local_attention.heads: {heads} heads do not divide the {width} channels of stage "
+                f"{stage}; `auto` finds some that do"
             )
         self.heads, self.kernel_size = heads, kernel_size
         self.scale = (-1 if options.negate_keys else 1) * (width // heads) ** -0.5  # negated keys are negated scores

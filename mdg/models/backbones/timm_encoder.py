@@ -1,0 +1,174 @@
+"""Encoders of timm as a stream: cut at the four maps at 1/4, 1/8, 1/16 and 1/32 of the input, so that what the streams
+exchange after a stage is what the next stage sees.
+
+Legend: B batch, H W map, C channels.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from typing import Any
+
+from torch import Tensor, nn
+
+from mdg.errors import ConfigError
+from mdg.models.backbones.layered import Layered
+from mdg.models.backbones.mit import STAGES
+from mdg.models.layers import to_bchw, to_bhwc
+from mdg.options.models import TimmOptions
+from mdg.registry import BACKBONES
+
+REDUCTIONS = (4, 8, 16, 32)
+FAMILIES = (
+    "ResNet and its kin, RegNet, ConvNeXt, ConvNeXt V2, Swin, EfficientNet, EfficientNet-Lite, MobileNetV3 and V4, "
+    "PVT v2, RepViT, EfficientViT, PoolFormer, FastViT"
+)
+# What lets a network take images of any size; few take any of these.
+ANY_SIZE: tuple[dict[str, Any], ...] = (
+    {"strict_img_size": False, "dynamic_img_size": True},
+    {"strict_img_size": False},
+    {},
+)
+
+
+@BACKBONES.register(TimmOptions, name="Timm")
+class TimmEncoder(Layered):
+    """A network of timm without its head, with stochastic depth and weights as timm has them.
+
+    Args:
+        options: Its name.
+        in_channels: 3 for RGB, 1 for thermal; timm adapts the stem.
+
+    Attributes:
+        widths: Channels of the four maps.
+        statistics: Mean and standard deviation of R, G, B that its weights were trained with, as fractions.
+
+    Raises:
+        ConfigError: A name that timm does not know, or a network that cannot be stepped from map to map.
+    """
+
+    def __init__(self, options: TimmOptions, *, in_channels: int):
+        super().__init__()
+        net = create(options, in_channels)
+        modules, taps = steps_of(net, options.name)
+        self.body = nn.ModuleList(module for _, module in modules)
+        self.paths = [path for path, _ in modules]  # in timm's own network, by which weights are found
+        self.ends = [self.paths.index(tap) + 1 for tap in taps]
+        widths = dict(zip(_paths(net), net.feature_info.channels(), strict=True))
+        self.widths = tuple(widths[tap] for tap in taps)
+        self.channels_last = _format(net) == "NHWC"
+        config = getattr(net, "pretrained_cfg", None) or {}
+        mean, std = config.get("mean", (0.485, 0.456, 0.406)), config.get("std", (0.229, 0.224, 0.225))
+        self.statistics = tuple(mean), tuple(std)
+
+    def forward_stage(self, stage: int, x_BHWC: Tensor) -> Tensor:
+        """One stage: ``[B, H, W, C_in] -> [B, H', W', C_s]``, with H' = H/4 for stage 1 and H/2 for stages 2 to 4."""
+        begin, end = (0, *self.ends)[stage - 1], self.ends[stage - 1]
+        # Networks that work channels-last take the image as the others do.
+        x = x_BHWC if self.channels_last and begin > 0 else to_bchw(x_BHWC)
+        for place in range(begin, end):
+            x = self.body[place](x)
+        return x if self.channels_last else to_bhwc(x)
+
+    def layers(self) -> list[list[str]]:
+        """A layer is a block where a part is a sequence of blocks, else a part."""
+        found: list[list[str]] = []
+        for place, module in enumerate(self.body):
+            if isinstance(module, nn.Sequential) and len(module) > 1:
+                found += [[f"body.{place}.{name}"] for name, _ in module.named_children()]
+            else:
+                found.append([f"body.{place}"])
+        return found
+
+
+def create(options: TimmOptions, in_channels: int) -> Any:
+    """timm's network of features.
+
+    Raises:
+        ConfigError: timm does not know the name.
+    """
+    import timm  # takes a second
+
+    if not timm.is_model(options.name):
+        near = difflib.get_close_matches(options.name, timm.list_models(), n=3, cutoff=0.4)
+        raise ConfigError(
+            f"timm {timm.__version__} has no network '{options.name}'" + (f"; near: {', '.join(near)}" if near else "")
+        )
+    plain: dict[str, Any] = {"features_only": True, "in_chans": in_channels, "pretrained": False}
+    if options.drop_path_rate:
+        plain["drop_path_rate"] = options.drop_path_rate
+    reason: Exception | None = None
+    for any_size in ANY_SIZE:
+        try:
+            return timm.create_model(options.name, **plain, **any_size)
+        except TypeError as error:  # an argument that this network does not have
+            reason = error
+        except (RuntimeError, AttributeError, AssertionError, ValueError) as error:
+            reason = error
+            break
+    raise ConfigError(f"timm's '{options.name}' cannot be built as an encoder ({reason}); take one of {FAMILIES}")
+
+
+def steps_of(net: Any, name: str) -> tuple[list[tuple[str, nn.Module]], list[str]]:
+    """The modules that the image goes through one after the other, by their paths, and the paths behind which the four
+    maps are taken.
+
+    Raises:
+        ConfigError: The network cannot be cut like this.
+    """
+    modules = list(_sequence(net))
+    if not modules:
+        raise ConfigError(
+            f"timm's '{name}' cannot be stepped from map to map (its features are collected inside of one pass, "
+            f"{type(net).__name__}); take one of {FAMILIES}"
+        )
+    reductions = net.feature_info.reduction()
+    taps = [path for path, reduction in zip(_paths(net), reductions, strict=True) if reduction in REDUCTIONS]
+    if tuple(reduction for reduction in reductions if reduction in REDUCTIONS) != REDUCTIONS:
+        raise ConfigError(
+            f"timm's '{name}' gives maps at 1/{', 1/'.join(map(str, reductions))} of the input; an "
+            f"encoder gives them at 1/4, 1/8, 1/16 and 1/32: take one of {FAMILIES}"
+        )
+    assert len(taps) == len(STAGES)
+    known = [path for path, _ in modules]
+    missing = [tap for tap in taps if tap not in known]
+    if missing:
+        raise ConfigError(
+            f"timm's '{name}' cannot be stepped: {missing[0]} is not one of its parts; take one of {FAMILIES}"
+        )
+    last = known.index(taps[-1])
+    return modules[: last + 1], taps
+
+
+def _paths(net: Any) -> list[str]:
+    """Paths behind which maps are taken."""
+    return [str(path) for path in net.feature_info.module_name()]
+
+
+def _format(net: Any) -> str:
+    kind = getattr(net, "output_fmt", None)
+    return "NCHW" if kind is None else str(getattr(kind, "value", kind))
+
+
+def _sequence(net: Any) -> Iterator[tuple[str, nn.Module]]:
+    """Modules in their order; none where timm does not tell it."""
+    if isinstance(net, nn.ModuleDict):  # timm's FeatureListNet
+        for key, module in net.items():
+            yield _original(net, key), module
+    elif hasattr(net, "conv_stem") and hasattr(net, "blocks"):  # EfficientNet and MobileNet
+        yield "conv_stem", net.conv_stem
+        yield "bn1", net.bn1
+        if hasattr(net, "act1"):
+            yield "act1", net.act1
+        for place, block in enumerate(net.blocks):
+            yield f"blocks.{place}", block
+
+
+def _original(net: Any, key: str) -> str:
+    """The path of a part in the whole network: ``stages_0`` is ``stages.0`` there."""
+    by_key = {path.replace(".", "_"): path for path in _paths(net)}
+    if key in by_key:
+        return by_key[key]
+    head, _, tail = key.rpartition("_")
+    return f"{head}.{tail}" if head and tail.isdigit() else key

@@ -1,0 +1,106 @@
+"""Encoders of timm as streams: the maps are timm's own, whatever the family, and a network is built of them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from mdg.errors import ConfigError
+from mdg.models import build_model
+from mdg.models.backbones.timm_encoder import create
+from mdg.models.interaction.local_cross_attention import heads_of
+from mdg.options.models import TimmOptions
+from mdg.registry import BACKBONES
+
+timm = pytest.importorskip("timm", reason="timm is not installed")
+FAMILIES = [
+    "resnet18",
+    "convnextv2_atto",
+    "tf_efficientnet_lite0",
+    "mobilenetv4_conv_small",
+    "pvt_v2_b0",
+    "repvit_m0_9",
+    "efficientvit_b0",
+    pytest.param("swin_tiny_patch4_window7_224", marks=pytest.mark.slow),  # 28 M parameters
+    pytest.param("regnety_002", marks=pytest.mark.slow),
+    pytest.param("fastvit_t8", marks=pytest.mark.slow),
+]
+
+
+def encoder(name: str, channels: int = 3, **options):
+    torch.manual_seed(0)
+    return BACKBONES.create({"type": "Timm", "name": name, **options}, in_channels=channels).eval()
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@torch.no_grad()
+def test_stepped_maps_equal_those_of_timm(name):
+    """Of an image whose sides are no multiple of 32 after a stage or two either: 96x160."""
+    stepped = encoder(name)
+    torch.manual_seed(0)
+    whole = create(TimmOptions(name=name), 3).eval()
+    image = torch.randn(2, 3, 96, 160)
+    expected = [x for x in whole(image)][-4:]
+    x = image.permute(0, 2, 3, 1)
+    for stage, own in enumerate(expected, start=1):
+        x = stepped.forward_stage(stage, x)
+        other = own if stepped.channels_last else own.permute(0, 2, 3, 1)
+        torch.testing.assert_close(x, other, rtol=1e-5, atol=1e-5)
+        assert x.shape[1:] == (96 >> stage + 1, 160 >> stage + 1, stepped.widths[stage - 1])
+
+
+@pytest.mark.parametrize("name", FAMILIES[:4])
+def test_layers_hold_every_parameter_once(name):
+    net = encoder(name)
+    below = [
+        f"{part}.{own}"
+        for layer in net.layers()
+        for part in layer
+        for own, _ in net.get_submodule(part).named_parameters()
+    ]
+    assert sorted(below) == sorted(name for name, _ in net.named_parameters())
+
+
+@pytest.mark.parametrize(("name", "options"), [("tf_efficientnet_lite0", {}), ("convnextv2_atto", {})])
+def test_a_network_of_two_streams_trains(name, options):
+    torch.manual_seed(0)
+    parts = {"rgb_backbone": {"type": "Timm", "name": name}, "thermal_backbone": {"type": "Timm", "name": name}}
+    interaction = {"type": "ModalityDivergenceInteraction", "local_attention": {"heads": "auto"}, **options}
+    model = build_model({"type": "MDG", **parts, "interaction": interaction}, 4).train()
+    output = model(torch.randint(0, 256, (2, 3, 64, 96)), torch.randint(0, 256, (2, 1, 64, 96)))
+    assert output.logits.shape == (2, 4, 64, 96) and len(output.divergence) == 4
+    F.cross_entropy(output.logits, torch.randint(4, (2, 64, 96))).backward()
+    without = [name for name, p in model.named_parameters() if p.grad is None and not name.startswith("auxiliary")]
+    assert not without
+
+
+def test_input_statistics_are_those_of_the_weights():
+    assert encoder("tf_efficientnet_lite0").statistics == ((0.5,) * 3, (0.5,) * 3)
+    assert encoder("resnet18").statistics[0] == (0.485, 0.456, 0.406)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("resnet118", r"has no network 'resnet118'; near: resnet18"),
+        ("vit_tiny_patch16_224", r"gives maps at 1/16, 1/16, 1/16 of the input.*take one of ResNet"),
+        ("hrnet_w18_small", r"cannot be stepped from map to map.*take one of ResNet"),
+    ],
+)
+def test_what_cannot_be_stepped_is_refused(name, message):
+    with pytest.raises(ConfigError, match=message):
+        encoder(name)
+
+
+def test_streams_of_other_widths_are_refused():
+    parts = {"rgb_backbone": {"type": "Timm", "name": "resnet18"}, "thermal_backbone": "b0"}
+    with pytest.raises(ConfigError, match="the two backbones must have equal widths"):
+        build_model({"type": "MDG", **parts}, 3)
+
+
+@pytest.mark.parametrize(
+    ("width", "heads"), [(32, 1), (64, 2), (128, 4), (320, 10), (512, 16), (24, 1), (40, 1), (112, 7), (20, 1), (7, 1)]
+)
+def test_heads_by_their_dimension(width, heads):
+    assert heads_of(width) == heads
