@@ -24,7 +24,12 @@ every_component = pytest.mark.parametrize(
     ("entry", "name"), COMPONENTS, ids=[f"{entry.name}-{name}" for entry, name in COMPONENTS]
 )
 SIZE = {"size": (32, 48)}
-OPTIONS = {"Resize": SIZE, "RandomResizedCrop": SIZE, "MDG": {"rgb_backbone": "b0", "thermal_backbone": "b0"}}
+OPTIONS = {
+    "Resize": SIZE,
+    "RandomResizedCrop": SIZE,
+    "MDG": {"rgb_backbone": "b0", "thermal_backbone": "b0"},
+    "Timm": {"name": "resnet18"},
+}
 SMALL = (32, 64, 160, 256)
 CONTEXT = {
     registry.MODELS: lambda: {"num_classes": 3},

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from mdg.errors import NonFiniteError, WeightsError
+from mdg.models.backbones.timm_encoder import TimmEncoder
 from mdg.models.layouts import LAYOUTS, PUBLIC, Atoms, find_encoders
 from mdg.models.weight_files import first_non_finite, misfits, read_tensors
 
@@ -46,8 +47,9 @@ class LoadReport:
 
 
 def load_encoder(backbone: nn.Module, file: str | Path, stream: str) -> LoadReport:
-    """Loads encoder weights into a :class:`~mdg.models.backbones.MixTransformer`, in any layout that
-    :mod:`mdg.models.layouts` knows; of a file with more than an encoder, that encoder.
+    """Loads encoder weights: into a :class:`~mdg.models.backbones.MixTransformer` in any layout that
+    :mod:`mdg.models.layouts` knows, of a file with more than an encoder that encoder; into an encoder of timm with the
+    names of :meth:`~mdg.models.backbones.TimmEncoder.from_file`.
 
     A three-channel stem is summed over its input channels for a one-channel encoder, which equals feeding it the same
     image three times. The ImageNet classifier is left out.
@@ -71,18 +73,23 @@ def load_encoder(backbone: nn.Module, file: str | Path, stream: str) -> LoadRepo
             f"{file}: no such file (model.pretrained.{stream}). It is one of {SOURCE}: put it there, or "
             f"train from scratch with --opts model.pretrained=null"
         )
-    encoder, own = read_encoder(file), backbone.state_dict()
-    tensors = PUBLIC.tensors(encoder.atoms, "")
+    own = backbone.state_dict()
+    if isinstance(backbone, TimmEncoder):
+        layout, tensors, unknown = backbone.from_file(_plain_state_dict(read_tensors(file), file))
+        own = {name: value for name, value in own.items() if not name.endswith("num_batches_tracked")}  # some lack it
+    else:
+        encoder = read_encoder(file)
+        layout, tensors, unknown = encoder.layout, PUBLIC.tensors(encoder.atoms, ""), encoder.unknown
     if STEM in tensors and STEM in own and own[STEM].shape[1] == 1 and tensors[STEM].shape[1] == 3:
         tensors[STEM] = tensors[STEM].sum(dim=1, keepdim=True)
     report = LoadReport(
         matched=[name for name in own if name in tensors],
         missing=[name for name in own if name not in tensors],
-        unexpected=[*(name for name in tensors if name not in own), *encoder.unknown],
+        unexpected=[*(name for name in tensors if name not in backbone.state_dict()), *unknown],
     )
     _check(report, own, tensors, file, stream)
-    backbone.load_state_dict({name: tensors[name] for name in report.matched})
-    logger.info("%s encoder from %s (layout of %s): %s", stream, file, encoder.layout, report)
+    backbone.load_state_dict({**backbone.state_dict(), **{name: tensors[name] for name in report.matched}})
+    logger.info("%s encoder from %s (layout of %s): %s", stream, file, layout, report)
     return report
 
 

