@@ -20,7 +20,7 @@ from mdg.models.interaction.divergence import DivergenceMap
 from mdg.models.interaction.exchange import InteractionOutput
 from mdg.models.layers import init_weights, resize_bilinear, to_bhwc
 from mdg.models.recompute import run
-from mdg.options.models import SegFormerDecoderOptions, SegmentorOptions
+from mdg.options.models import NormalizationOptions, SegFormerDecoderOptions, SegmentorOptions
 from mdg.registry import BACKBONES, DECODERS, FUSIONS, INTERACTIONS, MODELS
 
 STRIDE = 32
@@ -50,6 +50,15 @@ class InputNormalization(nn.Module):
         return ((image_BCHW.float() - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
 
 
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def rgb_statistics(options: NormalizationOptions, encoder: nn.Module) -> tuple[Sequence[float], Sequence[float]]:
+    """Mean and standard deviation of R, G, B: as configured, else as of the encoder, else those of ImageNet."""
+    mean, std = getattr(encoder, "statistics", IMAGENET)
+    return options.rgb_mean or mean, options.rgb_std or std
+
+
 @MODELS.register(SegmentorOptions, name="MDG")
 class Segmentor(nn.Module):
     """RGB-Thermal segmentation network; docs/model.md explains every part.
@@ -63,9 +72,9 @@ class Segmentor(nn.Module):
     def __init__(self, options: SegmentorOptions, *, num_classes: int):
         super().__init__()
         self.num_classes, normalize = num_classes, options.normalize
-        self.rgb_norm = InputNormalization(normalize.rgb_mean, normalize.rgb_std)
-        self.thermal_norm = InputNormalization([normalize.thermal_mean], [normalize.thermal_std])
         self.rgb_backbone = BACKBONES.create(options.rgb_backbone, in_channels=3)
+        self.rgb_norm = InputNormalization(*rgb_statistics(normalize, self.rgb_backbone))
+        self.thermal_norm = InputNormalization([normalize.thermal_mean], [normalize.thermal_std])
         self.thermal_backbone = BACKBONES.create(options.thermal_backbone, in_channels=1)
         widths = self.rgb_backbone.widths
         if tuple(widths) != tuple(self.thermal_backbone.widths):

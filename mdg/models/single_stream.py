@@ -13,7 +13,13 @@ from torch import Tensor, nn
 
 from mdg.models.backbones.mit import STAGES
 from mdg.models.layers import resize_bilinear, to_bhwc
-from mdg.models.segmentor import InputNormalization, SegmentationOutput, check_inputs, pad_to_stride
+from mdg.models.segmentor import (
+    InputNormalization,
+    SegmentationOutput,
+    check_inputs,
+    pad_to_stride,
+    rgb_statistics,
+)
 from mdg.options.models import LateFusionOptions, SingleStreamOptions
 from mdg.registry import BACKBONES, DECODERS, MODELS
 
@@ -32,14 +38,14 @@ class SingleStream(nn.Module):
     def __init__(self, options: SingleStreamOptions, *, num_classes: int):
         super().__init__()
         self.num_classes, self.input, normalize = num_classes, options.input, options.normalize
+        self.backbone = BACKBONES.create(options.backbone, in_channels=CHANNELS[self.input])
         statistics = {
-            "rgb": list(zip(normalize.rgb_mean, normalize.rgb_std, strict=True)),
+            "rgb": list(zip(*rgb_statistics(normalize, self.backbone), strict=True)),
             "thermal": [(normalize.thermal_mean, normalize.thermal_std)],
         }
         seen = ("rgb", "thermal") if self.input == "both" else (self.input,)
         mean, std = zip(*(pair for name in seen for pair in statistics[name]), strict=True)
         self.norm = InputNormalization(mean, std)
-        self.backbone = BACKBONES.create(options.backbone, in_channels=CHANNELS[self.input])
         self.decoder = DECODERS.create(options.decoder, widths=self.backbone.widths, num_classes=num_classes)
 
     def forward(self, rgb_B3HW: Tensor, thermal_B1HW: Tensor) -> SegmentationOutput:

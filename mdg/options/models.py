@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, PositiveFloat, field_validator
+from pydantic import BeforeValidator, Field, PositiveFloat, field_validator
 
 from mdg.fields import Channels, Side, UserPath
 from mdg.registry import BACKBONES, DECODERS, FUSIONS, INTERACTIONS, MODELS, Options, component
@@ -236,14 +236,23 @@ class UperNetDecoderOptions(Options):
 class NormalizationOptions(Options):
     """Statistics of the inputs as fractions of full scale."""
 
-    rgb_mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    """Mean of R, G, B."""
-    rgb_std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (0.229, 0.224, 0.225)
-    """Standard deviation of R, G, B."""
+    rgb_mean: tuple[float, float, float] | None = (0.485, 0.456, 0.406)
+    """Mean of R, G, B; null takes what the encoder's weights were trained with."""
+    rgb_std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = (0.229, 0.224, 0.225)
+    """Standard deviation of R, G, B; null takes what the encoder's weights were trained with."""
     thermal_mean: float = 0.499
     """Mean of thermal."""
     thermal_std: float = Field(0.266, gt=0)
     """Standard deviation of thermal."""
+
+
+def _automatic(value: Any) -> Any:
+    return NormalizationOptions(rgb_mean=None, rgb_std=None) if value == "auto" else value
+
+
+Normalization = Annotated[
+    NormalizationOptions, BeforeValidator(_automatic, json_schema_input_type=NormalizationOptions | Literal["auto"])
+]
 
 
 class PretrainedOptions(Options):
@@ -280,8 +289,9 @@ class SegmentorOptions(Options):
     """Thermal maps that the auxiliary head sees: after the interaction, or (published) before it."""
     interaction_stages: list[Annotated[int, Field(ge=1, le=4)]] = [1, 2, 3, 4]
     """Stages after which the streams interact; at the others they stay apart."""
-    normalize: NormalizationOptions = NormalizationOptions()
-    """Statistics of the inputs as fractions of full scale; `tools/check_data.py` prints those of your files."""
+    normalize: Normalization = NormalizationOptions()
+    """Statistics of the inputs as fractions of full scale; `tools/check_data.py` prints those of your files. `auto`
+    takes those of R, G, B from the encoder."""
     pretrained: PretrainedOptions | None = None
     """Encoder weights to start from (`mit_b2.pth`, in any layout of a Mix Transformer); null trains from scratch."""
     twin_start: bool = False
@@ -308,8 +318,9 @@ class StreamOptions(Options):
     """Encoder; `b0` .. `b5` for short."""
     decoder: component(DECODERS) = Field(default="SegFormerDecoder", validate_default=True)  # type: ignore[valid-type]
     """Maps to logits."""
-    normalize: NormalizationOptions = NormalizationOptions()
-    """Statistics of the inputs as fractions of full scale; `tools/check_data.py` prints those of your files."""
+    normalize: Normalization = NormalizationOptions()
+    """Statistics of the inputs as fractions of full scale; `tools/check_data.py` prints those of your files. `auto`
+    takes those of R, G, B from the encoder."""
 
 
 class SingleStreamOptions(StreamOptions):

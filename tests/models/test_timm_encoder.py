@@ -160,3 +160,15 @@ def test_a_model_starts_from_files(tmp_path):
     stem = whole_network("tf_efficientnet_lite0").conv_stem.weight
     assert torch.equal(model.rgb_backbone.body[0].weight, stem)
     torch.testing.assert_close(model.thermal_backbone.body[0].weight, stem.sum(1, keepdim=True))
+
+
+def test_statistics_come_from_the_encoder_where_asked_for():
+    parts = {f"{stream}_backbone": {"type": "Timm", "name": "tf_efficientnet_lite0"} for stream in ("rgb", "thermal")}
+    model = build_model({"type": "MDG", **parts, "interaction": None, "normalize": "auto"}, 3)
+    assert model.rgb_norm.mean.flatten().tolist() == [127.5] * 3 and model.thermal_norm.mean.item() == pytest.approx(
+        127.245
+    )
+    plain = build_model({"type": "SingleStream", "backbone": "b0", "normalize": "auto"}, 3)
+    torch.testing.assert_close(plain.norm.mean.flatten(), 255 * torch.tensor([0.485, 0.456, 0.406]))
+    given = build_model({"type": "SingleStream", "backbone": "b0", "normalize": {"rgb_mean": [0.1, 0.2, 0.3]}}, 3)
+    torch.testing.assert_close(given.norm.mean.flatten(), 255 * torch.tensor([0.1, 0.2, 0.3]))
