@@ -49,6 +49,8 @@ class DivergenceOptions(Options):
     """Share of the positions that `topk` selects."""
     select: Literal["most", "least"] = "most"
     """Whether `topk` selects what diverges most (published) or, to see whether that matters, least."""
+    soft_start: tuple[float, float] = (1.0, 0.0)
+    """First slope and offset of the sigmoid of `soft`."""
     projection: Channels | None = None
     """Width of a space into which one linear map per modality takes the features before they are compared; null
     compares the features themselves (published)."""

@@ -163,3 +163,10 @@ def test_each_image_ranks_what_it_shows(draw):
         assert out.mask()[image].flatten().nonzero().flatten().tolist() == sorted(expected)
         assert set(expected) <= set(out.index_BK[image].tolist())
     assert torch.equal(mask(ratio=0.3)(rgb, thermal).mask()[1], out.mask()[1])
+
+
+def test_a_soft_mask_starts_where_it_is_told():
+    rgb, thermal = by_angle([[0.0, math.pi / 2, math.pi]])
+    for start in ((1.0, 0.0), (0.5, 2.0)):
+        expected = torch.sigmoid(start[0] * torch.tensor([0.0, 1.0, 2.0]) + start[1])
+        torch.testing.assert_close(mask(mode="soft", soft_start=start)(rgb, thermal).mask()[0, 0], expected)

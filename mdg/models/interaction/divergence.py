@@ -49,7 +49,7 @@ class DivergenceMask(nn.Module):
         if options.projection is not None:
             self.project = nn.ModuleList(Linear(width, options.projection, bias=False) for _ in range(2))
         if self.mode == "soft":
-            self.affine = nn.Parameter(torch.tensor([1.0, 0.0]))
+            self.affine = nn.Parameter(torch.tensor(options.soft_start))
 
     def forward(self, rgb_BHWC: Tensor, thermal_BHWC: Tensor, seen_BHW: Tensor | None = None) -> DivergenceMap:
         """Compares the maps; ``seen_BHW``, bool, are the positions that take part in the ranking (None: all)."""
