@@ -84,6 +84,7 @@ def test_free_memory_is_that_of_machine_and_container(tmp_path: Path):
     assert batch_size._container(tmp_path) == 3.0
 
 
+@pytest.mark.slow  # a process that trains, as tests/benchmark/test_benchmark_tool.py has one
 def test_the_command_measures_real_steps(tiny_yaml, monkeypatch, capsys):
     monkeypatch.setattr(batch_size, "largest", lambda measure, allowed_mb: (3, measure(3)))  # one of its processes
     find_batch_size.main([str(tiny_yaml), "--share", "0.5"])

@@ -57,8 +57,7 @@ def test_queries_keys_and_values_by_hand(public):
     assert fc1.shape == (128, 32, 1, 1) and torch.equal(fc1[:, :, 0, 0], public["block1.0.mlp.fc1.weight"])
 
 
-@pytest.mark.parametrize("name", LAYOUTS)
-@pytest.mark.parametrize("kind", ["pth", "safetensors"])
+@pytest.mark.parametrize(("name", "kind"), [*zip(LAYOUTS, ["pth", "safetensors"] * 3, strict=False)])
 def test_an_encoder_loads_from_any_of_them(public, name, kind, tmp_path):
     file, written = tmp_path / f"weights.{kind}", written_as(public, LAYOUTS[name])
     written["head.weight" if name == "public" else "decode_head.linear.weight"] = torch.zeros(3)

@@ -50,7 +50,9 @@ def test_number_of_parameters_of_the_parts():
     assert million(BACKBONES.create("b1", in_channels=1)) == pytest.approx(13.15, rel=0.01)
 
 
-@pytest.mark.parametrize("size", [(1, 1), (16, 40), (31, 33), (64, 96), (97, 131), (473, 629)], ids=str)
+@pytest.mark.parametrize(
+    "size", [(1, 1), (16, 40), (31, 33), (64, 96), (97, 131), pytest.param((473, 629), marks=pytest.mark.slow)], ids=str
+)
 def test_logits_have_the_size_of_the_input(small_model, size):
     with torch.no_grad():
         output = small_model().eval()(*images(size))
