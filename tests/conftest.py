@@ -45,9 +45,9 @@ def pytest_collection_modifyitems(items):
     cases: Counter[Callable[..., None]] = Counter()
     for item in items:
         # Counting lines doubles the time of what is Python. It is left out for thousands of examples, where every
-        # operation is traced, and for all cases of a test but the first two: other tests, or they, cover that code.
+        # operation is traced, and for all cases of a test but the first: other tests, or it, cover that code.
         cases[item.function] += 1
-        if getattr(item.obj, "is_hypothesis_test", False) or item.name.startswith(TRACING) or cases[item.function] > 2:
+        if getattr(item.obj, "is_hypothesis_test", False) or item.name.startswith(TRACING) or cases[item.function] > 1:
             item.add_marker("no_cover")
         if "gpu" in item.keywords and not torch.cuda.is_available():
             item.add_marker(skip)

@@ -82,6 +82,7 @@ def test_processes_that_differ_all_stop_and_say_in_what():
     assert "configuration (" not in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.slow  # three processes; what they say to each other is tested above
 def test_the_message_is_that_of_the_process_that_failed():
     """Process 1 fails, process 0 loses contact: what is said is what happened, once, and not worth a restart."""
     done = shell(*PAIR, "--max-restarts", 2, RANKS, "--fail", 1)
