@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +11,7 @@ import torch
 
 from mdg.benchmark.memory import BYTES_PER_MB, KIB_PER_MB, peak_memory
 from mdg.benchmark.workload import Settings
-from mdg.config import RunConfig, load_config
+from mdg.config import RunConfig
 from mdg.data import build_dataset
 from mdg.engine.distributed import distributed
 from mdg.errors import ConfigError, UserError
@@ -29,11 +29,11 @@ class Fit(NamedTuple):
     size: tuple[int, int]
 
 
-def find_batch_size(config: str | Path, opts: Sequence[str] = (), *, share: float = 0.9) -> Fit:
+def find_batch_size(run: RunConfig, *, share: float = 0.9) -> Fit:
     """The largest number of images of a process with which a training step fits.
 
     Args:
-        config, opts: The run; precision, recomputation and the size of the crops are read from it.
+        run: Precision, recomputation and the size of the crops are read from it.
         share: Of the free memory that may be taken; the rest is for other processes and for fragmentation.
 
     Raises:
@@ -41,7 +41,6 @@ def find_batch_size(config: str | Path, opts: Sequence[str] = (), *, share: floa
     """
     if not 0 < share <= 1:
         raise ConfigError(f"--share {share:g}: expected more than 0 and at most 1")
-    run = load_config(config, opts)
     height, width = crop_size(run)
     with distributed(run.device, run.threads) as world:
         allowed_mb = share * free_mb(world.device)

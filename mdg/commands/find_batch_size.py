@@ -26,14 +26,14 @@ def run(args: argparse.Namespace) -> None:
         from mdg.benchmark.batch_size import advise, find_batch_size
         from mdg.config import load_config
 
-    fit = find_batch_size(args.config, args.opts, share=args.share)
     config = load_config(args.config, args.opts)
+    fit, images = find_batch_size(config, share=args.share), config.train.batch_size * config.train.accumulate
+    advice = advise(fit, config)
     size = "{}x{}".format(*fit.size)
     print(f"largest batch of {size} that fits: {fit.images} images, {fit.peak_mb:.0f} of {fit.allowed_mb:.0f} MB")
-    images = config.train.batch_size * config.train.accumulate
-    keys = " ".join(f"{key}={value}" for key, value in advise(fit, config).items())
+    keys = " ".join(f"{key}={value}" for key, value in advice.items())
     print(f"for {images} images a step and process, as configured: --opts {keys}")
-    if advise(fit, config)["train.batch_size"] < config.train.batch_size:
+    if advice["train.batch_size"] < config.train.batch_size:
         print("BatchNorm sees one pass at a time, so that accumulated steps are not quite those of the larger batch")
 
 

@@ -14,15 +14,12 @@ from torch import nn
 from mdg.data import build_dataset
 from mdg.engine.checkpoint import load_model, open_checkpoint
 from mdg.engine.distributed import distributed
-from mdg.engine.evaluation.evaluator import make_eval_loader
+from mdg.engine.evaluation.evaluator import make_eval_loader, require_split
 from mdg.engine.runtime import apply_runtime, make_autocast
 from mdg.engine.watching import STREAMS, interactions, measure, watched
-from mdg.errors import ConfigError
 from mdg.losses import Objective
 from mdg.utils.files import require_writable, write_json
 from mdg.utils.logging import console, setup_logging
-
-SPLITS = ("train", "val", "test")
 
 
 def explain_split(
@@ -50,8 +47,7 @@ def explain_split(
         ConfigError: An unknown split, or a network without a divergence interaction.
         UserError: A configuration, data set or checkpoint that cannot be used.
     """
-    if split not in SPLITS:
-        raise ConfigError(f"--split {split}: expected one of {', '.join(SPLITS)}")
+    require_split(split)
     if json_file is not None:
         require_writable(json_file, "--json")
     checkpoint, state, run = open_checkpoint(checkpoint, config, opts)

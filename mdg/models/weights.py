@@ -73,7 +73,7 @@ def load_encoder(backbone: nn.Module, file: str | Path, stream: str) -> LoadRepo
             f"{file}: no such file (model.pretrained.{stream}). It is one of {SOURCE}: put it there, or "
             f"train from scratch with --opts model.pretrained=null"
         )
-    own = backbone.state_dict()
+    own = whole = backbone.state_dict()
     if isinstance(backbone, TimmEncoder):
         layout, tensors, unknown = backbone.from_file(_plain_state_dict(read_tensors(file), file))
         own = {name: value for name, value in own.items() if not name.endswith("num_batches_tracked")}  # some lack it
@@ -85,10 +85,10 @@ def load_encoder(backbone: nn.Module, file: str | Path, stream: str) -> LoadRepo
     report = LoadReport(
         matched=[name for name in own if name in tensors],
         missing=[name for name in own if name not in tensors],
-        unexpected=[*(name for name in tensors if name not in backbone.state_dict()), *unknown],
+        unexpected=[*(name for name in tensors if name not in whole), *unknown],
     )
     _check(report, own, tensors, file, stream)
-    backbone.load_state_dict({**backbone.state_dict(), **{name: tensors[name] for name in report.matched}})
+    backbone.load_state_dict({**whole, **{name: tensors[name] for name in report.matched}})
     logger.info("%s encoder from %s (layout of %s): %s", stream, file, layout, report)
     return report
 

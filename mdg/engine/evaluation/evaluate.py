@@ -10,7 +10,7 @@ from pathlib import Path
 from mdg.data import EvalLoader, build_dataset
 from mdg.engine.checkpoint import load_model, open_checkpoint
 from mdg.engine.distributed import World, distributed
-from mdg.engine.evaluation.evaluator import evaluate_model, make_eval_loader, make_protocol
+from mdg.engine.evaluation.evaluator import evaluate_model, make_eval_loader, make_protocol, require_split
 from mdg.engine.evaluation.provenance import provenance
 from mdg.engine.evaluation.results import describe_result, write_folder
 from mdg.engine.evaluation.scores import Evaluation, score_table
@@ -23,7 +23,6 @@ from mdg.utils.logging import console, setup_logging
 from mdg.utils.run_directory import fresh_path, make_fresh_folder
 
 logger = logging.getLogger("mdg.eval")
-SPLITS = ("train", "val", "test")
 
 
 @dataclass
@@ -62,8 +61,7 @@ def evaluate(
             is looked at before the scoring.
         NonFiniteError: Weights or logits that are not finite.
     """
-    if split not in SPLITS:
-        raise ConfigError(f"--split {split}: expected one of {', '.join(SPLITS)}")
+    require_split(split)
     checkpoint, state, run_config = open_checkpoint(checkpoint, config, opts)
     with distributed(run_config.device, run_config.threads) as world:
         setup_logging(world.main)

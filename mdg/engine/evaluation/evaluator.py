@@ -16,14 +16,22 @@ from torch import nn
 
 from mdg.config import RunConfig
 from mdg.data import EvalLoader, RGBTDataset
+from mdg.data.base import ROLES
 from mdg.data.batches import Batch
 from mdg.engine.distributed import World
 from mdg.engine.evaluation.provenance import Provenance
 from mdg.engine.evaluation.scores import Evaluation, Tally
 from mdg.engine.inference import Inference, describe_inference
 from mdg.engine.runtime import make_autocast
+from mdg.errors import ConfigError
 from mdg.metrics import Protocol
 from mdg.metrics.visibility import visibility
+
+
+def require_split(split: str) -> None:
+    """Raises ConfigError unless it is the role of a split."""
+    if split not in ROLES:
+        raise ConfigError(f"--split {split}: expected one of {', '.join(ROLES)}")
 
 
 def make_eval_loader(
