@@ -34,7 +34,9 @@ $(READY): requirements.lock requirements-natten.lock setup.py
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' || \
 	  { echo "make: $(PYTHON) must be Python 3.10 to 3.13; name another with PYTHON=python3.12" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) --require-hashes -r requirements.lock
+	@# The locked set is whole, so nothing is resolved: pip's resolver takes the newest `coverage[toml]` for a locked
+	@# `coverage==...` and then misses its digest.
+	$(PIP) --require-hashes --no-deps -r requirements.lock
 	$(PIP) --no-build-isolation --no-deps -e .
 	@# Optional: natten builds against the torch just installed. Without it the plain PyTorch backend serves.
 	$(PIP) --require-hashes --no-build-isolation --no-deps -r requirements-natten.lock || \

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parent.parent
 PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", re.MULTILINE)
@@ -44,5 +46,22 @@ def test_every_package_has_digests_and_no_place(file):
 
 def test_make_installs_what_is_locked():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    assert "--require-hashes -r requirements.lock" in makefile
+    assert "--require-hashes --no-deps -r requirements.lock" in makefile
     assert "-r requirements.txt" not in makefile
+
+
+def test_the_locked_set_is_whole():
+    """It is installed without looking for what its packages need: all of that is in it, in a version that they take."""
+    locked = pins("requirements.lock")
+    looked_at = 0
+    for name in locked:
+        try:
+            needs = metadata.requires(name) or []
+        except metadata.PackageNotFoundError:  # of another system or Python
+            continue
+        for need in map(Requirement, needs):
+            if need.marker is None or need.marker.evaluate({"extra": ""}):
+                looked_at += 1
+                versions = locked.get(name_of(need.name), set())
+                assert any(need.specifier.contains(version) for version in versions), f"{name} needs {need}: {versions}"
+    assert looked_at > 50
