@@ -104,10 +104,11 @@ def interactions(model: nn.Module) -> dict[int, ModalityDivergenceInteraction]:
 def measure(stage: Stage, label_BHW: Tensor | None = None) -> dict[str, Any]:
     """The numbers of one stage.
 
-    Per stream, at selected and at other positions: the norm of the features, the norm after the interaction over the
-    norm before it, the norm of the change over it, and the cosine between both. Of the mask: the share of all positions
-    that it selects, and of those that a label calls an object (any class but the first), an edge between classes, or
-    ignored; of the divergence the mean and its spread over positions; of gates and step sizes the mean.
+    Per stream, at selected positions (a multiplier above one half) and at others: the norm of the features, the norm
+    after the interaction over the norm before it, the norm of the change over it, and the cosine between both. Of the
+    mask: the mean multiplier, which of a top-k mask is the share of positions that it selects, at all positions and at
+    those that a label calls an object (any class but the first), an edge between classes, or ignored; of the divergence
+    the mean and its spread over positions; of gates and step sizes the mean.
 
     Args:
         stage: What was watched.
@@ -117,7 +118,7 @@ def measure(stage: Stage, label_BHW: Tensor | None = None) -> dict[str, Any]:
     numbers: dict[str, Any] = {
         "stage": stage.number,
         "divergence": {"mean": stage.divergence_BHW.mean().item(), "std": stage.divergence_BHW.std().item()},
-        "selected": {"all": selected_BHW.float().mean().item()},
+        "mask": {"all": stage.mask_BHW.mean().item()},
     }
     for name, before, after in zip(STREAMS, stage.before, stage.after, strict=True):
         numbers[name] = {}
@@ -132,7 +133,7 @@ def measure(stage: Stage, label_BHW: Tensor | None = None) -> dict[str, Any]:
         kinds = _kinds(label_BHW, selected_BHW.shape[-2:])
         for name, place in kinds.items():
             if place.any():
-                numbers["selected"][name] = selected_BHW[place].float().mean().item()
+                numbers["mask"][name] = stage.mask_BHW[place].mean().item()
     return numbers
 
 

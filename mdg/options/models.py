@@ -43,14 +43,15 @@ class TimmOptions(Options):
 class DivergenceOptions(Options):
     """How divergence becomes a mask."""
 
-    mode: Literal["topk", "soft", "none"] = "topk"
-    """`topk`: the positions that diverge most; `soft`: a sigmoid of a learned affine of the divergence; `none`: all."""
+    mode: Literal["soft", "topk", "none"] = "soft"
+    """`soft`: a sigmoid of a learned affine of the divergence, at all positions; `topk` (published): one at the
+    positions that diverge most, zero at the others; `none`: one everywhere."""
     ratio: float = Field(0.5, gt=0, le=1)
     """Share of the positions that `topk` selects."""
     select: Literal["most", "least"] = "most"
     """Whether `topk` selects what diverges most (published) or, to see whether that matters, least."""
-    soft_start: tuple[float, float] = (1.0, 0.0)
-    """First slope and offset of the sigmoid of `soft`."""
+    soft_start: tuple[float, float] = (1.0, 2.0)
+    """First slope and offset of the sigmoid of `soft`; these leave it nearly open."""
     projection: Channels | None = None
     """Width of a space into which one linear map per modality takes the features before they are compared; null
     compares the features themselves (published)."""
@@ -98,9 +99,9 @@ class ChannelMambaOptions(Options):
     """State size of the scan."""
     dt_rank: Channels = 2
     """Rank of the projection that makes the step size."""
-    step_range: tuple[StepSize, StepSize] = (1e-3, 1e-1)
-    """Bounds of the first step sizes, drawn log-uniformly. Those of Mamba, the default, are made for sequences of
-    thousands; the sequences here have 8 to 64 tokens."""
+    step_range: tuple[StepSize, StepSize] = (5e-2, 1.0)
+    """Bounds of the first step sizes, drawn log-uniformly. Those of Mamba (published), 0.001 and 0.1, are made for
+    sequences of thousands; the sequences here have 8 to 64 tokens."""
     dropout: float = Field(0.1, ge=0, lt=1)
     """Dropout after the output projection and in the feed-forward network."""
     bidirectional: bool = True
@@ -129,14 +130,14 @@ class InteractionOptions(Options):
     """Local cross-attention; null leaves it out."""
     channel_mamba: ChannelMambaOptions | None = ChannelMambaOptions()
     """Channel Mamba; null leaves it out."""
-    write_back: Literal["value", "change"] = "value"
-    """What the mask multiplies: the `value` V (published), which holds the features themselves once more, or its
-    `change` V - F."""
+    write_back: Literal["change", "value"] = "change"
+    """What the mask multiplies: the `change` V - F, or (published) the `value` V, which holds the features themselves
+    once more."""
     learned_scale: bool = False
     """Multiply what is written back by a learned number per channel and stream, which starts at zero."""
     sparse: bool = True
-    """Compute the scan and what follows at the selected positions only; false computes everywhere and masks (same
-    result, kept as the reference)."""
+    """With `topk`, compute the scan and what follows at the selected positions only; false computes everywhere and
+    masks (same result, kept as the reference)."""
 
 
 MapSide = Annotated[int, Field(ge=2, le=16384)]

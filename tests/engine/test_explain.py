@@ -72,7 +72,7 @@ def test_numbers_by_hand():
     assert found["thermal"]["selected"]["change / norm"] == 0
     # Cells of 2x2 pixels: the object lies in the lower left one, its edges in both lower ones, the ignored pixels fill
     # the upper right one.
-    assert found["selected"] == {"all": 0.5, "objects": 1, "edges": 0.5, "ignored": 0}
+    assert found["mask"] == {"all": 0.5, "objects": 1, "edges": 0.5, "ignored": 0}
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ from mdg.options.models import DivergenceOptions
 
 
 def mask(width: int = 4, **options) -> DivergenceMask:
-    return DivergenceMask(DivergenceOptions(**options), width=width)
+    return DivergenceMask(DivergenceOptions(**{"mode": "topk", **options}), width=width)
 
 
 def by_angle(angles: list[list[float]]) -> tuple[torch.Tensor, torch.Tensor]:

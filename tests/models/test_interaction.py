@@ -8,6 +8,7 @@ import torch
 from mdg.models.interaction.stage import ModalityDivergenceInteraction
 from mdg.registry import INTERACTIONS
 
+PUBLISHED = {"divergence": {"mode": "topk", "ratio": 0.5}, "write_back": "value"}
 STILL = {
     "local_attention": {"drop_path": 0, "heads": [2, 2, 2, 2], "kernel_size": [3, 3, 3, 3]},
     "channel_mamba": {"dropout": 0, "features": 8, "state": 3},
@@ -16,7 +17,7 @@ STILL = {
 
 def interaction(**options) -> ModalityDivergenceInteraction:
     torch.manual_seed(0)
-    options = {"type": "ModalityDivergenceInteraction", **STILL, **options}
+    options = {"type": "ModalityDivergenceInteraction", **PUBLISHED, **STILL, **options}
     return INTERACTIONS.create(options, stage=1, width=16)
 
 
