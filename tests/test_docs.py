@@ -18,7 +18,9 @@ PAGES = [
     *(f"docs/{p.name}" for p in (REPOSITORY / "docs").glob("*.md")),
 ]
 # Files the reader is to make or fetch, and examples of names.
-MADE_BY_READER = re.compile(r"^(configs/mfnet/mine\.yaml|pretrained/.*\.pth|exp/.*|.*/(NAME|OPERATOR)\b.*)$")
+MADE_BY_READER = re.compile(
+    r"^(configs/mfnet/mine\.yaml|pretrained/.*\.(pth|safetensors)|exp/.*|.*/(NAME|OPERATOR)\b.*)$"
+)
 POINTER = re.compile(r"(?<![\w/.-])((?:configs|mdg|tools|scripts|docs|tests|exp|pretrained)/[\w./-]*[\w/])")
 LINK = re.compile(r"\]\(([\w./-]+)\)")
 

@@ -69,13 +69,14 @@ def load_encoder(backbone: nn.Module, file: str | Path, stream: str) -> LoadRepo
     """
     file = Path(file).expanduser()
     if not file.exists():
+        name = getattr(backbone, "name", file.stem)
         raise WeightsError(
-            f"{file}: no such file (model.pretrained.{stream}). It is one of {SOURCE}: put it there, or "
-            f"train from scratch with --opts model.pretrained=null"
+            f"{file}: no such file (model.pretrained.{stream}). `python scripts/fetch_weights.py {name}` gets it; or "
+            "train from scratch with --opts model.pretrained=null"
         )
     own = whole = backbone.state_dict()
     if isinstance(backbone, TimmEncoder):
-        layout, tensors, unknown = backbone.from_file(_plain_state_dict(read_tensors(file), file))
+        layout, tensors, unknown = backbone.from_file(plain_state_dict(read_tensors(file), file))
         own = {name: value for name, value in own.items() if not name.endswith("num_batches_tracked")}  # some lack it
     else:
         encoder = read_encoder(file)
@@ -110,7 +111,7 @@ def read_encoder(file: Path) -> Encoder:
     Raises:
         WeightsError: Missing or unreadable, without an encoder, or with several.
     """
-    tensors = _plain_state_dict(read_tensors(file), file)
+    tensors = plain_state_dict(read_tensors(file), file)
     encoders = find_encoders(tensors)
     if not encoders:
         raise WeightsError(f"{file}: no encoder found in it. {_told(tensors)}")
@@ -126,7 +127,8 @@ def read_encoder(file: Path) -> Encoder:
     return Encoder(layout.title, atoms, behind - len(unknown), kept, len(tensors) - behind + len(unknown))
 
 
-def _plain_state_dict(content: Any, file: Path) -> dict[str, Tensor]:
+def plain_state_dict(content: Any, file: Path) -> dict[str, Tensor]:
+    """The tensors of a file of weights by name, with or without `state_dict` around them; raises WeightsError."""
     if isinstance(content, dict) and {"format", "model", "config"} <= content.keys():
         raise WeightsError(
             f"{file}: a checkpoint of mdg, a whole network; expected weights of one encoder ({SOURCE}). "

@@ -28,6 +28,7 @@ LIMITS = {
     "yaml_nodes": Limit(100_000, "values of a configuration, those that aliases repeat included"),
     "weights_directory_bytes": Limit(64 << 20, "bytes of the directory of a file of weights"),
     "yaml_files": Limit(100, "files of a configuration, those that several `_base_` repeat included"),
+    "download_bytes": Limit(16 << 30, "bytes of a file that is fetched"),
     "json_bytes": Limit(64 << 20, "bytes of a results.json or another JSON file"),
 }
 

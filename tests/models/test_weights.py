@@ -231,7 +231,12 @@ def test_file_of_another_variant_is_an_error(tensors, save, own, words):
 
 def test_a_missing_file_says_which_file_from_where(tmp_path):
     message = error_of(b0(), tmp_path / "mit_b0.pth", "thermal")
-    for words in (str(tmp_path / "mit_b0.pth"), "model.pretrained.thermal", "SegFormer", "model.pretrained=null"):
+    for words in (
+        str(tmp_path / "mit_b0.pth"),
+        "model.pretrained.thermal",
+        "fetch_weights.py mit_b0",
+        "model.pretrained=null",
+    ):
         assert words in message
 
 

@@ -113,11 +113,13 @@ class MixTransformer(Layered):
         in_channels: 3 for RGB, 1 for thermal.
 
     Attributes:
+        name: By which its weights are public, ``mit_b0`` to ``mit_b5``.
         widths: Channels of the four stages; the maps have 1/4, 1/8, 1/16 and 1/32 of the input size.
     """
 
     def __init__(self, options: MixTransformerOptions, *, in_channels: int):
         super().__init__()
+        self.name = f"mit_{options.variant}"
         self.widths, depths = VARIANTS[options.variant]
         rates = [options.drop_path_rate * block / (sum(depths) - 1) for block in range(sum(depths))]
         inputs = (in_channels, *self.widths[:-1])
