@@ -48,6 +48,8 @@ setup(
             "mdg-benchmark = mdg.commands.benchmark:main",
             "mdg-prepare = mdg.commands.prepare:main",
             "mdg-study = mdg.commands.study:main",
+            "mdg-export = mdg.commands.export_weights:main",
+            "mdg-fetch = mdg.commands.fetch_weights:main",
         ],
     },
     extras_require={

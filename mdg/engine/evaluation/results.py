@@ -33,7 +33,7 @@ from mdg.data import RGBTDataset
 from mdg.data.reading.names import name_bytes
 from mdg.engine.evaluation.image_counts import COUNTS, PIXELS
 from mdg.engine.evaluation.pictures import predict_panels, spread, write_panels
-from mdg.engine.evaluation.provenance import file_sha256, trained_config
+from mdg.engine.evaluation.provenance import trained_config
 from mdg.engine.evaluation.result_files import FILE, FORMAT
 from mdg.engine.evaluation.scores import Evaluation, headline
 from mdg.engine.inference import Inference
@@ -41,7 +41,7 @@ from mdg.metrics import Protocol
 from mdg.utils import visualization as vis
 from mdg.utils.charts import confusion_picture
 from mdg.utils.environment import describe_environment
-from mdg.utils.files import write_json, write_text
+from mdg.utils.files import file_sha256, write_json, write_text
 
 LONGEST = 200  # bytes of a name; file systems take 255, endings included
 Panels = list[tuple[str, np.ndarray]]
