@@ -113,7 +113,8 @@ class TrainingState(CheckpointState):
     # One per process; of old there was that of the first process alone.
     meter: Annotated[list[MeterState], BeforeValidator(lambda value: [value] if isinstance(value, dict) else value)]
     identity: dict[Text, Any] = {}
-    schedule: list[Any] = []
+    schedule: list[Annotated[list[Count], Field(min_length=2, max_length=2)]] = []
+    steps_per_epoch: Annotated[int, Field(ge=1, lt=1 << 63)] | None = None
 
 
 def checked_content(content: Mapping[str, Any], file: Path, training: bool) -> dict[str, Any]:
@@ -134,7 +135,7 @@ def checked_content(content: Mapping[str, Any], file: Path, training: bool) -> d
     state = dict(content)
     if training and isinstance(state["meter"], dict):
         state["meter"] = [state["meter"]]
-    new = ("changes", "data", "ancestors", *(("identity", "schedule") if training else ()))
+    new = ("changes", "data", "ancestors", *(("identity", "schedule", "steps_per_epoch") if training else ()))
     return {**{name: model.model_fields[name].get_default(call_default_factory=True) for name in new}, **state}
 
 

@@ -105,10 +105,9 @@ SMOOTHING = 0.95
 class Monitor:
     """Reports a run; processes other than the main one stay silent. A context manager around the loop."""
 
-    def __init__(self, config: RunConfig, run: RunDirectory, world: World, batches: int, steps_per_epoch: int):
+    def __init__(self, config: RunConfig, run: RunDirectory, world: World, last_step: int):
         self.config, self.run, self.world = config, run, world
-        self.steps_per_epoch = steps_per_epoch
-        self.total_steps = config.train.epochs * steps_per_epoch
+        self.total_steps = last_step
         if config.train.max_steps is not None:
             self.total_steps = min(self.total_steps, config.train.max_steps)
         self.rate: float | None = None

@@ -104,6 +104,9 @@ class SGD(torch.optim.SGD):
 class Schedule:
     """Learning rate as a pure function of the optimizer step, so that nothing of it needs saving.
 
+    Steps are counted as if all epochs had as many as those to come. In a run that was continued with larger or smaller
+    batches they are not those of the run, and ``offset`` is the difference.
+
     Args:
         options: Warm-up and decay.
         steps_per_epoch: Optimizer steps in an epoch.
@@ -111,6 +114,7 @@ class Schedule:
 
     Attributes:
         ends: ``[step, end]`` for each end the run was given: from that step on, it was to end there.
+        offset: Steps of the run so far less the steps that this part of it has now.
     """
 
     def __init__(self, options: ScheduleOptions, *, steps_per_epoch: int, epochs: int):
@@ -118,13 +122,19 @@ class Schedule:
         self.warmup = min(round(options.warmup_epochs * steps_per_epoch), self.total)
         self.warmup_ratio, self.min_ratio = options.warmup_ratio, options.min_ratio
         self.ends = [[0, self.total]]
+        self.offset = 0
+
+    @property
+    def last_step(self) -> int:
+        """Steps of the whole run when it ends."""
+        return self.total + self.offset
 
     def continue_from(self, step: int, ends: list[list[int]], *, jump: bool = False) -> None:
         """Makes a run that was to end elsewhere go on without a jump of the rate: from ``step`` on, what was left of
         the decay is spread over the steps that are now left.
 
         Args:
-            step: Where the run stands.
+            step: Where the run stands, without the offset.
             ends: :attr:`ends` as the run was saved.
             jump: Where the decay is over, take the schedule of all epochs, and with it a jump of the rate.
 
@@ -134,7 +144,7 @@ class Schedule:
         self.ends = [list(end) for end in ends]
         if self.total == ends[-1][1]:
             return
-        if self.warmup < step < self.total and self.factor(step) <= self.min_ratio < self.factor(self.warmup):
+        if self.warmup < step < self.total and self._factor(step) <= self.min_ratio < self._factor(self.warmup):
             if jump:
                 self.ends = [[0, self.total]]
                 return
@@ -146,7 +156,10 @@ class Schedule:
         self.ends.append([step, self.total])
 
     def factor(self, step: int) -> float:
-        """Multiplier of the base learning rate at ``step`` = 0, 1, ..."""
+        """Multiplier of the base learning rate at ``step`` = 0, 1, ... of the run."""
+        return self._factor(step - self.offset)
+
+    def _factor(self, step: int) -> float:
         if step < self.warmup:
             return self.warmup_ratio + (1 - self.warmup_ratio) * step / self.warmup
         return self.min_ratio + (1 - self.min_ratio) * self.decay(self._progress(step))

@@ -113,15 +113,33 @@ class SavedRun:
         for group, own in zip(optimizer.param_groups, options, strict=True):
             group.update(own)
 
-    def restore_schedule(self, schedule: Schedule, config: RunConfig, steps_per_epoch: int) -> None:
-        """Where it ends, and where it was to end before; raises ConfigError where nothing of it is left."""
-        end = self.before(EPOCHS, config.train.epochs) * steps_per_epoch
-        ends = self.state.get("schedule") or [[0, end]]
+    def restore_schedule(self, schedule: Schedule, config: RunConfig, progress: Progress, steps_per_epoch: int) -> None:
+        """Where it stands, where it ends, and where it was to end before; raises ConfigError where nothing of it is
+        left.
+
+        ``progress`` has the batches of now. Where these are larger or smaller than before, the place in the epochs
+        counts and not the number of steps.
+        """
+        position = progress.epoch * steps_per_epoch + progress.batch // config.train.accumulate
+        schedule.offset = progress.step - position
+        ends = [[0, self.before(EPOCHS, config.train.epochs) * steps_per_epoch]]
+        if self.state.get("schedule"):
+            saved = self.state["steps_per_epoch"] or self._earlier_steps(config, steps_per_epoch)
+            ends = [[round(step * steps_per_epoch / saved) for step in end] for end in self.state["schedule"]]
         if self.changed("schedule."):
             ends = [[0, schedule.total]]
-        schedule.continue_from(self.state["progress"]["step"], ends, jump=bool(self.serious))
+        schedule.continue_from(position, ends, jump=bool(self.serious))
         if ends[-1][1] != schedule.total:
-            logger.info("the schedule now ends at step %d, not %d", schedule.total, ends[-1][1])
+            before, now = (end + schedule.offset for end in (ends[-1][1], schedule.total))
+            logger.info("the schedule now ends at step %d, not %d", now, before)
+
+    def _earlier_steps(self, config: RunConfig, steps_per_epoch: int) -> int:
+        """Steps per epoch as the run was saved, for checkpoints that do not say: from the images of a step."""
+        keys = {"train.batch_size": config.train.batch_size, "train.accumulate": config.train.accumulate}
+        now = before = 1
+        for key, value in keys.items():
+            now, before = now * value, before * self.before(key, value)
+        return max(1, round(steps_per_epoch * now / before))
 
 
 def open_saved(run: RunDirectory, config: RunConfig, now: Mapping[str, Any], allow_changes: bool) -> SavedRun:
@@ -158,7 +176,7 @@ def restore(trainer: Trainer, saved: SavedRun) -> None:
         trainer.ema.module.load_state_dict(trainer.model.state_dict())  # the average begins here
     trainer.guard.load_state_dict(state.get("skipped", {}))
     trainer.skipped = trainer.guard.total()
-    saved.restore_schedule(trainer.schedule, trainer.config, trainer.steps_per_epoch)
+    saved.restore_schedule(trainer.schedule, trainer.config, trainer.progress, trainer.steps_per_epoch)
     if not saved.changed("processes"):
         trainer.meter.load_state_dict(state["meter"][trainer.world.rank], trainer.world.device)
     trainer.changes = saved.all_changes
@@ -253,7 +271,7 @@ def _accept(changes: list[Change], run: RunDirectory, allowed: bool) -> list[str
             "exact resume, start a new run, or take them with --allow-changes: the protocol of every score then says so"
         )
     if serious:
-        logger.warning("resumed with changes: %s", "; ".join(serious))
+        logger.warning("from here on another run, not bit for bit the one that was saved: %s", "; ".join(serious))
     return serious
 
 

@@ -74,7 +74,7 @@ class Trainer:
         if saved is not None:
             restore(self, saved)
         self.network = data_parallel(self.model, world)
-        self.monitor = Monitor(config, run, world, len(self.train_loader), self.steps_per_epoch)
+        self.monitor = Monitor(config, run, world, self.schedule.last_step)
 
     # --- building -----------------------------------------------------------------------------------------------------
 
@@ -384,6 +384,7 @@ class Trainer:
                 "meter": meters,
                 "skipped": self.guard.state_dict(),
                 "schedule": self.schedule.ends,
+                "steps_per_epoch": self.steps_per_epoch,
                 "identity": self.identity,
                 **description(self),
             }

@@ -114,6 +114,24 @@ def test_restarts_end_as_a_run_that_was_never_killed(straight, train_pair):
 
 
 @pytest.mark.slow  # every launch imports PyTorch twice
+def test_a_run_of_one_process_goes_on_in_two(train_pair, folder):
+    """Refused first; then states carry over, the rate follows the epochs, and the run says what it is."""
+    from mdg.engine import train
+
+    opts = ["custom_imports=[reliability.tiny]", "train.stop_epoch=2"]
+    run = train(folder / "tiny.yaml", opts, run_dir=folder / "one")  # 7 steps an epoch, then 4
+    done, _, _ = train_pair("one", "train.stop_epoch=null", resume=True)
+    assert done.returncode == 2 and "processes 1 to 2" in done.stderr
+    done, _, _ = train_pair("one", "train.stop_epoch=null", "--allow-changes", resume=True)
+    assert done.returncode == 0, done.stderr
+    state = load_checkpoint(run.last, training=True)
+    assert state["progress"]["step"] == 14 + 2 * 4 and state["progress"]["epoch"] == 4 and state["world_size"] == 2
+    assert any("processes 1 to 2" in change for change in state["changes"])
+    rates = [record["lr"] for record in records(run, "train")]
+    assert rates[-1] == pytest.approx(1e-2 * (1 / 12) ** 0.9, rel=1e-6)  # the last of the 12 steps behind the warm-up
+
+
+@pytest.mark.slow  # every launch imports PyTorch twice
 @posix
 def test_a_stop_in_a_validation_and_a_resume_are_the_same_run(straight, train_pair):
     done, run, _ = train_pair("stopped", mishaps="terminate:1:8")

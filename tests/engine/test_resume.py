@@ -238,6 +238,52 @@ def test_more_epochs_go_on_without_a_jump_of_the_rate(tiny_run):
     assert "the schedule now ends at step 32, not 16" in (run.path / "train.log").read_text()
 
 
+@pytest.mark.parametrize(
+    ("opts", "steps"),
+    [
+        (["train.batch_size=4"], 8 + 2 * 2),
+        (["train.batch_size=1"], 8 + 2 * 7),
+        (["train.accumulate=2"], 8 + 2 * 2),
+        (["train.batch_size=4", "train.epochs=6"], 8 + 4 * 2),
+        (["data.train_images=5"], 8 + 2 * 3),
+    ],
+    ids=str,
+)
+def test_batches_of_another_size_leave_the_rate_where_it_was(tiny_run, tiny_yaml, opts, steps):
+    """The rate follows the place in the epochs: after two of four it has gone as far as before, and it ends at zero."""
+    every = "log.every_steps=1"
+    run = tiny_run("run", every, "train.stop_epoch=2")
+    train(tiny_yaml, [every, *opts], resume=run.path, allow_changes=True)
+    records = [record for record in map(json.loads, run.metrics.read_text().splitlines()) if record["kind"] == "train"]
+    assert [record["step"] for record in records] == list(range(1, steps + 1))
+    rates = [record["lr"] for record in records]
+    assert rates[8:] == sorted(rates[8:], reverse=True) and rates[8] <= rates[7]
+    epochs = 6 if "train.epochs=6" in opts else 4
+    # Poly with power 0.9 behind a warm-up of one epoch; more epochs spread what was left.
+    if epochs == 4:
+        assert rates[8] == pytest.approx(1e-2 * (2 / 3) ** 0.9, rel=1e-6)
+    left = (steps - 8) // (epochs - 2)  # steps in an epoch
+    assert rates[-1] == pytest.approx(1e-2 * (1 / ((epochs - 2) * left) * 2 / 3) ** 0.9, rel=1e-2)
+    log = (run.path / "train.log").read_text()
+    assert f"step {steps}/{steps} " in log and "from here on another run, not bit for bit the one that was saved" in log
+
+
+def test_batches_of_another_size_again_and_again(tiny_run, tiny_yaml):
+    """The second resume needs no permission, equals a run that did not stop, and the third change counts from there."""
+    every = "log.every_steps=1"
+    runs = []
+    for name, stops in (("straight", []), ("stopped", ["train.max_steps=10"])):
+        run = tiny_run(name, every, "train.max_steps=6")
+        train(tiny_yaml, [every, "train.batch_size=4", *stops], resume=run.path, allow_changes=True)
+        runs.append(run)
+    straight, stopped = runs
+    train(tiny_yaml, [every, "train.batch_size=4"], resume=stopped.path)
+    one, other = (load_checkpoint(run.last, training=True) for run in runs)
+    for name in ("model", "optimizer", "progress", "schedule", "changes"):
+        assert_same(one[name], other[name])
+    assert one["progress"]["step"] == 6 + 1 + 2 * 2 and one["steps_per_epoch"] == 2
+
+
 def test_a_finished_run_is_not_trained_on_at_rate_zero(tiny_run):
     run = tiny_run("run")
     before = contents(run.path)
