@@ -16,6 +16,9 @@ _PUBLIC = {
     "build_dataset": "mdg.data",
     "train": "mdg.engine",
     "evaluate": "mdg.engine",
+    "load": "mdg.engine.predictor",
+    "Predictor": "mdg.engine.predictor",
+    "Prediction": "mdg.engine.predictor",
     "UserError": "mdg.errors",
 }
 

@@ -107,12 +107,8 @@ def distributed(device: str = "auto", threads: int | None = None, timeout: float
     """
     size, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
     local_rank, local_size = int(os.environ.get("LOCAL_RANK", 0)), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-    picked = _pick_device(device, local_rank, local_size)
-    torch.set_num_threads(
-        threads or max(1, len(os.sched_getaffinity(0)) // local_size)
-        if hasattr(os, "sched_getaffinity")
-        else threads or torch.get_num_threads()
-    )
+    picked = pick_device(device, local_rank, local_size)
+    set_threads(threads, local_size)
     if picked.type == "cuda":
         torch.cuda.set_device(picked)
     end_with_launcher()
@@ -198,7 +194,16 @@ def _difference(name: str, gathered: list[dict[str, str]]) -> str:
     return f"{name} ({'; '.join(said)})"
 
 
-def _pick_device(device: str, local_rank: int, local_size: int) -> torch.device:
+def set_threads(threads: int | None, local_size: int = 1) -> None:
+    """CPU threads of this process; None takes its share of the cores it may use."""
+    if threads is None and hasattr(os, "sched_getaffinity"):
+        threads = max(1, len(os.sched_getaffinity(0)) // local_size)
+    if threads is not None:
+        torch.set_num_threads(threads)
+
+
+def pick_device(device: str, local_rank: int = 0, local_size: int = 1) -> torch.device:
+    """The device of a process among the ``local_size`` of its machine; raises ConfigError where there are too few."""
     available = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if device == "cpu" or (device == "auto" and available == 0):
         return torch.device("cpu")

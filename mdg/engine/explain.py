@@ -10,15 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from mdg.data.reading.images import quiet_opencv
 from mdg.data.reading.pairs import read_pair
-from mdg.engine.checkpoint import load_model, open_checkpoint
-from mdg.engine.distributed import distributed
-from mdg.engine.inference import Inference
-from mdg.engine.predict import find_pairs, images_of_pair, pair_options, parse_choices
-from mdg.engine.runtime import apply_runtime, make_autocast
+from mdg.engine.predict import find_pairs
+from mdg.engine.predictor import Predictor, parse_choices
 from mdg.engine.watching import STREAMS, Stage, measure, watched
 from mdg.errors import FLAGS
 from mdg.utils import visualization as vis
@@ -71,18 +67,13 @@ def explain(
     out_dir, chosen = Path(out_dir), parse_choices(**(choices or {}))
     pairs = find_pairs(Path(rgb), None if thermal is None else Path(thermal))
     require_writable(out_dir / "probe", "--out")
-    checkpoint, state, run_config = open_checkpoint(checkpoint, config, opts)
-    options, written = pair_options(run_config, chosen), []
-    with distributed(run_config.device, run_config.threads) as world, quiet_opencv():
-        setup_logging(world.main)
-        apply_runtime(run_config)
-        model = load_model(state, run_config, state["classes"], checkpoint, world.device).eval()
-        inference = Inference(model, run_config.eval, make_autocast(run_config, world.device), world.device)
+    setup_logging(True)
+    predictor, written = Predictor(checkpoint, config, opts=opts, pair_options=chosen), []
+    with quiet_opencv():
         for name, files in pairs.items():
-            rgb_HW3, thermal_HW = read_pair(*files, options, FLAGS)
-            images = images_of_pair(rgb_HW3, thermal_HW, run_config.pipeline.eval_size)
-            with watched(model) as stages, torch.inference_mode():
-                inference.explain(*images, thermal_HW.shape, [name])
+            pair = rgb_HW3, thermal_HW = read_pair(*files, predictor.options, FLAGS)
+            with watched(predictor.model) as stages:
+                predictor.predict([pair], [name])
             height = min(240, rgb_HW3.shape[0])
             inputs = vis.panel([(name, rgb_HW3), ("thermal", vis.grey(thermal_HW))], height=height)
             picture = vis.stack([inputs, *(draw(stage, 0, height) for stage in stages)])

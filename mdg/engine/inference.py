@@ -110,12 +110,24 @@ class Inference:
         self, rgb_B3HW: Tensor, thermal_B1HW: Tensor, size: Sequence[int], names: Sequence[str] = ()
     ) -> tuple[Tensor, SegmentationOutput]:
         """Class ids as from a call, and the output of one pass over the whole images: it holds their divergence."""
+        scores_BKHW, output = self.explained_scores(rgb_B3HW, thermal_B1HW, size, names)
+        return scores_BKHW.argmax(dim=1), output
+
+    @torch.inference_mode()
+    def explained_scores(
+        self, rgb_B3HW: Tensor, thermal_B1HW: Tensor, size: Sequence[int], names: Sequence[str] = ()
+    ) -> tuple[Tensor, SegmentationOutput]:
+        """As :meth:`scores`, and the output of one pass over the whole images."""
         output = self.forward(*self._to_device(rgb_B3HW, thermal_B1HW))
         if self.options.mode == "whole" and self.views == [View(1, False)]:  # that pass is the only view
             logits_BKHW = output.logits.float()
             _require_finite(_peaks(logits_BKHW), names)
-            return resize_bilinear(logits_BKHW, size).argmax(dim=1), output
-        return self(rgb_B3HW, thermal_B1HW, size, names), output
+            return resize_bilinear(logits_BKHW, size), output
+        return self.scores(rgb_B3HW, thermal_B1HW, size, names), output
+
+    def probabilities(self, scores_BKHW: Tensor) -> Tensor:
+        """Of the classes at every pixel: what :meth:`scores` gives are logits where there is one view."""
+        return scores_BKHW.softmax(dim=1) if len(self.views) == 1 else scores_BKHW
 
     def describe(self) -> InferenceRule:
         """The rule in words, see :func:`describe_inference`."""

@@ -12,24 +12,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from pydantic import ValidationError
-
-from mdg.config import RunConfig
-from mdg.config.yaml_tree import parse_yaml
 from mdg.data.reading.files import ALL_SUFFIXES, is_hidden, list_folder, list_others, warn_of_others
 from mdg.data.reading.images import open_image, quiet_opencv
 from mdg.data.reading.names import clues, pick
 from mdg.data.reading.pairs import read_pair
-from mdg.data.transforms.resampling import resize_image
-from mdg.engine.checkpoint import load_model, open_checkpoint
-from mdg.engine.distributed import distributed
-from mdg.engine.inference import Inference
-from mdg.engine.runtime import apply_runtime, make_autocast
-from mdg.errors import FLAGS, ConfigError, DataError, MachineError, NonFiniteError, UserError
-from mdg.options.files import PairOptions
-from mdg.utils import visualization as vis
+from mdg.engine.predictor import Predictor, parse_choices
+from mdg.errors import FLAGS, DataError, MachineError, NonFiniteError, UserError
 from mdg.utils.files import explained
 from mdg.utils.logging import console, setup_logging
 
@@ -85,24 +73,15 @@ def predict(
     if not pairs:
         console.print(f"nothing left to do: every pair has its mask in {out_dir}")
         return []
-    checkpoint, state, run_config = open_checkpoint(checkpoint, config, opts)
-    options = pair_options(run_config, chosen)
-    palette_K3 = np.array(state["palette"], np.uint8)
+    setup_logging(True)
+    predictor = Predictor(checkpoint, config, opts=opts, pair_options=chosen)
     masks: list[Path] = []
     failed: dict[str, str] = {}
-    with distributed(run_config.device, run_config.threads) as world, quiet_opencv():
-        setup_logging(world.main)
-        apply_runtime(run_config)
-        model = load_model(state, run_config, state["classes"], checkpoint, world.device).eval()
-        inference = Inference(model, run_config.eval, make_autocast(run_config, world.device), world.device)
+    with quiet_opencv():
         for name, files in pairs.items():
             try:
-                rgb_HW3, thermal_HW = read_pair(*files, options, FLAGS)
-                mask_HW = segment(inference, rgb_HW3, thermal_HW, run_config.pipeline.eval_size, name)
-                painted = vis.overlay(rgb_HW3, mask_HW, palette_K3)
-                key = vis.legend(state["classes"], palette_K3, painted.shape[1])
-                vis.save_picture(out_dir / f"{name}_overlay.png", vis.stack([painted, key]))
-                vis.save_picture(out_dir / f"{name}_mask.png", mask_HW)
+                pair = read_pair(*files, predictor.options, FLAGS)
+                predictor.predict([pair], [name])[0].save(out_dir, name)
             except (MachineError, NonFiniteError):  # of no pair in particular
                 raise
             except UserError as error:
@@ -114,65 +93,13 @@ def predict(
                 masks.append(out_dir / f"{name}_mask.png")
     console.print(
         f"{len(masks)} masks and overlays in {out_dir}; ids: "
-        + ", ".join(f"{k} {name}" for k, name in enumerate(state["classes"]))
+        + ", ".join(f"{k} {name}" for k, name in enumerate(predictor.classes))
     )
     if failed:
         lines = [f"  {message}" for message in list(failed.values())[:SHOWN]]
         lines += [f"  ... and {len(failed) - SHOWN} more"] if len(failed) > SHOWN else []
         raise UnusablePairs(f"{len(failed)} of {len(pairs)} pairs were left out:\n" + "\n".join(lines))
     return masks
-
-
-def segment(
-    inference: Inference, rgb_HW3: np.ndarray, thermal_HW: np.ndarray, eval_size: tuple[int, int] | None, name: str
-) -> np.ndarray:
-    """Class ids ``[H, W]`` uint8 of one uint8 pair, at the size of the pair, by the rules that score it.
-
-    Args:
-        inference: Network in evaluation mode, and the rules.
-        rgb_HW3, thermal_HW: uint8.
-        eval_size: [height, width] to which the pair is resized for the network; None keeps its size.
-        name: Of the pair, for messages.
-    """
-    images = images_of_pair(rgb_HW3, thermal_HW, eval_size)
-    return inference(*images, thermal_HW.shape, [name])[0].to(torch.uint8).cpu().numpy()
-
-
-def images_of_pair(
-    rgb_HW3: np.ndarray, thermal_HW: np.ndarray, eval_size: tuple[int, int] | None
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """``[1, 3, H, W]`` and ``[1, 1, H, W]`` uint8 of one pair, resized where ``eval_size`` says so."""
-    rgb_13HW = torch.from_numpy(np.ascontiguousarray(rgb_HW3)).permute(2, 0, 1)[None].contiguous()
-    thermal_11HW = torch.from_numpy(np.ascontiguousarray(thermal_HW))[None, None]
-    if eval_size is None:
-        return rgb_13HW, thermal_11HW
-    return resize_image(rgb_13HW, eval_size), resize_image(thermal_11HW, eval_size)
-
-
-def parse_choices(**values: Any) -> dict[str, Any]:
-    """Those options of a pair that are given, checked; raises ConfigError naming the flag."""
-    choices: dict[str, Any] = {}
-    for key, value in values.items():
-        if value is None:
-            continue
-        flag = f"--{key.replace('_', '-')}"
-        if key == "thermal_scaling" and isinstance(value, str):
-            value = parse_yaml(f"value: {value}", flag).values.get("value")
-            value = {"mode": value} if isinstance(value, str) else value
-        try:
-            choices[key] = getattr(PairOptions.model_validate({key: value}), key)
-        except ValidationError as error:
-            found = [(".".join(map(str, item["loc"][1:])), item["input"], item["msg"]) for item in error.errors()]
-            problems = [f"{inner + ': ' if inner else ''}got {got!r}; {problem}" for inner, got, problem in found]
-            raise ConfigError(f"{flag}: {'; '.join(problems)}") from None
-    return choices
-
-
-def pair_options(config: RunConfig, chosen: Mapping[str, Any]) -> PairOptions:
-    """The options chosen; for the others, what the training set was prepared with, where it was made of files."""
-    of_files = isinstance(config.data, PairOptions)
-    trained = {key: getattr(config.data, key) for key in PairOptions.model_fields} if of_files else {}
-    return PairOptions.model_validate({**trained, **chosen})
 
 
 def find_pairs(rgb: Path, thermal: Path | None) -> Pairs:

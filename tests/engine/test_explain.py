@@ -12,8 +12,8 @@ import torch
 from mdg.commands import explain as command
 from mdg.config import load_config
 from mdg.data import build_dataset
-from mdg.engine import explain as explaining
 from mdg.engine import explain_split as explaining_split
+from mdg.engine import predictor
 from mdg.engine.distributed import World
 from mdg.engine.evaluation.evaluator import make_eval_loader
 from mdg.engine.explain import draw
@@ -85,8 +85,9 @@ def test_pictures_of_a_stage(network):
 
 def test_the_command_draws_a_pair(network, tmp_path, monkeypatch, capsys):
     config = load_config("configs/demo.yaml", ["device=cpu", "threads=1"])
-    monkeypatch.setattr(explaining, "open_checkpoint", lambda *_: (tmp_path / "x.pt", {"classes": ["a"] * 3}, config))
-    monkeypatch.setattr(explaining, "load_model", lambda *_: network)
+    state = {"classes": ["a"] * 3, "palette": [[0, 0, 0]] * 3}
+    monkeypatch.setattr(predictor, "open_checkpoint", lambda *_: (tmp_path / "x.pt", state, config))
+    monkeypatch.setattr(predictor, "load_model", lambda *_: network)
     rgb, thermal = images()
     cv2.imwrite(str(tmp_path / "p.png"), rgb[0].permute(1, 2, 0).numpy())
     cv2.imwrite(str(tmp_path / "t.png"), thermal[0, 0].numpy())

@@ -13,7 +13,8 @@ import yaml
 from mdg.config import load_config
 from mdg.data import build_dataset
 from mdg.engine import predict as predict_module
-from mdg.engine.predict import UnusablePairs, find_pairs, pair_options, parse_choices, predict
+from mdg.engine.predict import UnusablePairs, find_pairs, predict
+from mdg.engine.predictor import options_of_pair, parse_choices
 from mdg.errors import ConfigError, DataError, MachineError, UserError
 from mdg.options.files import PairOptions, ThermalScaling
 from mdg.utils import visualization as vis
@@ -110,12 +111,12 @@ def test_flags_win_over_what_the_training_set_was_prepared_with(tmp_path):
     data = {"type": "Folder", "root": "x", "classes": ["a", "b"], "val_split": None, "holdout": 0.1, **trained}
     (tmp_path / "run.yaml").write_text(yaml.safe_dump({"data": data}))
     config = load_config(tmp_path / "run.yaml")
-    assert pair_options(config, {}) == PairOptions(**trained)
+    assert options_of_pair(config, {}) == PairOptions(**trained)
     chosen = parse_choices(thermal_scaling="percentile", align=None, grey_rgb="refuse")
     expected = PairOptions(thermal_scaling=ThermalScaling(mode="percentile"), align="thermal", grey_rgb="refuse")
-    assert pair_options(config, chosen) == expected
+    assert options_of_pair(config, chosen) == expected
     (tmp_path / "run.yaml").write_text(yaml.safe_dump({"data": {"type": "Synthetic"}}))
-    assert pair_options(load_config(tmp_path / "run.yaml"), {}) == PairOptions()
+    assert options_of_pair(load_config(tmp_path / "run.yaml"), {}) == PairOptions()
 
 
 # --- inputs ------------------------------------------------------------------------------------------------------

@@ -26,13 +26,21 @@ def read_raw_thermal(file: Path, wording: Wording = KEYS) -> np.ndarray:
     Raises:
         DataError: An unreadable file, a coloured image, a number that is not finite.
     """
-    image = drop_opaque_alpha(read_image(file))
+    return raw_thermal(drop_opaque_alpha(read_image(file)), file, wording)
+
+
+def raw_thermal(image: np.ndarray, file: Path | str, wording: Wording = KEYS) -> np.ndarray:
+    """One channel ``[H, W]`` of an image ``[H, W]`` or ``[H, W, C]``; ``file`` names it in messages.
+
+    Raises:
+        DataError: A coloured image, a number that is not finite.
+    """
     if image.dtype.kind == "f" and not np.isfinite(image).all():
         raise DataError(f"{file}: holds values that are not finite; expected a temperature or a count at every pixel")
     return _single_channel(image, file, wording) if image.ndim == 3 else image
 
 
-def _single_channel(image: np.ndarray, file: Path, wording: Wording) -> np.ndarray:
+def _single_channel(image: np.ndarray, file: Path | str, wording: Wording) -> np.ndarray:
     if image.shape[2] != 3:
         raise DataError(
             f"{file}: got {count_channels(image)} channels, expected a thermal image with 1 (or 3 equal ones); the "
@@ -50,7 +58,7 @@ def _single_channel(image: np.ndarray, file: Path, wording: Wording) -> np.ndarr
     return green_HW
 
 
-def scale_thermal(raw_HW: np.ndarray, scaling: ThermalScaling, file: Path, wording: Wording = KEYS) -> np.ndarray:
+def scale_thermal(raw_HW: np.ndarray, scaling: ThermalScaling, file: Path | str, wording: Wording = KEYS) -> np.ndarray:
     """[H, W] uint8, brighter is warmer.
 
     Args:
