@@ -28,6 +28,7 @@ from mdg.engine.inference import Inference
 from mdg.engine.state import Progress
 from mdg.utils import visualization as vis
 from mdg.utils.logging import console
+from mdg.utils.progress import time_left
 from mdg.utils.run_directory import RunDirectory
 
 try:
@@ -257,9 +258,3 @@ def memory() -> str:
         return ""
     unit = 1 if sys.platform == "darwin" else 1024
     return f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30:.1f} GiB"
-
-
-def time_left(seconds: float) -> str:
-    """Seconds as h:mm:ss."""
-    minutes, seconds = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"

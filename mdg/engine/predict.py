@@ -1,5 +1,8 @@
 """Masks for images without labels: what ``tools/infer_mm.py`` calls.
 
+Pairs are decoded, segmented and written side by side: reading and writing go on in threads of their own while the
+network works.
+
 Legend: H W image size, K classes.
 """
 
@@ -8,23 +11,33 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from mdg.data.reading.files import ALL_SUFFIXES, is_hidden, list_folder, list_others, warn_of_others
 from mdg.data.reading.images import open_image, quiet_opencv
-from mdg.data.reading.names import clues, pick
+from mdg.data.reading.pair_files import Pairs, find_pairs, pairs_in_list
 from mdg.data.reading.pairs import read_pair
-from mdg.engine.predictor import Predictor, parse_choices
-from mdg.errors import FLAGS, DataError, MachineError, NonFiniteError, UserError
+from mdg.data.reading.video import Half, Video, frame_pairs, halves, is_video
+from mdg.engine.outputs import DEFAULT, DEFAULT_OF_VIDEOS, OF_A_PAIR, Outputs, require_kinds
+from mdg.engine.predictor import Pair, Prediction, Predictor, parse_choices
+from mdg.errors import FLAGS, ConfigError, DataError, MachineError, NonFiniteError, UserError
 from mdg.utils.files import explained
 from mdg.utils.logging import console, setup_logging
+from mdg.utils.progress import Progress
+from mdg.utils.threads import in_order
 
 logger = logging.getLogger("mdg.infer")
-OUTPUTS = ("mask", "overlay")
 SHOWN = 20  # pairs in a message
-Pairs = dict[str, tuple[Path, Path | None]]
+READERS = 2  # threads that decode
+WAITING = 8  # predictions that may wait to be written
+
+Reader = Callable[[], Pair]
 
 
 class UnusablePairs(DataError):
@@ -33,8 +46,16 @@ class UnusablePairs(DataError):
     exit_code = 1
 
 
+class Read(NamedTuple):
+    """A pair that was read, or why it was not."""
+
+    name: str
+    pair: Pair | None
+    error: UserError | None = None
+
+
 def predict(
-    rgb: str | Path,
+    rgb: str | Path | None,
     thermal: str | Path | None = None,
     checkpoint: str | Path | None = None,
     config: str | Path | None = None,
@@ -45,118 +66,224 @@ def predict(
     thermal_scaling: Any = None,
     align: str | None = None,
     grey_rgb: str | None = None,
+    save: Sequence[str] = (),
+    rgb_name: str | None = None,
+    thermal_name: str | None = None,
+    pair_list: str | Path | None = None,
+    batch_size: int = 1,
+    rgb_half: Half | None = None,
+    delay: float = 0.0,
+    frames: int | None = None,
+    every: int = 1,
 ) -> list[Path]:
-    """Segments image pairs and writes, per pair, ``NAME_mask.png`` (class ids) and ``NAME_overlay.png``.
+    """Segments image pairs, or the frames of videos, and writes what ``save`` names.
 
     Args:
-        rgb: An image or a folder of images; without ``thermal``, 4-channel PNGs as in MFNet.
-        thermal: The thermal image, or a folder with files of the same names.
+        rgb: An image or a folder of images (without ``thermal``, 4-channel PNGs as in MFNet), a video, the address of a
+            stream or the number of a camera.
+        thermal: The same of the thermal camera; folders hold files of the same names.
         checkpoint, config, opts: As for :func:`mdg.evaluate`.
         out_dir: Folder for the outputs; existing files in it are never overwritten.
         resume: Leave out the pairs whose outputs exist.
         thermal_scaling, align, grey_rgb: Options of :class:`PairOptions` (``thermal_scaling`` also as YAML, or as the
             name of a mode); None prepares images as those of the training set were.
+        save: What to write: ``mask``, ``overlay``, ``colour``, ``divergence``, ``probabilities`` of every pair,
+            ``areas`` and ``video`` of all. Empty: masks and overlays of images, a video and areas of videos.
+        rgb_name, thermal_name: How files in the folders are called, such as ``{name}_ir.*``; equal names else.
+        pair_list: A CSV that names the pairs, in place of ``rgb``.
+        batch_size: Pairs of equal size in one pass.
+        rgb_half: Of a video that shows both cameras: the half in which colour is.
+        delay: Seconds by which the thermal video began later.
+        frames: Stop behind so many frames.
+        every: Take every so many-th frame of a video.
 
     Returns:
-        The masks written.
+        The files written of pairs, the masks where these are among them.
 
     Raises:
         UserError: Missing or unpaired files, outputs that exist, an unusable checkpoint.
         UnusablePairs: Files of some pairs cannot be used; raised when all the others have been segmented.
     """
-    rgb, thermal, out_dir = Path(rgb), None if thermal is None else Path(thermal), Path(out_dir)
+    out_dir = Path(out_dir)
     chosen = parse_choices(thermal_scaling=thermal_scaling, align=align, grey_rgb=grey_rgb)
-    pairs = find_pairs(rgb, thermal)
-    _require_fourth_channel(pairs)
-    _require_folder(out_dir, [rgb, thermal])
-    pairs = _without_outputs(out_dir, pairs, resume)
-    if not pairs:
-        console.print(f"nothing left to do: every pair has its mask in {out_dir}")
-        return []
+    if (rgb is None) == (pair_list is None):
+        raise ConfigError("expected --rgb or --pairs, and not both")
+    moving = rgb is not None and is_video(rgb)
+    kinds = tuple(save) or (DEFAULT_OF_VIDEOS if moving else DEFAULT)
+    require_kinds(kinds)
     setup_logging(True)
-    predictor = Predictor(checkpoint, config, opts=opts, pair_options=chosen)
-    masks: list[Path] = []
-    failed: dict[str, str] = {}
-    with quiet_opencv():
-        for name, files in pairs.items():
-            try:
-                pair = read_pair(*files, predictor.options, FLAGS)
-                predictor.predict([pair], [name])[0].save(out_dir, name)
-            except (MachineError, NonFiniteError):  # of no pair in particular
-                raise
-            except UserError as error:
-                if len(pairs) == 1:
-                    raise
-                failed[name] = str(error)
-                logger.warning("left out: %s", error)
-            else:
-                masks.append(out_dir / f"{name}_mask.png")
-    console.print(
-        f"{len(masks)} masks and overlays in {out_dir}; ids: "
-        + ", ".join(f"{k} {name}" for k, name in enumerate(predictor.classes))
+    task = _Task(checkpoint, config, opts, chosen, out_dir, kinds, batch_size, frames, every)
+    if moving:
+        assert rgb is not None
+        _require_folder(out_dir, [])
+        return _predict_video(task, str(rgb), thermal, rgb_half, delay)
+    names = {"rgb_name": rgb_name, "thermal_name": thermal_name, "leave_out": out_dir}
+    if pair_list is not None:
+        pairs = pairs_in_list(Path(pair_list))
+    else:
+        assert rgb is not None
+        pairs = find_pairs(Path(rgb), None if thermal is None else Path(thermal), **names)  # type: ignore[arg-type]
+    _require_fourth_channel(pairs)
+    _require_folder(out_dir, [None if path is None else Path(path) for path in (rgb, thermal)])
+    outputs = Outputs(out_dir, kinds)
+    pairs = _without_outputs(outputs, pairs, resume)
+    if not pairs:
+        console.print(f"nothing left to do: every pair has its outputs in {out_dir}")
+        return []
+    predictor = task.predictor()
+    reading = (
+        (name, partial(read_pair, *files, predictor.options, FLAGS)) for name, files in islice(pairs.items(), frames)
     )
+    return _run(predictor, reading, min(len(pairs), frames or len(pairs)), outputs, batch_size)
+
+
+class _Task(NamedTuple):
+    """What a run of predictions is asked for, besides its inputs."""
+
+    checkpoint: str | Path | None
+    config: str | Path | None
+    opts: Sequence[str]
+    chosen: dict[str, Any]
+    out_dir: Path
+    kinds: tuple[str, ...]
+    batch_size: int
+    frames: int | None
+    every: int
+
+    def predictor(self) -> Predictor:
+        return Predictor(self.checkpoint, self.config, opts=self.opts, pair_options=self.chosen)
+
+
+def _predict_video(
+    task: _Task, rgb: str, thermal: str | Path | None, rgb_half: Half | None, delay: float
+) -> list[Path]:
+    if thermal is None and rgb_half is None:
+        raise ConfigError(
+            f"{rgb}: expected --thermal with the video of the other camera, or --rgb-half left (or right) where this "
+            "one shows both beside each other"
+        )
+    if thermal is not None and rgb_half is not None:
+        raise ConfigError("expected --thermal or --rgb-half, and not both")
+    if thermal is not None and not is_video(thermal):
+        raise ConfigError(f"{rgb} is a video and {thermal} is none; expected two of a kind")
+    with ExitStack() as stack:
+        colour = stack.enter_context(Video(rgb))
+        if thermal is None:
+            assert rgb_half is not None
+            found = halves(colour, rgb_half)
+        else:
+            found = frame_pairs(colour, stack.enter_context(Video(thermal)), delay)
+        title = Path(rgb).stem if Path(rgb).suffix else "camera"
+        outputs = Outputs(task.out_dir, task.kinds, title=title, rate=max(colour.rate / task.every, 1.0))
+        _require_absent([file for file in outputs.common if file.exists()], task.out_dir)
+        predictor = task.predictor()
+        wanted = ((place, images) for place, images in enumerate(found) if place % task.every == 0)
+        reading = (
+            (f"{title}_{place:06d}", partial(predictor.prepare, *images))
+            for place, images in islice(wanted, task.frames)
+        )
+        total = task.frames
+        if colour.frames is not None:
+            total = min(-(-colour.frames // task.every), task.frames or colour.frames)
+        return _run(predictor, reading, total, outputs, task.batch_size)
+
+
+def _run(
+    predictor: Predictor, reading: Iterable[tuple[str, Reader]], total: int | None, outputs: Outputs, batch_size: int
+) -> list[Path]:
+    """Reads, segments and writes; what cannot be read is left out and named at the end."""
+    done: list[Path] = []
+    failed: dict[str, str] = {}
+    details = "probabilities" in outputs.kinds
+    unit = "pairs" if outputs.files("x") else "frames"
+    with quiet_opencv(), outputs, _Writer(outputs) as writer, Progress(total, unit) as progress:
+        try:
+            for batch in _batches(in_order(_read, reading, READERS), batch_size):
+                good = [read for read in batch if read.error is None]
+                for read in batch:
+                    if read.error is not None:
+                        if total == 1:
+                            raise read.error
+                        failed[read.name] = str(read.error)
+                        logger.warning("left out: %s", read.error)
+                pairs = [read.pair for read in good if read.pair is not None]
+                names = [read.name for read in good]
+                if pairs:
+                    for name, prediction in zip(names, predictor.predict(pairs, names, details=details), strict=True):
+                        writer.write(name, prediction)
+                        done += outputs.files(name)[-1:]
+                progress.advance(len(batch))
+        except KeyboardInterrupt:
+            logger.warning("stopped; %d %s are done", progress.done, unit)
+    _tell(predictor, outputs, progress, len(failed))
     if failed:
         lines = [f"  {message}" for message in list(failed.values())[:SHOWN]]
         lines += [f"  ... and {len(failed) - SHOWN} more"] if len(failed) > SHOWN else []
-        raise UnusablePairs(f"{len(failed)} of {len(pairs)} pairs were left out:\n" + "\n".join(lines))
-    return masks
+        raise UnusablePairs(f"{len(failed)} of {progress.done} pairs were left out:\n" + "\n".join(lines))
+    return done
 
 
-def find_pairs(rgb: Path, thermal: Path | None) -> Pairs:
-    """Files by name: ``(rgb, thermal)``, or ``(4-channel image, None)`` where ``thermal`` is None.
-
-    Raises:
-        DataError: A path that does not exist, a file beside a folder, names without a partner, or two files of a name.
-    """
-    for path in (rgb, thermal):
-        if path is not None and not path.exists():
-            raise DataError(
-                f"{path}: no such file or folder; expected an image or a folder of images (cameras, streams and topics "
-                "are not read)"
-            )
-    if thermal is not None and rgb.is_dir() != thermal.is_dir():
-        raise DataError(f"expected two files or two folders, got {rgb} and {thermal}")
-    if not rgb.is_dir():
-        return {rgb.stem: (rgb, thermal)}
-    images = _list_images(rgb)
-    if thermal is None:
-        return {name: (file, None) for name, file in sorted(images.items())}
-    others = _list_images(thermal)
-    _require_partners(images, rgb, others, thermal)
-    _require_partners(others, thermal, images, rgb)
-    partners = pick(images, others)
-    return {name: (images[name], partners[name]) for name in sorted(images)}
+def _read(item: tuple[str, Reader]) -> Read:
+    name, reader = item
+    try:
+        return Read(name, reader())
+    except (MachineError, NonFiniteError):  # of no pair in particular
+        raise
+    except UserError as error:
+        return Read(name, None, error)
 
 
-def _require_partners(images: Mapping[str, Path], folder: Path, others: Mapping[str, Path], other: Path) -> None:
-    lonely = sorted(set(images) - set(pick(images, others)))
-    if lonely:
-        why = clues(lonely[:1], others, list_others(other, ALL_SUFFIXES))
-        raise DataError(
-            f"{len(lonely)} image(s) of {folder} have no partner of the same name in {other}: {', '.join(lonely[:5])}"
-            + "".join(f"; {clue}" for clue in why.values())
-        )
+def _batches(found: Iterable[Read], batch_size: int) -> Iterator[list[Read]]:
+    """Neighbours of one size, so many at most; what could not be read goes with whatever comes."""
+    batch: list[Read] = []
+    shape: tuple[int, ...] | None = None
+    for read in found:
+        own = read.pair[0].shape if read.pair is not None else None
+        if batch and (len(batch) >= batch_size or (own is not None and shape is not None and own != shape)):
+            yield batch
+            batch, shape = [], None
+        batch.append(read)
+        shape = own if own is not None else shape
+    if batch:
+        yield batch
 
 
-def _list_images(folder: Path) -> dict[str, Path]:
-    images, others = list_folder(folder, ALL_SUFFIXES), list_others(folder, ALL_SUFFIXES)
-    kinds = ", ".join(ALL_SUFFIXES)
-    if not images:
-        found = sorted({file.suffix or file.name for file in others.values()})
-        there = f"; there are {', '.join(found[:5])}" if found else ""
-        raise DataError(f"{folder}: no images in this folder, whose names end in {kinds}{there}")
-    warn_of_others(others, images, folder)
-    taken = {file.name for file in images.values()}
-    twice = sorted(
-        name
-        for name in os.listdir(folder)
-        if not is_hidden(name) and name.lower().endswith(ALL_SUFFIXES) and name not in taken
+class _Writer:
+    """Writes in a thread of its own, in order, with few predictions waiting; a context manager."""
+
+    def __init__(self, outputs: Outputs):
+        self.outputs = outputs
+        self._pool = ThreadPoolExecutor(1)
+        self._waiting: deque[Future[None]] = deque()
+
+    def __enter__(self) -> _Writer:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        try:
+            while self._waiting:
+                future = self._waiting.popleft()
+                if kind is None:
+                    future.result()
+        finally:
+            self._pool.shutdown(cancel_futures=kind is not None and kind is not KeyboardInterrupt)
+
+    def write(self, name: str, prediction: Prediction) -> None:
+        """Raises what an earlier one met."""
+        self._waiting.append(self._pool.submit(self.outputs.write, name, prediction))
+        while self._waiting and (self._waiting[0].done() or len(self._waiting) > WAITING):
+            self._waiting.popleft().result()
+
+
+def _tell(predictor: Predictor, outputs: Outputs, progress: Progress, failed: int) -> None:
+    kinds = ", ".join(kind for kind in reversed(OF_A_PAIR) if kind in outputs.kinds)
+    parts = [kinds] if kinds else []
+    parts += [file.name for file in outputs.common]
+    done = f"{progress.done - failed} {progress.unit}"
+    console.print(
+        f"{done}: {'; '.join(parts)} in {outputs.folder} ({progress.rate():.1f} {progress.unit}/s); ids: "
+        + ", ".join(f"{k} {name}" for k, name in enumerate(predictor.classes))
     )
-    if twice:
-        kept = images.get(os.path.splitext(twice[0])[0])
-        if kept is not None:
-            raise DataError(f"{folder}: {kept.name} and {twice[0]} have one name, and so would their masks; rename one")
-    return images
 
 
 def _require_fourth_channel(pairs: Pairs) -> None:
@@ -186,12 +313,19 @@ def _require_folder(out_dir: Path, inputs: Sequence[Path | None]) -> None:
         pass
 
 
-def _without_outputs(out_dir: Path, pairs: Pairs, resume: bool) -> Pairs:
-    files = {name: [out_dir / f"{name}_{kind}.png" for kind in OUTPUTS] for name in pairs}
-    existing = [file for outputs in files.values() for file in outputs if file.exists()]
-    if existing and not resume:
+def _without_outputs(outputs: Outputs, pairs: Pairs, resume: bool) -> Pairs:
+    files = {name: outputs.files(name) for name in pairs}
+    existing = [file for parts in files.values() for file in parts if file.exists()]
+    if not resume:
+        _require_absent(existing + [file for file in outputs.common if file.exists()], outputs.folder)
+        return pairs
+    return {name: pair for name, pair in pairs.items() if not (files[name] and all(f.exists() for f in files[name]))}
+
+
+def _require_absent(existing: Sequence[Path], out_dir: Path) -> None:
+    if existing:
+        shown = os.path.relpath(existing[0], out_dir)
         raise DataError(
-            f"{out_dir}: {existing[0].name} exists and is not overwritten; --resume leaves out the pairs that are "
-            "done, --out names another folder"
+            f"{out_dir}: {shown} exists and is not overwritten; --resume leaves out the pairs that are done, --out "
+            "names another folder"
         )
-    return {name: pair for name, pair in pairs.items() if not all(file.exists() for file in files[name])}

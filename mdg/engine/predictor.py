@@ -37,7 +37,7 @@ class Prediction:
 
     Attributes:
         mask: Class ids ``[H, W]`` uint8.
-        probabilities: ``[K, H, W]`` float32; they add up to one at every pixel.
+        probabilities: ``[K, H, W]`` float32; they add up to one at every pixel. None where they were not asked for.
         divergence: Where the modalities diverge, ``[h, w]`` float32 in 0..2 for each of the four stages, 1/4 to 1/32 of
             the size; empty for networks that do not measure it.
         rgb, thermal: The images as the network got them, ``[H, W, 3]`` and ``[H, W]`` uint8.
@@ -46,7 +46,7 @@ class Prediction:
     """
 
     mask: np.ndarray
-    probabilities: np.ndarray
+    probabilities: np.ndarray | None
     divergence: tuple[np.ndarray, ...]
     rgb: np.ndarray
     thermal: np.ndarray
@@ -58,7 +58,7 @@ class Prediction:
         counts = np.bincount(self.mask.ravel(), minlength=len(self.classes))
         return {name: int(count) / self.mask.size for name, count in zip(self.classes, counts, strict=True)}
 
-    def colored(self) -> np.ndarray:
+    def coloured(self) -> np.ndarray:
         """The mask in the colours of the classes, ``[H, W, 3]`` uint8."""
         return vis.colorize(self.mask, self.palette)
 
@@ -166,19 +166,19 @@ class Predictor:
         with quiet_opencv():
             return pair_of(rgb, thermal, self.options, (f"rgb{place}", f"thermal{place}"))
 
-    def predict(self, pairs: Sequence[Pair], names: Sequence[str] = ()) -> list[Prediction]:
-        """Predictions of prepared pairs of one size, in one pass."""
+    def predict(self, pairs: Sequence[Pair], names: Sequence[str] = (), *, details: bool = True) -> list[Prediction]:
+        """Predictions of prepared pairs of one size, in one pass; without ``details`` no probabilities."""
         images = images_of(pairs, self.config.pipeline.eval_size)
         size = pairs[0][1].shape
         with self._turn:
             scores_BKHW, output = self.inference.explained_scores(*images, size, names)
-            probabilities = self.inference.probabilities(scores_BKHW).cpu().numpy()
+            probabilities = self.inference.probabilities(scores_BKHW).cpu().numpy() if details else None
             masks = scores_BKHW.argmax(dim=1).to(torch.uint8).cpu().numpy()
             divergence = [where.divergence_BHW.float().cpu().numpy() for where in output.divergence]
         return [
             Prediction(
                 masks[index],
-                probabilities[index],
+                probabilities[index] if probabilities is not None else None,
                 tuple(stage[index] for stage in divergence),
                 *pair,
                 self.classes,

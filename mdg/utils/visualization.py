@@ -45,6 +45,11 @@ def heatmap(values_HW: np.ndarray, low: float, high: float) -> np.ndarray:
     return cv2.applyColorMap((255 * scaled).astype(np.uint8), cv2.COLORMAP_VIRIDIS)[..., ::-1]
 
 
+def enlarged(values_HW: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """A map of numbers at another size [height, width], smoothly."""
+    return cv2.resize(values_HW.astype(np.float32), (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
+
+
 def grey(image_HW: np.ndarray) -> np.ndarray:
     """A single-channel image as RGB."""
     return np.repeat(image_HW[..., None], 3, axis=2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -12,8 +13,10 @@ import yaml
 
 from mdg.config import load_config
 from mdg.data import build_dataset
+from mdg.data.reading.pair_files import find_pairs
+from mdg.data.reading.video import Video, VideoFile
 from mdg.engine import predict as predict_module
-from mdg.engine.predict import UnusablePairs, find_pairs, predict
+from mdg.engine.predict import UnusablePairs, predict
 from mdg.engine.predictor import options_of_pair, parse_choices
 from mdg.errors import ConfigError, DataError, MachineError, UserError
 from mdg.options.files import PairOptions, ThermalScaling
@@ -140,7 +143,7 @@ def test_what_is_no_image_is_said_to_be_what_it_is(segments, tmp_path):
     clip = tmp_path / "film" / "clip.mp4"
     clip.parent.mkdir()
     clip.write_bytes(b"\0\0\0\x20ftypisom" + bytes(100))
-    assert "it is a video" in error_of(lambda: segments(clip, clip))
+    assert "cannot be opened as a video; it is damaged" in error_of(lambda: segments(clip, clip))
     message = error_of(lambda: segments(clip.parent, clip.parent))
     assert "no images in this folder, whose names end in .png, .jpg" in message and "there are .mp4" in message
 
@@ -164,7 +167,7 @@ def test_a_partner_that_is_missing_is_not_taken_for_one_of_another_case(pairs):
     rgb, thermal = pairs
     (rgb / "c.png").unlink()
     message = error_of(lambda: find_pairs(rgb, thermal))
-    assert message.endswith(f"1 image(s) of {thermal} have no partner of the same name in {rgb}: c")
+    assert f"1 image(s) of {thermal} have no partner of the same name in {rgb}: c; where names differ" in message
 
 
 def test_a_partner_of_a_kind_that_is_not_read(pairs):
@@ -173,9 +176,10 @@ def test_a_partner_of_a_kind_that_is_not_read(pairs):
     assert "c.heic is there, but '.heic' is not read here" in error_of(lambda: find_pairs(rgb, thermal))
 
 
-@pytest.mark.parametrize("source", ["0", "rtsp://camera/1", "/camera/rgb"])
-def test_cameras_are_no_images(source):
-    assert "cameras, streams and topics are not read" in error_of(lambda: find_pairs(Path(source), None))
+def test_a_topic_is_no_image():
+    assert "no such file or folder; expected an image, a folder" in error_of(
+        lambda: find_pairs(Path("/camera/rgb"), None)
+    )
 
 
 def test_composed_and_decomposed_names_are_partners(pairs):
@@ -228,7 +232,7 @@ def test_resume_goes_on_where_outputs_are_missing(segments, pairs, tmp_path, cap
     (tmp_path / "masks" / "d_mask.png").unlink()  # of a process that was killed between the two
     kept = (tmp_path / "masks" / "a_mask.png").stat().st_mtime_ns
     message = error_of(lambda: segments(rgb, thermal))
-    assert "a_mask.png exists and is not overwritten; --resume leaves out the pairs that are done" in message
+    assert "a_overlay.png exists and is not overwritten; --resume leaves out the pairs that are done" in message
     assert [mask.name for mask in segments(rgb, thermal, resume=True)] == ["b_mask.png", "d_mask.png"]
     assert (tmp_path / "masks" / "a_mask.png").stat().st_mtime_ns == kept
     assert segments(rgb, thermal, resume=True) == [] and "nothing left to do" in capsys.readouterr().out
@@ -263,3 +267,110 @@ def test_a_place_that_takes_no_outputs_is_told_before_anything_is_loaded(pairs, 
     message = error_of(lambda: predict(*pairs, checkpoint="/nowhere", out_dir=out), UserError)
     assert str(out) in message and "/nowhere" not in message
     assert sorted(tmp_path.rglob("*")) == before and (tmp_path / "file").read_text() == ""
+
+
+# --- what is written ----------------------------------------------------------------------------------------------
+
+
+def test_everything_that_can_be_saved(segments, pairs, tmp_path, capsys):
+    rgb, thermal = pairs
+    out = tmp_path / "masks"
+    kinds = ["mask", "overlay", "colour", "probabilities", "areas"]
+    segments(rgb, thermal, save=kinds, batch_size=2)
+    assert "5 pairs: mask, probabilities, colour, overlay; areas.jsonl in" in capsys.readouterr().out
+    mask = cv2.imread(str(out / "a_mask.png"), cv2.IMREAD_UNCHANGED)
+    saved = np.load(out / "a_probabilities.npz")
+    assert saved["probabilities"].shape == (9, *SIZE) and saved["probabilities"].dtype == np.float16
+    assert (saved["probabilities"].argmax(0) == mask).mean() > 0.99 and len(saved["classes"]) == 9
+    lines = [json.loads(line) for line in (out / "areas.jsonl").read_text().splitlines()]
+    assert [line["name"] for line in lines] == list("abcde")
+    share = dict(zip(lines[0]["areas"], np.bincount(mask.ravel(), minlength=9) / mask.size, strict=True))
+    assert lines[0]["areas"] == pytest.approx(share, abs=1e-5)
+    assert cv2.imread(str(out / "a_colour.png")).shape == (*SIZE, 3)
+
+
+def test_only_what_is_asked_for(segments, pairs, tmp_path):
+    segments(*pairs, save=["colour"])
+    assert {file.name for file in (tmp_path / "masks").iterdir()} == {f"{name}_colour.png" for name in "abcde"}
+    message = error_of(lambda: segments(*pairs, save=["color"]), ConfigError)
+    assert "--save color: expected some of overlay, colour" in message and "Did you mean 'colour'?" in message
+
+
+def test_a_network_without_divergence(segments, pairs):
+    message = error_of(lambda: segments(*pairs, save=["divergence"]), ConfigError)
+    assert "does not measure where the modalities diverge" in message
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 4])
+def test_pairs_of_other_sizes_do_not_share_a_batch(segments, frame, tmp_path, batch_size):
+    for name, side in zip("abcd", (48, 48, 64, 64), strict=True):
+        write(tmp_path / "rgb" / f"{name}.png", cv2.resize(frame.rgb_HW3, (side, 40)))
+        write(tmp_path / "ir" / f"{name}.png", cv2.resize(frame.thermal_HW, (side, 40)))
+    masks = segments(tmp_path / "rgb", tmp_path / "ir", batch_size=batch_size, out_dir=tmp_path / f"o{batch_size}")
+    assert [cv2.imread(str(mask), -1).shape for mask in masks] == [(40, 48), (40, 48), (40, 64), (40, 64)]
+
+
+def test_sub_folders_are_kept(segments, frame, tmp_path):
+    for part, image in (("rgb", frame.rgb_HW3[..., ::-1]), ("ir", frame.thermal_HW)):
+        write(tmp_path / part / "day" / "1.png", image)
+    (mask,) = segments(tmp_path / "rgb", tmp_path / "ir")
+    assert mask == tmp_path / "masks" / "day" / "1_mask.png" and mask.is_file()
+
+
+def test_a_list_of_pairs(segments, pairs, tmp_path):
+    (tmp_path / "list.csv").write_text("rgb,thermal,name\nrgb/a.png,ir/b.png,mixed\n")
+    assert [mask.name for mask in segments(None, pair_list=tmp_path / "list.csv")] == ["mixed_mask.png"]
+    assert "expected --rgb or --pairs, and not both" in error_of(lambda: segments(None), ConfigError)
+
+
+# --- videos -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def videos(frame, tmp_path) -> tuple[Path, Path]:
+    """Six frames of one scene by two cameras."""
+    files = tmp_path / "visible.mp4", tmp_path / "infrared.mp4"
+    for file, image in zip(files, (frame.rgb_HW3, vis.grey(frame.thermal_HW)), strict=True):
+        with VideoFile(file, 10, SIZE) as video:
+            for _ in range(6):
+                video.write(image)
+    return files
+
+
+def test_two_videos_become_one_with_areas(segments, videos, tmp_path):
+    assert segments(*videos) == []
+    out = tmp_path / "masks"
+    assert sorted(file.name for file in out.iterdir()) == ["areas.jsonl", "visible.mp4"]
+    with Video(out / "visible.mp4") as video:
+        frames = list(video)
+        assert len(frames) == 6 and video.rate == pytest.approx(10) and frames[0].shape[1] == 48
+    lines = [json.loads(line) for line in (out / "areas.jsonl").read_text().splitlines()]
+    assert [line["name"] for line in lines] == [f"visible_{place:06d}" for place in range(6)]
+    message = error_of(lambda: segments(*videos))
+    assert "areas.jsonl exists and is not overwritten" in message
+
+
+def test_frames_can_be_picked(segments, videos, tmp_path):
+    masks = segments(*videos, save=["mask"], every=2, frames=2)
+    assert [mask.name for mask in masks] == ["visible_000000_mask.png", "visible_000002_mask.png"]
+
+
+def test_one_video_of_both(segments, frame, tmp_path):
+    with VideoFile(tmp_path / "both.mp4", 10, (40, 96)) as video:
+        video.write(np.hstack([vis.grey(frame.thermal_HW), frame.rgb_HW3]))
+    (mask,) = segments(tmp_path / "both.mp4", rgb_half="right", save=["mask"])
+    assert cv2.imread(str(mask), -1).shape == SIZE
+
+
+def test_videos_that_do_not_go_together(segments, videos, pairs):
+    assert "expected --thermal with the video" in error_of(lambda: segments(videos[0]), ConfigError)
+    assert "is a video and" in error_of(lambda: segments(videos[0], pairs[1] / "a.png"), ConfigError)
+    both = error_of(lambda: segments(*videos, rgb_half="left"), ConfigError)
+    assert "expected --thermal or --rgb-half, and not both" in both
+
+
+def test_large_images_in_tiles(segments, pairs, tmp_path):
+    from mdg.commands.infer import tiles
+
+    assert tiles(None) == [] and tiles(32) == ["eval.mode=slide", "eval.window=[32, 32]"]
+    assert len(segments(*pairs, opts=tiles(32))) == 5

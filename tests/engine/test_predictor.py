@@ -145,7 +145,7 @@ def test_what_is_saved_is_what_the_tool_writes(trained, predictor, tmp_path):
 
 def test_pictures(predictor):
     result = predictor(*pair())
-    assert np.array_equal(result.colored(), result.palette[result.mask])
+    assert np.array_equal(result.coloured(), result.palette[result.mask])
     background = result.mask == 0
     assert background.any() and np.array_equal(result.overlay()[background], result.rgb[background])
     with_legend = result.overlay(legend=True)
@@ -211,5 +211,5 @@ def test_counts_need_a_scaling(trained):
     plain = mdg.load(run.best, config, device="cpu", opts=["threads=1"])
     with pytest.raises(DataError, match=r"thermal\[0\]: got uint16 values .* Set thermal_scaling='\{mode: fixed"):
         plain(RGB, THERMAL.astype(np.uint16))
-    with pytest.raises(ConfigError, match="^thermal_scaling: mode: got 'celsius'"):
-        mdg.load(run.best, config, thermal_scaling="celsius")
+    with pytest.raises(ConfigError, match="^thermal_scaling: mode: got 'nonsense'"):
+        mdg.load(run.best, config, thermal_scaling="nonsense")

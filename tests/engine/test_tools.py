@@ -47,7 +47,7 @@ MISTAKES = {
     "missing data root": (["data={type: MFNet, root: /nowhere}"], ["/nowhere", "data.root", "make demo"]),
     "missing weights": (
         ["model={type: MDG, rgb_backbone: b0, thermal_backbone: b0, pretrained: {rgb: mit_b0.pth}}"],
-        ["mit_b0.pth", "NVlabs/SegFormer", "model.pretrained=null"],
+        ["mit_b0.pth", "fetch_weights.py mit_b0", "model.pretrained=null"],
     ),
     "no such backend": (["ops.channel_scan=cuda"], ["ops.channel_scan", "mamba_ssm"]),
 }
@@ -170,7 +170,7 @@ def test_masks_for_pairs_folders_and_four_channels(b0_checkpoint, tmp_path, caps
     assert cv2.imread(str(tmp_path / "masks" / "a_overlay.png")).shape[1] == 70
     with pytest.raises(SystemExit):
         run_in_process("infer_mm", "--rgb", tmp_path / "packed", *common)
-    assert "c_mask.png exists and is not overwritten" in capsys.readouterr().err
+    assert "c_overlay.png exists and is not overwritten" in capsys.readouterr().err
     (tmp_path / "thermal" / "b.png").unlink()
     with pytest.raises(SystemExit):
         run_in_process("infer_mm", "--rgb", tmp_path / "rgb", "--thermal", tmp_path / "thermal", *common)

@@ -8,15 +8,12 @@ and a data set need not be picklable.
 from __future__ import annotations
 
 import os
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import cv2
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from mdg.data.base import ROLES, RGBTDataset
@@ -32,10 +29,9 @@ from mdg.errors import DataError
 from mdg.registry import DATASETS
 from mdg.utils.files import require_writable
 from mdg.utils.logging import console
+from mdg.utils.progress import Progress
 from mdg.utils.run_directory import fresh_path
-
-T = TypeVar("T")
-AHEAD = 4  # results per worker that may wait for their turn
+from mdg.utils.threads import in_order
 
 
 def check_data(
@@ -86,12 +82,12 @@ def inspect_dataset(options: Any, workers: int, config: str = "") -> DataReport:
     """
     report = DataReport(getattr(options, "name", None) or options.type, config)
     datasets = _open_splits(options, report)
-    with one_thread_each(), _progress(sum(map(len, datasets))) as advance:
+    with one_thread_each(), Progress(sum(map(len, datasets)), "frames") as progress:
         for dataset in datasets:
             split = report.splits[dataset.split] = SplitReport(dataset)
-            for frame in in_order(Inspector(dataset), len(dataset), workers):
+            for frame in in_order(Inspector(dataset), range(len(dataset)), workers):
                 split.add(frame)
-                advance(dataset.split)
+                progress.advance()
     report.finish()
     return report
 
@@ -120,39 +116,9 @@ def _open_splits(options: Any, report: DataReport) -> list[RGBTDataset]:
     return datasets
 
 
-@contextmanager
-def _progress(frames: int) -> Iterator[Any]:
-    columns = [TextColumn("{task.description:5}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("", total=frames)
-        yield lambda role: bar.update(task, advance=1, description=role)
-
-
 def default_workers() -> int:
     """Processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def in_order(work: Callable[[int], T], count: int, workers: int) -> Iterator[T]:
-    """``work(0)``, ``work(1)``, ... ``work(count - 1)``, in that order whatever the number of workers.
-
-    Where the caller stops early (Ctrl-C), what has begun is finished and nothing else is begun.
-    """
-    if workers == 1:
-        yield from map(work, range(count))
-        return
-    with ThreadPoolExecutor(workers) as pool:
-        waiting: deque[Future[T]] = deque()
-        try:
-            for index in range(count):
-                waiting.append(pool.submit(work, index))
-                if len(waiting) >= AHEAD * workers:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
 
 
 @contextmanager

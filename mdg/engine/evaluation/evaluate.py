@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from mdg.errors import ConfigError
 from mdg.metrics import Protocol
 from mdg.utils.files import explained, require_writable, write_json
 from mdg.utils.logging import console, setup_logging
+from mdg.utils.progress import Progress
 from mdg.utils.run_directory import fresh_path, make_fresh_folder
 
 logger = logging.getLogger("mdg.eval")
@@ -75,7 +77,8 @@ def evaluate(
         # Before the scoring, which a mistake in any of these would lose.
         protocol = make_protocol(run_config, dataset, provenance(state, checkpoint, dataset))
         data = dataset.content_state()
-        evaluation = evaluate_model(model, loader, dataset, run_config, world, _progress_lines(loader, world))
+        with _shown(loader, world) as progress:
+            evaluation = evaluate_model(model, loader, dataset, run_config, world, progress)
         assert evaluation is not None, "nothing asks it to stop"
         result = EvaluationResult(evaluation, protocol, None)
         if world.main:
@@ -99,18 +102,14 @@ def evaluate(
     return result
 
 
-def _progress_lines(loader: EvalLoader, world: World) -> Callable[[int], None] | None:
-    if not world.main or len(loader) <= 40:
-        return None
-    quarters = [loader.images * part / 4 for part in range(1, 5)]
-
-    def report(images: int) -> None:
-        reached = [mark for mark in quarters if images >= mark]
-        del quarters[: len(reached)]
-        if reached:
-            logger.info("  %d images", images * world.size)
-
-    return report
+@contextmanager
+def _shown(loader: EvalLoader, world: World) -> Iterator[Callable[[int], None] | None]:
+    """Takes the number of images that this process has done; None in processes that say nothing."""
+    if not world.main:
+        yield None
+        return
+    with Progress(loader.images * world.size, "images") as progress:
+        yield lambda images: progress.advance(images * world.size - progress.done)
 
 
 def _target(checkpoint: Path, split: str, out_dir: str | Path | None) -> Path | None:
