@@ -56,6 +56,9 @@ setup(
         # Source packages that need the installed torch at build time: pip install --no-build-isolation "mdg[natten]"
         "natten": ["natten==0.21.7"],
         "mamba": ["mamba-ssm>=2.3"],
+        # Where the curves of a run go besides its own files: log.trackers
+        "wandb": ["wandb>=0.19"],
+        "mlflow": ["mlflow-skinny>=2.20"],
         "dev": [
             "pytest>=8",
             "pytest-xdist>=3.6",

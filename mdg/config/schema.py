@@ -213,11 +213,12 @@ class LogConfig(Options):
     """What a run leaves behind."""
 
     every_steps: Count = 20
-    """Optimizer steps per line of `metrics.jsonl` and per TensorBoard point."""
-    tensorboard: bool = True
-    """Write TensorBoard scalars and picture grids."""
+    """Optimizer steps per line of `metrics.jsonl` and per point of a tracker."""
+    trackers: list[Literal["tensorboard", "wandb", "mlflow"]] = ["tensorboard"]
+    """Where scalars, picture grids and the configuration go, too: `tensorboard` (files of the run), `wandb` (online
+    where it is logged in, else files of the run), `mlflow` (`MLFLOW_TRACKING_URI`, else files of the run)."""
     pictures: Pictures = 4
-    """Validation frames in each TensorBoard picture grid."""
+    """Validation frames in each picture grid of a tracker."""
 
 
 class OpsConfig(Options):

@@ -7,7 +7,8 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from mdg.config import yaml_text
 from mdg.errors import ConfigError
@@ -16,8 +17,27 @@ from mdg.utils.limits import limit, require_within
 
 logger = logging.getLogger("mdg.config")
 Path_ = tuple[str, ...]
-# Former names of keys. They are read as the new ones, wherever they are written.
-RENAMED: dict[Path_, str] = {("ops", "selective_scan"): "channel_scan"}
+
+
+class Former(NamedTuple):
+    """A key that is called otherwise now: its name, the value that every file of an older version holds, of which
+    nothing is said, and what its values are called now."""
+
+    name: str
+    silent: Any
+    values: Mapping[Any, Any] = MappingProxyType({})
+
+    def value(self, former: Any) -> Any:
+        """The value of today; of what never was one, itself."""
+        known = isinstance(former, (bool, str)) and former in self.values
+        return self.values[former] if known else former
+
+
+# They are read as the new ones, wherever they are written.
+RENAMED: dict[Path_, Former] = {
+    ("ops", "selective_scan"): Former("channel_scan", "auto"),
+    ("log", "tensorboard"): Former("trackers", True, {True: ["tensorboard"], False: []}),
+}
 
 
 @dataclass
@@ -119,20 +139,20 @@ def parse_yaml(text: str, source: str) -> ConfigTree:
 
 def _rename(tree: ConfigTree, former: Path_) -> ConfigTree:
     *parents, old = former
-    path, where = (*parents, RENAMED[former]), tree.origin(former)
+    path, where = (*parents, RENAMED[former].name), tree.origin(former)
     if _contains(tree.values, path):
         raise ConfigError(f"{where}: {'.'.join(former)} is the former name of {'.'.join(path)}; got both, remove it")
     part = tree.values
     for parent in parents:
         part = part[parent]
-    if part[old] != "auto":  # which every file holds that an older version wrote
+    if part[old] != RENAMED[former].silent:
         _warn_of_former(former, where)
-    part[path[-1]] = part.pop(old)
+    part[path[-1]] = RENAMED[former].value(part.pop(old))
     return ConfigTree(tree.values, {path if known == former else known: at for known, at in tree.origins.items()})
 
 
 def _warn_of_former(former: Path_, where: str) -> None:
-    new = ".".join((*former[:-1], RENAMED[former]))
+    new = ".".join((*former[:-1], RENAMED[former].name))
     logger.warning("%s: %s is now called %s; the former name will go", where, ".".join(former), new)
 
 
@@ -150,10 +170,12 @@ def apply_override(tree: ConfigTree, override: str) -> ConfigTree:
     if len(path) > yaml_text.MAX_DEPTH:
         raise ConfigError(f"{source}: got {len(path)} keys in a row, expected at most {yaml_text.MAX_DEPTH}")
     parsed = _read_value(key, text, source)
+    value = parsed.values["value"]
     if path in RENAMED:
         _warn_of_former(path, source)
-        path = (*path[:-1], RENAMED[path])
-    values = _set(tree.values, path, parsed.values["value"], source)
+        value = RENAMED[path].value(value)
+        path = (*path[:-1], RENAMED[path].name)
+    values = _set(tree.values, path, value, source)
     kept = {known: origin for known, origin in tree.origins.items() if _contains(values, known)}
     return ConfigTree(values, {**kept, **{(*path, *below[1:]): source for below in parsed.origins}})
 

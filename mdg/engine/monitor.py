@@ -1,16 +1,11 @@
-"""What a run shows: progress bar, log lines, ``metrics.jsonl``, TensorBoard scalars and picture grids.
-
-TensorBoard's files are a convenience: whatever becomes of them, the run goes on.
-"""
+"""What a run shows: progress bar, log lines, ``metrics.jsonl``, and scalars and picture grids for trackers."""
 
 from __future__ import annotations
 
 import logging
 import sys
-import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +21,7 @@ from mdg.engine.evaluation.pictures import predict_panels, spread
 from mdg.engine.evaluation.scores import Evaluation, percent
 from mdg.engine.inference import Inference
 from mdg.engine.state import Progress
+from mdg.engine.trackers import Trackers
 from mdg.utils import visualization as vis
 from mdg.utils.logging import console
 from mdg.utils.progress import time_left
@@ -37,67 +33,6 @@ except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
 logger = logging.getLogger("mdg.train")
-
-
-class Board:
-    """Writes scalars and pictures for TensorBoard into a folder until that fails; then it says so once and is silent.
-
-    Where tensorboard is absent or broken, the first failure is that of the import.
-    """
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-        self._writer: Any = None
-        self._hook = threading.excepthook
-
-    @property
-    def works(self) -> bool:
-        """Whether anything is still written."""
-        return self._writer is not None
-
-    def open(self) -> None:
-        """Begins to write."""
-        threading.excepthook = self._unless_of_tensorboard
-        self._try(self._start)
-
-    def _start(self) -> None:
-        from torch.utils.tensorboard import SummaryWriter  # slow to import; evaluation does not need it
-
-        self._writer = SummaryWriter(str(self.folder))
-
-    def close(self) -> None:
-        """Writes the rest and ends."""
-        if self.works:
-            self._try(self._writer.close)
-        self._writer = None
-        threading.excepthook = self._hook
-
-    def scalar(self, name: str, value: float, step: int) -> None:
-        """One point of a curve."""
-        if self.works:
-            self._try(self._writer.add_scalar, name, value, step)
-
-    def picture(self, name: str, picture_HW3: np.ndarray, step: int) -> None:
-        """One RGB picture, uint8."""
-        if self.works:
-            self._try(self._writer.add_image, name, picture_HW3, step, dataformats="HWC")
-
-    def _try(self, action: Callable[..., Any], *arguments: Any, **options: Any) -> None:
-        try:
-            action(*arguments, **options)
-        except Exception as error:  # an absent package, one that does not fit Python, a full disk, a lost folder
-            self._writer = None
-            logger.warning(
-                "TensorBoard's files cannot be written (%s: %s); the run goes on without them. Install tensorboard or "
-                "make room, or set log.tensorboard: false",
-                type(error).__name__,
-                next(iter(str(error).strip().splitlines()), ""),
-            )
-
-    def _unless_of_tensorboard(self, failure: threading.ExceptHookArgs) -> None:
-        # Its thread writes the files. What it fails with is raised again at the next call, which is soon enough.
-        if not type(failure.thread).__module__.startswith("tensorboard."):
-            self._hook(failure)
 
 
 SMOOTHING = 0.95
@@ -113,14 +48,15 @@ class Monitor:
             self.total_steps = min(self.total_steps, config.train.max_steps)
         self.rate: float | None = None
         self._clock = time.perf_counter()
-        self._board: Board | None = None
+        self._trackers: Trackers | None = None
         self._bar: Bar | None = None
 
     def __enter__(self) -> Monitor:
         if self.world.main:
-            if self.config.log.tensorboard:
-                self._board = Board(self.run.path / "tensorboard")
-                self._board.open()
+            self._trackers = Trackers(
+                self.config.log.trackers, self.run.path, self.config.name, self.config.model_dump(mode="json")
+            )
+            self._trackers.open()
             if console.is_terminal:
                 self._bar = Bar(
                     TextColumn("{task.description}"),
@@ -139,8 +75,8 @@ class Monitor:
     def __exit__(self, *_: Any) -> None:
         if self._bar is not None:
             self._bar.stop()
-        if self._board is not None:
-            self._board.close()
+        if self._trackers is not None:
+            self._trackers.close()
 
     def step_done(self, lr: float, images: int) -> None:
         """Notes the speed of one optimizer step of this process and moves the bar."""
@@ -178,11 +114,11 @@ class Monitor:
         )
         if self._bar is not None:
             self._bar.update(self._task, completed=progress.step, description=f"loss {means['loss']:.4f}")
-        if self._board is not None:
+        if self._trackers is not None:
             for name, value in means.items():
-                self._board.scalar(f"train/{name}", value, progress.step)
-            self._board.scalar("train/lr", lr, progress.step)
-            self._board.scalar("speed/images_per_s", self.rate or 0, progress.step)
+                self._trackers.scalar(f"train/{name}", value, progress.step)
+            self._trackers.scalar("train/lr", lr, progress.step)
+            self._trackers.scalar("speed/images_per_s", self.rate or 0, progress.step)
 
     def _seconds_per_step(self) -> float:
         images = self.config.train.batch_size * self.config.train.accumulate * self.world.size
@@ -229,24 +165,24 @@ class Monitor:
             evaluation.images,
             evaluation.seconds,
         )
-        if self._board is not None:
+        if self._trackers is not None:
             by_rule = {f"mIoU_{name}".replace(" ", "_"): value for name, value in rules.items()}
             for name, value in {**scores, **groups, **by_rule}.items():
                 if np.isfinite(value):
-                    self._board.scalar(f"{split}/{name}", value, progress.step)
+                    self._trackers.scalar(f"{split}/{name}", value, progress.step)
 
     def log_pictures(
         self, model: nn.Module, dataset: RGBTDataset, autocast: torch.autocast, progress: Progress
     ) -> None:
         """A grid of RGB, thermal, divergence, prediction and label of a few frames; leaves the model evaluating."""
-        if self._board is None or not self._board.works or not self.config.log.pictures:
+        if self._trackers is None or not self._trackers.works or not self.config.log.pictures:
             return
         places = spread(len(dataset), self.config.log.pictures)
         inference = Inference(model, self.config.eval, autocast, self.world.device)
         panels = predict_panels(inference, dataset, places, self.config.pipeline.eval_size)
         key = vis.legend(dataset.classes, dataset.palette_K3, panels[0][1].shape[1])
         grid = vis.stack([*[picture for _, picture in panels], key])
-        self._board.picture("frames", grid, progress.step)
+        self._trackers.picture("frames", grid, progress.step)
         self._clock = time.perf_counter()
 
 

@@ -77,7 +77,7 @@ def find_rate(
         "train.max_skipped_steps=1",
         "train.ema_decay=null",
         "eval.selection=last",
-        "log={every_steps: 1, tensorboard: false}",
+        "log={every_steps: 1, trackers: []}",
         "checkpoint.every_steps=null",
     ]
     folder = Path(tempfile.mkdtemp(prefix="mdg-find-lr-"))

@@ -12,7 +12,7 @@ from pathlib import Path
 from reliability.faults import MOMENTS, Fault, Points, read_record
 from reliability.runs import LOST, Case, Lab, Verdict, broken_state, has_state
 
-TENSORBOARD = ("log.tensorboard=true",)
+TENSORBOARD = ("log.trackers=[tensorboard]",)
 
 
 def random_kills(lab: Lab) -> Iterator[Case]:

@@ -28,7 +28,7 @@ optimizer: {type: AdamW, lr: 1e-2}
 schedule: {type: Poly, warmup_epochs: 1}
 train: {epochs: 3, batch_size: 2, ema_decay: 0.9, clip_grad_norm: 1.0}
 checkpoint: {every_steps: 2}
-log: {every_steps: 2, pictures: 1, tensorboard: false}
+log: {every_steps: 2, pictures: 1, trackers: []}
 device: cpu
 threads: 1
 """

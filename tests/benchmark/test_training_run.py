@@ -22,7 +22,7 @@ TINY = {
     "train": {"epochs": 100_000, "batch_size": 2},
     "eval": {"every": 100_000},
     "checkpoint": {"every_steps": 1},
-    "log": {"every_steps": 1, "tensorboard": False},
+    "log": {"every_steps": 1, "trackers": []},
     "pipeline": {"workers": 0},
     "device": "cpu",
     "threads": 1,

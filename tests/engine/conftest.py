@@ -25,7 +25,7 @@ TINY = {
     "optimizer": {"type": "AdamW", "lr": 1e-2},
     "schedule": {"type": "Poly", "warmup_epochs": 1},
     "train": {"epochs": 4, "batch_size": 2},
-    "log": {"every_steps": 3, "tensorboard": False},
+    "log": {"every_steps": 3, "trackers": []},
     "device": "cpu",
     "threads": 1,
 }

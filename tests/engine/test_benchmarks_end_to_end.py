@@ -44,7 +44,7 @@ TINY = {
     "schedule": {"type": "Poly", "warmup_epochs": 1},
     "train": {"epochs": 2, "batch_size": 2},
     "eval": {"pictures": 1},
-    "log": {"every_steps": 3, "tensorboard": False},
+    "log": {"every_steps": 3, "trackers": []},
     "device": "cpu",
     "threads": 1,
 }

@@ -173,7 +173,7 @@ def test_divergence_of_a_network_that_measures_it(tmp_path):
     opts = [
         "data={type: Synthetic, height: 64, width: 96, train_images: 2, val_images: 1, test_images: 1}",
         "train.epochs=1", "train.batch_size=2", "threads=1", "device=cpu", "pipeline.workers=0", "eval.pictures=0",
-        "log.tensorboard=false",
+        "log.trackers=[]",
     ]  # fmt: skip
     run = train("configs/demo.yaml", opts, run_dir=tmp_path / "run")
     result = mdg.load(run.best, device="cpu", opts=["threads=1"])(*pair(0, (64, 96)))

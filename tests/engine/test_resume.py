@@ -221,7 +221,7 @@ def test_another_run_is_refused_before_a_file_is_touched_or_taken_and_named(tiny
 def test_what_cannot_change_a_result_may_differ(tiny_run, caplog):
     straight = tiny_run("straight")
     stopped = tiny_run("stopped", "train.max_steps=3")
-    opts = "pipeline.workers=2", "log.tensorboard=true", "checkpoint.every_steps=2", "eval.pictures=1"
+    opts = "pipeline.workers=2", "log.trackers=[tensorboard]", "checkpoint.every_steps=2", "eval.pictures=1"
     resumed = tiny_run("stopped", *opts, resume=True)
     a, b = load_checkpoint(straight.last), load_checkpoint(resumed.last)
     for name in ("model", "optimizer", "progress", "changes"):

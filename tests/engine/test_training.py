@@ -224,7 +224,7 @@ def test_unknown_optimizer_is_an_error(tiny_yaml):
 
 
 def test_a_run_directory_explains_itself(tiny_run):
-    run = tiny_run("run", "train.epochs=2", "log.tensorboard=true", "log.pictures=2")
+    run = tiny_run("run", "train.epochs=2", "log.trackers=[tensorboard]", "log.pictures=2")
     environment = json.loads((run.path / "environment.json").read_text())
     assert environment["seed"] == 3407 and environment["packages"]["torch"] == torch.__version__.split("+")[0]
     assert load_config(run.config).train.epochs == 2
@@ -238,7 +238,7 @@ def test_a_run_directory_explains_itself(tiny_run):
 def test_tensorboard_holds_scalars_and_picture_grids(tiny_run):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    run = tiny_run("run", "train.epochs=1", "log.tensorboard=true", "log.pictures=2")
+    run = tiny_run("run", "train.epochs=1", "log.trackers=[tensorboard]", "log.pictures=2")
     events = EventAccumulator(str(run.path / "tensorboard"))
     events.Reload()
     assert {"train/loss", "train/lr", "val/mIoU", "speed/images_per_s"} <= set(events.Tags()["scalars"])

@@ -136,7 +136,7 @@ def test_a_mask_equals_the_prediction_of_the_evaluation():
 
 def test_a_run_validates_and_draws_with_windows_and_views(tiny_run, tiny_yaml, tmp_path):
     rules = "eval={mode: slide, window: [32, 32], scales: [0.5, 1], flip: true, batch_size: 3, pictures: 2}"
-    run = tiny_run("run", "train.epochs=1", rules, "log.tensorboard=true")
+    run = tiny_run("run", "train.epochs=1", rules, "log.trackers=[tensorboard]")
     assert list((run.path / "tensorboard").iterdir())
     result = evaluate(run.best, tiny_yaml, opts=[rules], out_dir=tmp_path / "out")
     plain = evaluate(run.best, tiny_yaml, opts=["eval.pictures=0"], out_dir=tmp_path / "plain")
