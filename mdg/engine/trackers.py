@@ -182,12 +182,12 @@ class MLflow(Tracker):
         client = MlflowClient(tracking_uri=uri)
         experiment = client.get_experiment_by_name(PROJECT)
         number = experiment.experiment_id if experiment is not None else client.create_experiment(PROJECT)
-        earlier = client.search_runs([number], f"tags.`mdg.run` = '{self.identity}'", max_results=1)
+        earlier = client.search_runs([number], f"tags.mdg_run = '{self.identity}'", max_results=1)
         if earlier:
             self._run = earlier[0].info.run_id
             client.update_run(self._run, status="RUNNING")
         else:
-            tags = {"mdg.run": self.identity}
+            tags = {"mdg_run": self.identity}
             self._run = client.create_run(number, run_name=self.name or None, tags=tags).info.run_id
             self._log_parameters(client)
         self._writer = client
