@@ -50,12 +50,15 @@ setup(
             "mdg-study = mdg.commands.study:main",
             "mdg-export = mdg.commands.export_weights:main",
             "mdg-fetch = mdg.commands.fetch_weights:main",
+            "mdg-report = mdg.commands.report:main",
         ],
     },
     extras_require={
         # Source packages that need the installed torch at build time: pip install --no-build-isolation "mdg[natten]"
         "natten": ["natten==0.21.7"],
         "mamba": ["mamba-ssm>=2.3"],
+        # Temperatures inside radiometric JPEGs of FLIR cameras
+        "thermal": ["flyr>=5.1,<6"],
         # Where the curves of a run go besides its own files: log.trackers
         "wandb": ["wandb>=0.19"],
         "mlflow": ["mlflow-skinny>=2.20"],

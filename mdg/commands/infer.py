@@ -36,8 +36,8 @@ def parse() -> argparse.ArgumentParser:
         nargs="+",
         default=[],
         metavar="WHAT",
-        help="mask, overlay, colour, divergence, probabilities of every pair; areas, video of all "
-        "(images: mask overlay; videos: video areas)",
+        help="mask, overlay, colour, divergence, probabilities, labelme of every pair; areas, uncertainty, coco, cvat, "
+        "video of all (images: mask overlay; videos: video areas)",
     )
     parser.add_argument("--batch", type=_count, default=1, metavar="N", help="pairs of equal size in one pass (1)")
     parser.add_argument("--tile", type=_count, metavar="SIDE", help="large images in windows of so many pixels")

@@ -18,7 +18,8 @@ ENET_OFFSET = 1.02  # Paszke et al., 2016: keeps weights between 1 and 50
 
 
 def count_classes(dataset: RGBTDataset) -> np.ndarray:
-    """Labelled pixels of every class in every frame, int64 ``[N, K]``; only the label files are read.
+    """Labelled pixels of every class in every frame, int64 ``[N, K]``; only the label files are read, unless
+    a rig says which of their pixels count.
 
     Raises:
         DataError: A label that is missing or cannot be used.
@@ -26,7 +27,9 @@ def count_classes(dataset: RGBTDataset) -> np.ndarray:
     classes = len(dataset.classes)
 
     def count(index: int) -> np.ndarray:
-        if isinstance(dataset, FileDataset) and (file := dataset.files[index]["label"]) is not None:
+        # Under a rig what is ignored depends on the images, too.
+        with_rig = isinstance(dataset, FileDataset) and dataset.rig is not None
+        if not with_rig and isinstance(dataset, FileDataset) and (file := dataset.files[index]["label"]) is not None:
             label_HW = dataset.read_label(file)
         else:
             label_HW = dataset.read(index).label_HW

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from mdg.data.annotations.write import CocoWriter, CvatWriter, Drawing, write_labelme
 from mdg.data.reading.video import VideoFile
 from mdg.engine.predictor import Prediction
 from mdg.errors import ConfigError, nearest
 from mdg.utils import visualization as vis
-from mdg.utils.files import append_line, explained, write_bytes
+from mdg.utils.files import append_line, explained, write_bytes, write_text
 
 # By what a user calls them: the ending of the file of a pair, or of the one file for all.
 OF_A_PAIR = {
@@ -24,9 +26,18 @@ OF_A_PAIR = {
     "colour": "_colour.png",
     "divergence": "_divergence.png",
     "probabilities": "_probabilities.npz",
+    "labelme": ".json",
     "mask": "_mask.png",  # last: where it is, the pair is done
 }
-OF_ALL = {"areas": "areas.jsonl", "video": ".mp4"}
+OF_ALL = {
+    "areas": "areas.jsonl",
+    "uncertainty": "uncertainty.csv",
+    "coco": "coco.json",
+    "cvat": "cvat.xml",
+    "video": ".mp4",
+}
+PROBABLE = {"probabilities", "uncertainty"}  # need more than the mask
+SMALLEST = 16  # pixels: smaller regions become what lies around them in shapes that people shall correct
 DEFAULT = ("mask", "overlay")
 DEFAULT_OF_VIDEOS = ("video", "areas")
 
@@ -57,6 +68,9 @@ class Outputs:
         self.video_file = folder / f"{title}{OF_ALL['video']}"
         self.areas_file = folder / OF_ALL["areas"]
         self._video: VideoFile | None = None
+        self._coco: CocoWriter | None = None
+        self._cvat: CvatWriter | None = None
+        self._entropies: dict[str, float] = {}
 
     def __enter__(self) -> Outputs:
         return self
@@ -65,6 +79,14 @@ class Outputs:
         if self._video is not None:
             with explained(self.video_file):
                 self._video.__exit__()
+        if self._coco is not None:
+            self._coco.write(self.folder / OF_ALL["coco"])
+        if self._cvat is not None:
+            self._cvat.write(self.folder / OF_ALL["cvat"])
+        if self._entropies:
+            ranked = sorted(self._entropies.items(), key=lambda item: -item[1])
+            lines = ["name,uncertainty", *(f"{_in_csv(name)},{entropy:.6f}" for name, entropy in ranked)]
+            write_text(self.folder / OF_ALL["uncertainty"], "\n".join(lines) + "\n")
 
     def files(self, name: str) -> list[Path]:
         """The files of a pair, in the order in which they are written."""
@@ -73,24 +95,45 @@ class Outputs:
     @property
     def common(self) -> list[Path]:
         """The files of all pairs together."""
-        return [file for kind, file in (("areas", self.areas_file), ("video", self.video_file)) if kind in self.kinds]
+        files = {kind: self.folder / name for kind, name in OF_ALL.items()} | {"video": self.video_file}
+        return [file for kind, file in files.items() if kind in self.kinds]
 
-    def write(self, name: str, prediction: Prediction) -> None:
-        """Writes everything of one pair.
+    def write(self, name: str, prediction: Prediction, image: Path | None = None) -> None:
+        """Writes everything of one pair; ``image`` is its RGB file, where it has one.
 
         Raises:
             MachineError: No room. UserError: a place that cannot be written.
         """
         for kind, ending in OF_A_PAIR.items():
-            if kind in self.kinds:
+            if kind == "labelme" and kind in self.kinds:
+                self._labelme(self.folder / f"{name}{ending}", prediction, image)
+            elif kind in self.kinds:
                 getattr(self, f"_{kind}")(self.folder / f"{name}{ending}", prediction)
         if "areas" in self.kinds:
             shares = {label: round(share, 6) for label, share in prediction.areas().items()}
             with explained(self.areas_file):
                 self.folder.mkdir(parents=True, exist_ok=True)
             append_line(self.areas_file, json.dumps({"name": name, "areas": shares}, ensure_ascii=False))
+        if "uncertainty" in self.kinds:
+            self._entropies[name] = prediction.uncertainty()
+        if "coco" in self.kinds:
+            self._coco = self._coco or CocoWriter(_drawing(prediction))
+            self._coco.add(prediction.mask, self._shown(name, image))
+        if "cvat" in self.kinds:
+            self._cvat = self._cvat or CvatWriter(_drawing(prediction))
+            self._cvat.add(prediction.mask, self._shown(name, image))
         if "video" in self.kinds:
             self._frame(prediction)
+
+    @staticmethod
+    def _shown(name: str, image: Path | None) -> str:
+        return f"{name}{image.suffix if image is not None else '.png'}"
+
+    def _labelme(self, file: Path, prediction: Prediction, image: Path | None) -> None:
+        if image is None:
+            raise ConfigError("--save labelme: it shows image files, and these pairs are none; save `mask` instead")
+        shown = os.path.relpath(image.resolve(), file.parent.resolve())
+        write_labelme(file, prediction.mask, Path(shown).as_posix(), _drawing(prediction))
 
     def _mask(self, file: Path, prediction: Prediction) -> None:
         vis.save_picture(file, prediction.mask)
@@ -126,6 +169,14 @@ class Outputs:
                 f"{width}x{height}; frames of one size make a video"
             )
         self._video.write(picture[:height, :width])
+
+
+def _drawing(prediction: Prediction) -> Drawing:
+    return Drawing(prediction.classes, palette=prediction.palette.tolist(), min_pixels=SMALLEST)
+
+
+def _in_csv(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"' if set(text) & set(',"\n') else text
 
 
 def divergence_picture(prediction: Prediction) -> np.ndarray:

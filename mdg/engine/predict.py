@@ -24,7 +24,7 @@ from mdg.data.reading.images import open_image, quiet_opencv
 from mdg.data.reading.pair_files import Pairs, find_pairs, pairs_in_list
 from mdg.data.reading.pairs import read_pair
 from mdg.data.reading.video import Half, Video, frame_pairs, halves, is_video
-from mdg.engine.outputs import DEFAULT, DEFAULT_OF_VIDEOS, OF_A_PAIR, Outputs, require_kinds
+from mdg.engine.outputs import DEFAULT, DEFAULT_OF_VIDEOS, OF_A_PAIR, PROBABLE, Outputs, require_kinds
 from mdg.engine.predictor import Pair, Prediction, Predictor, parse_choices
 from mdg.errors import FLAGS, ConfigError, DataError, MachineError, NonFiniteError, UserError
 from mdg.utils.files import explained
@@ -46,10 +46,18 @@ class UnusablePairs(DataError):
     exit_code = 1
 
 
+class Item(NamedTuple):
+    """A pair to be read: its name, how, and its RGB file where it has one."""
+
+    name: str
+    read: Reader
+    image: Path | None = None
+
+
 class Read(NamedTuple):
     """A pair that was read, or why it was not."""
 
-    name: str
+    item: Item
     pair: Pair | None
     error: UserError | None = None
 
@@ -87,8 +95,9 @@ def predict(
         resume: Leave out the pairs whose outputs exist.
         thermal_scaling, align, grey_rgb: Options of :class:`PairOptions` (``thermal_scaling`` also as YAML, or as the
             name of a mode); None prepares images as those of the training set were.
-        save: What to write: ``mask``, ``overlay``, ``colour``, ``divergence``, ``probabilities`` of every pair,
-            ``areas`` and ``video`` of all. Empty: masks and overlays of images, a video and areas of videos.
+        save: What to write: ``mask``, ``overlay``, ``colour``, ``divergence``, ``probabilities``, ``labelme`` of every
+            pair; ``areas``, ``uncertainty``, ``coco``, ``cvat``, ``video`` of all. Empty: masks and overlays of images,
+            a video and areas of videos.
         rgb_name, thermal_name: How files in the folders are called, such as ``{name}_ir.*``; equal names else.
         pair_list: A CSV that names the pairs, in place of ``rgb``.
         batch_size: Pairs of equal size in one pass.
@@ -132,7 +141,8 @@ def predict(
         return []
     predictor = task.predictor()
     reading = (
-        (name, partial(read_pair, *files, predictor.options, FLAGS)) for name, files in islice(pairs.items(), frames)
+        Item(name, partial(read_pair, *files, predictor.options, FLAGS), files[0])
+        for name, files in islice(pairs.items(), frames)
     )
     return _run(predictor, reading, min(len(pairs), frames or len(pairs)), outputs, batch_size)
 
@@ -179,7 +189,7 @@ def _predict_video(
         predictor = task.predictor()
         wanted = ((place, images) for place, images in enumerate(found) if place % task.every == 0)
         reading = (
-            (f"{title}_{place:06d}", partial(predictor.prepare, *images))
+            Item(f"{title}_{place:06d}", partial(predictor.prepare, *images))
             for place, images in islice(wanted, task.frames)
         )
         total = task.frames
@@ -189,12 +199,12 @@ def _predict_video(
 
 
 def _run(
-    predictor: Predictor, reading: Iterable[tuple[str, Reader]], total: int | None, outputs: Outputs, batch_size: int
+    predictor: Predictor, reading: Iterable[Item], total: int | None, outputs: Outputs, batch_size: int
 ) -> list[Path]:
     """Reads, segments and writes; what cannot be read is left out and named at the end."""
     done: list[Path] = []
     failed: dict[str, str] = {}
-    details = "probabilities" in outputs.kinds
+    details = bool(PROBABLE & set(outputs.kinds))
     unit = "pairs" if outputs.files("x") else "frames"
     with quiet_opencv(), outputs, _Writer(outputs) as writer, Progress(total, unit) as progress:
         try:
@@ -204,14 +214,15 @@ def _run(
                     if read.error is not None:
                         if total == 1:
                             raise read.error
-                        failed[read.name] = str(read.error)
+                        failed[read.item.name] = str(read.error)
                         logger.warning("left out: %s", read.error)
                 pairs = [read.pair for read in good if read.pair is not None]
-                names = [read.name for read in good]
+                names = [read.item.name for read in good]
                 if pairs:
-                    for name, prediction in zip(names, predictor.predict(pairs, names, details=details), strict=True):
-                        writer.write(name, prediction)
-                        done += outputs.files(name)[-1:]
+                    found = predictor.predict(pairs, names, details=details)
+                    for read, prediction in zip(good, found, strict=True):
+                        writer.write(read.item, prediction)
+                        done += outputs.files(read.item.name)[-1:]
                 progress.advance(len(batch))
         except KeyboardInterrupt:
             logger.warning("stopped; %d %s are done", progress.done, unit)
@@ -223,14 +234,13 @@ def _run(
     return done
 
 
-def _read(item: tuple[str, Reader]) -> Read:
-    name, reader = item
+def _read(item: Item) -> Read:
     try:
-        return Read(name, reader())
+        return Read(item, item.read())
     except (MachineError, NonFiniteError):  # of no pair in particular
         raise
     except UserError as error:
-        return Read(name, None, error)
+        return Read(item, None, error)
 
 
 def _batches(found: Iterable[Read], batch_size: int) -> Iterator[list[Read]]:
@@ -268,9 +278,9 @@ class _Writer:
         finally:
             self._pool.shutdown(cancel_futures=kind is not None and kind is not KeyboardInterrupt)
 
-    def write(self, name: str, prediction: Prediction) -> None:
+    def write(self, item: Item, prediction: Prediction) -> None:
         """Raises what an earlier one met."""
-        self._waiting.append(self._pool.submit(self.outputs.write, name, prediction))
+        self._waiting.append(self._pool.submit(self.outputs.write, item.name, prediction, item.image))
         while self._waiting and (self._waiting[0].done() or len(self._waiting) > WAITING):
             self._waiting.popleft().result()
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -19,13 +19,14 @@ from mdg.config import RunConfig
 from mdg.config.yaml_tree import parse_yaml
 from mdg.data.reading.images import quiet_opencv
 from mdg.data.reading.in_memory import Source, pair_of
+from mdg.data.registration.rig_file import read_rig
 from mdg.data.transforms.resampling import resize_image
 from mdg.engine.checkpoint import load_model, open_checkpoint
 from mdg.engine.distributed import pick_device, set_threads
 from mdg.engine.inference import Inference
 from mdg.engine.runtime import apply_runtime, make_autocast
 from mdg.errors import ConfigError, DataError
-from mdg.options.files import PairOptions
+from mdg.options.files import PairOptions, RigAlignment
 from mdg.utils import visualization as vis
 
 Pair = tuple[np.ndarray, np.ndarray]  # RGB [H, W, 3] and thermal [H, W], uint8
@@ -57,6 +58,17 @@ class Prediction:
         """The share of the image that every class covers, 0..1."""
         counts = np.bincount(self.mask.ravel(), minlength=len(self.classes))
         return {name: int(count) / self.mask.size for name, count in zip(self.classes, counts, strict=True)}
+
+    def uncertainty(self) -> float:
+        """Mean entropy of the probabilities over the pixels, as a share of the largest that there can be: 0..1.
+
+        Raises:
+            ValueError: The probabilities were not asked for.
+        """
+        if self.probabilities is None:
+            raise ValueError("a prediction without probabilities; ask for details")
+        entropy_HW = -(self.probabilities * np.log(np.maximum(self.probabilities, 1e-12))).sum(axis=0)
+        return float(entropy_HW.mean() / np.log(len(self.classes)))
 
     def coloured(self) -> np.ndarray:
         """The mask in the colours of the classes, ``[H, W, 3]`` uint8."""
@@ -114,6 +126,8 @@ class Predictor:
     ):
         self.checkpoint, state, self.config = open_checkpoint(checkpoint, config, opts)
         self.options = options_of_pair(self.config, pair_options or {})
+        if isinstance(self.options.align, RigAlignment):
+            read_rig(self.options.align.file)  # before a pair is asked for
         self.device = pick_device(self.config.device)
         self.classes: tuple[str, ...] = tuple(state["classes"])
         self.palette = np.array(state["palette"], np.uint8)
@@ -195,7 +209,7 @@ def load(
     device: str = "auto",
     opts: Sequence[str] = (),
     thermal_scaling: Any = None,
-    align: str | None = None,
+    align: Any = None,
     grey_rgb: str | None = None,
 ) -> Predictor:
     """A trained network to call with pairs of images.
@@ -214,7 +228,8 @@ def load(
         opts: Overrides of the configuration, such as ``eval.flip=true``.
         thermal_scaling: How thermal images of more than 8 bits become 8: the name of a mode, or a mapping such as
             ``{"mode": "fixed", "range": [7000, 9500]}``.
-        align: Where sizes differ: "rgb" or "thermal" names the one that the other is resized to.
+        align: Where sizes differ: "rgb" or "thermal" names the one that the other is resized to. For two cameras side
+            by side: the file of a rig ("rig.yaml"), by which thermal is warped onto RGB.
         grey_rgb: "repeat" takes grey images as RGB.
 
     Raises:
@@ -251,6 +266,10 @@ def parse_choices(spelt: Callable[[str], str] = as_flag, **values: Any) -> dict[
         if key == "thermal_scaling" and isinstance(value, str):
             value = parse_yaml(f"value: {value}", spelt(key)).values.get("value")
             value = {"mode": value} if isinstance(value, str) else value
+        if key == "align" and isinstance(value, str) and value.lstrip().startswith("{"):
+            value = parse_yaml(f"value: {value}", spelt(key)).values.get("value")
+        if key == "align" and isinstance(value, PurePath):
+            value = str(value)
         try:
             choices[key] = getattr(PairOptions.model_validate({key: value}), key)
         except ValidationError as error:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, FiniteFloat, model_validator
+from pydantic import Field, FiniteFloat, TypeAdapter, WrapValidator, model_validator
+from pydantic_core import PydanticCustomError
 
 from mdg.fields import Count, Seed, UserPath
 from mdg.registry import Options
@@ -45,12 +47,16 @@ class DatasetOptions(Options):
 class ThermalScaling(Options):
     """How raw values become 0..255. 8-bit images need none of it; 16-bit and floating point ones must say."""
 
-    mode: Literal["none", "fixed", "percentile", "minmax"] = "none"
+    mode: Literal["none", "fixed", "celsius", "percentile", "minmax"] = "none"
     """`none`: 8-bit as stored; `fixed`: `range` becomes 0..255, so that a temperature keeps its grey value in every
-    frame; `percentile`: between two percentiles of each image; `minmax`: between the extremes of each image."""
+    frame; `celsius`: the same with a `range` in degrees, for files that hold temperatures; `percentile`: between two
+    percentiles of each image; `minmax`: between the extremes of each image."""
     range: tuple[FiniteFloat, FiniteFloat] | None = None
-    """[lowest, highest] raw value of `fixed`; what lies outside is clipped. `tools/check_data.py` prints the values
-    that occur."""
+    """[lowest, highest] raw value of `fixed`, or degrees Celsius of `celsius`; what lies outside is clipped.
+    `tools/check_data.py` prints the raw values that occur."""
+    unit: Literal["auto", "celsius", "kelvin", "centikelvin", "decikelvin"] = "auto"
+    """Of the raw values, for `celsius`. `auto`: floating point and FLIR's radiometric JPEGs are degrees Celsius, whole
+    numbers of 16 bits centikelvin (27315 is 0 degrees Celsius)."""
     percentiles: tuple[float, float] = (1.0, 99.0)
     """[lower, upper] percentile of `percentile`."""
     invert: bool = False
@@ -58,12 +64,22 @@ class ThermalScaling(Options):
 
     @model_validator(mode="after")
     def _check_limits(self) -> ThermalScaling:
-        if (self.mode == "fixed") != (self.range is not None):
+        if (self.mode in ("fixed", "celsius")) != (self.range is not None):
             raise ValueError(
-                f"got mode '{self.mode}' and range {self.range}, expected a range with `mode: fixed` and with no other"
+                f"got mode '{self.mode}' and range {self.range}, expected a range with `mode: fixed` or `mode: "
+                "celsius` and with no other"
             )
         if self.range is not None and not self.range[0] < self.range[1]:
             raise ValueError(f"got range {list(self.range)}, expected [lowest, highest]")
+        if self.mode == "celsius" and self.range is not None and not -273.15 <= self.range[0] < self.range[1] <= 4000:
+            raise ValueError(
+                f"got range {list(self.range)} with mode 'celsius', expected degrees Celsius, such as [-10, 45]; raw "
+                "values are the range of `mode: fixed`"
+            )
+        if self.unit != "auto" and self.mode != "celsius":
+            raise ValueError(
+                f"got unit '{self.unit}' and mode '{self.mode}', expected a unit with `mode: celsius` only"
+            )
         if not 0 <= self.percentiles[0] < self.percentiles[1] <= 100:
             raise ValueError(f"got percentiles {list(self.percentiles)}, expected 0 <= lower < upper <= 100")
         return self
@@ -73,6 +89,8 @@ class ThermalScaling(Options):
         limits = {
             "none": "",
             "fixed": f"thermal {self.range and list(self.range)} to 8 bits",
+            "celsius": f"thermal {self.range and list(self.range)} degrees Celsius to 8 bits"
+            + ("" if self.unit == "auto" else f", raw values in {self.unit}"),
             "percentile": f"thermal percentiles {list(self.percentiles)} of each image to 8 bits",
             "minmax": "thermal extremes of each image to 8 bits",
         }[self.mode]
@@ -82,7 +100,36 @@ class ThermalScaling(Options):
 AS_STORED = ThermalScaling()
 
 
-Alignment = Literal["refuse", "rgb", "thermal", "label"]
+class RigAlignment(Options):
+    """Two cameras that were registered: thermal is warped onto the grid of RGB, whose size labels must have."""
+
+    mode: Literal["rig"] = "rig"
+    """Always `rig`."""
+    file: UserPath
+    """The rig that `tools/register.py` wrote."""
+
+
+SizeRule = Literal["refuse", "rgb", "thermal", "label"]
+
+
+def _read_alignment(value: Any, handler: Any) -> SizeRule | RigAlignment:
+    """A rule, or a rig: as a mapping, or as the name of its file."""
+    if isinstance(value, str) and value not in get_args(SizeRule):
+        if value.lower().endswith((".yaml", ".yml")):
+            return RigAlignment(file=value)
+        expected = f"Input should be {_either(get_args(SizeRule))}, or a file that ends in .yaml, of a rig"
+        raise PydanticCustomError("alignment", "{message}", {"message": expected})
+    # Not the union itself: it would report what is wrong with every kind of value that this is not.
+    kind: Any = RigAlignment if isinstance(value, (dict, RigAlignment)) else SizeRule
+    return TypeAdapter(kind).validate_python(value)
+
+
+def _either(names: Iterable[str]) -> str:
+    *others, last = (f"'{name}'" for name in names)
+    return f"{', '.join(others)} or {last}"
+
+
+Alignment = Annotated[SizeRule | RigAlignment, WrapValidator(_read_alignment)]
 
 
 GreyRGB = Literal["refuse", "repeat"]
@@ -94,7 +141,9 @@ class PairOptions(Options):
     thermal_scaling: ThermalScaling = AS_STORED
     """How thermal images of more than 8 bits become 8, and which end is warm."""
     align: Alignment = "refuse"
-    """Where RGB and thermal differ in size: `refuse`, or resize both to the size of `rgb`, `thermal` or `label`."""
+    """Where RGB and thermal differ in size: `refuse`, or resize both to the size of `rgb`, `thermal` or `label`. Where
+    two cameras stand side by side, `{mode: rig, file: rig.yaml}` warps thermal onto RGB (`--align rig.yaml` of tools).
+    """
     grey_rgb: GreyRGB = "refuse"
     """Where an RGB image has one channel, as some cameras write at night: `refuse`, or `repeat` it three times."""
 

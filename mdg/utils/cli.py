@@ -130,7 +130,9 @@ def add_pairs(parser: argparse.ArgumentParser, required: bool = True) -> None:
     parser.add_argument(
         "--thermal-scaling", metavar="YAML", help="how more than 8 bits become 8: minmax, percentile, or '{mode: ...}'"
     )
-    parser.add_argument("--align", metavar="PART", help="resize both to the size of rgb or thermal; or refuse")
+    parser.add_argument(
+        "--align", metavar="HOW", help="resize both to the size of rgb or thermal; the file of a rig (.yaml); or refuse"
+    )
     parser.add_argument("--grey-rgb", metavar="WHAT", help="RGB images of one channel: repeat, or refuse")
 
 

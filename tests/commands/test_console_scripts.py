@@ -38,7 +38,8 @@ def said(main, capsys, *arguments: str) -> tuple[int, str]:
 
 
 def test_the_console_scripts_of_a_user():
-    names = ("train", "val", "infer", "check-data", "doctor", "compare", "benchmark", "prepare", "study", "explain")
+    names = ["train", "val", "infer", "check-data", "doctor", "compare", "benchmark", "prepare", "study", "explain"]
+    names += ["export", "fetch", "report"]
     assert set(SCRIPTS) == {f"mdg-{name}" for name in names}
 
 

@@ -323,6 +323,23 @@ def test_a_list_of_pairs(segments, pairs, tmp_path):
     assert "expected --rgb or --pairs, and not both" in error_of(lambda: segments(None), ConfigError)
 
 
+def test_shapes_to_correct_and_which_first(segments, pairs, tmp_path):
+    segments(*pairs, save=["mask", "labelme", "coco", "cvat", "uncertainty", "probabilities"])
+    out = tmp_path / "masks"
+    drawn = json.loads((out / "a.json").read_text())
+    assert (out / drawn["imagePath"]).resolve() == (pairs[0] / "a.png").resolve()
+    assert (drawn["imageHeight"], drawn["imageWidth"]) == SIZE
+    coco = json.loads((out / "coco.json").read_text())
+    assert [image["file_name"] for image in coco["images"]] == [f"{name}.png" for name in "abcde"]
+    assert (out / "cvat.xml").read_text().count("<image ") == 5
+    lines = (out / "uncertainty.csv").read_text().splitlines()
+    probable = np.load(out / "a_probabilities.npz")["probabilities"].astype(np.float64)
+    entropy = -(probable * np.log(np.maximum(probable, 1e-12))).sum(0).mean() / np.log(9)
+    values = [float(line.split(",")[1]) for line in lines[1:]]
+    assert lines[0] == "name,uncertainty" and values == sorted(values, reverse=True)
+    assert float(dict(line.split(",") for line in lines[1:])["a"]) == pytest.approx(entropy, abs=1e-3)
+
+
 # --- videos -------------------------------------------------------------------------------------------------------
 
 

@@ -135,7 +135,7 @@ class SplitReport:
             doubt = self.dataset.find_doubt()
             kind = "label" if len(self.dataset.classes) == 2 else "background"  # training refuses, or warns
             self.findings += [Finding(kind, self.role, doubt)] if doubt else []
-        if isinstance(self.dataset, FileDataset) and self.dataset.align != "refuse":
+        if isinstance(self.dataset, FileDataset) and self.dataset.align in ("rgb", "thermal", "label"):
             self.findings += _differing_sizes(self.role, self._size_groups)
         if len(self.thermal_dtypes) > 1:
             shown = ", ".join(f"{count} of {dtype}" for dtype, count in sorted(self.thermal_dtypes.items()))

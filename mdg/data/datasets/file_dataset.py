@@ -18,10 +18,12 @@ from mdg.data.reading.files import SUFFIXES_OF, check_complete, clues_in, find_f
 from mdg.data.reading.images import read_rgb
 from mdg.data.reading.labels import IdLabels, LabelReader
 from mdg.data.reading.names import pick, unite
-from mdg.data.reading.pairs import align
+from mdg.data.reading.pairs import align, seen_by_both
 from mdg.data.reading.thermal import read_thermal
+from mdg.data.registration.rig_file import read_rig
 from mdg.errors import DataError, nearest
-from mdg.options.files import Alignment, FileOptions, GreyRGB, SplitFolderOptions
+from mdg.options.files import Alignment, FileOptions, GreyRGB, RigAlignment, SplitFolderOptions
+from mdg.utils.files import file_sha256
 
 logger = logging.getLogger("mdg.data")
 PARTS = ("rgb", "thermal", "label")
@@ -50,6 +52,9 @@ class FileDataset(RGBTDataset):
         self.root = options.root
         self.thermal_scaling = options.thermal_scaling
         self.align: Alignment = options.align
+        self.rig = options.align.file if isinstance(options.align, RigAlignment) else None
+        if self.rig is not None:
+            read_rig(self.rig)  # a mistake in it is said before frames are looked for
         self.grey_rgb: GreyRGB = options.grey_rgb
         self.files: list[FrameFiles] = []
         self.missing: dict[Path, list[str]] = {}
@@ -99,15 +104,19 @@ class FileDataset(RGBTDataset):
         return self.read_label.find_doubt(labels) if isinstance(self.read_label, IdLabels) else None
 
     def sources(self, index: int) -> list[Path]:
-        """The files of frame ``index``, each once."""
-        return list(dict.fromkeys(file for file in self.files[index].values() if file is not None))
+        """The files of frame ``index``, each once; with the rig, which shapes it."""
+        files = [*self.files[index].values(), self.rig]
+        return list(dict.fromkeys(file for file in files if file is not None))
 
     def read(self, index: int) -> Frame:
         """Reads frame ``index``; raises DataError naming a file that is missing, damaged or in another format."""
         name, files = self.names[index], self._present(index)
         rgb_HW3, thermal_HW = self.read_images(files)
         label_HW = self.read_label(files["label"])
+        seen_HW = seen_by_both(rgb_HW3.shape[:2], thermal_HW.shape, self.align)
         rgb_HW3, thermal_HW = align(rgb_HW3, thermal_HW, label_HW, self.align, files)
+        if seen_HW is not None:
+            label_HW = np.where(seen_HW, label_HW, np.uint8(self.ignore_index))
         return Frame(rgb_HW3, thermal_HW, label_HW, name)
 
     def read_images(self, files: Mapping[str, Path]) -> tuple[np.ndarray, np.ndarray]:
@@ -124,6 +133,8 @@ class FileDataset(RGBTDataset):
     def preparation(self) -> str:
         """Thermal scaling, alignment and what becomes of grey RGB images, where they are chosen."""
         aligned = f"images resized to the size of {self.align} where sizes differ" if self.align != "refuse" else None
+        if self.rig is not None:
+            aligned = f"thermal warped onto RGB by a rig (SHA-256 {file_sha256(self.rig)[:12]})"
         grey = "RGB images of one channel repeated three times" if self.grey_rgb == "repeat" else None
         return "; ".join(filter(None, [self.thermal_scaling.describe(), aligned, grey])) or "as stored"
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import struct
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from PIL import Image
@@ -22,6 +23,7 @@ NO_LENGTH = {0x01, *range(0xD0, 0xD9)}  # JPEG markers that stand alone
 PILLOW_ERRORS = (OSError, SyntaxError, ValueError, EOFError, ArithmeticError, Image.DecompressionBombError)
 MOST_PARTS = 1_000_000  # chunks and segments: no honest file has more, and another would keep the reader busy
 SIZES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # JPEG markers that tell the size
+SCAN = 0xDA  # JPEG marker after which the pixels come
 
 
 class Header(NamedTuple):
@@ -93,27 +95,40 @@ def _png(data: bytes) -> Header:
 def _jpeg(data: bytes) -> Header | None:
     header = Header("JPEG", 0, 0, 0, lossy=True)
     oriented = False
+    for marker, place, end in jpeg_segments(data):
+        if marker == SCAN:
+            # Within a scan 0xFF is always followed by zero or a restart, so this is its end. Previews lie in segments.
+            return header._replace(complete=data.rfind(b"\xff\xd9", place) > 0)
+        if marker in SIZES and not header.height:
+            bits, height, width, channels = struct.unpack_from(">BHHB", data, place)
+            header = header._replace(height=height, width=width, channels=channels, bits=bits)
+        elif marker == 0xE1 and not oriented and data[place : place + 6] == b"Exif\0\0":
+            oriented = True
+            header = header._replace(orientation=tiff.orientation_of(data[place:end]))
+    return None
+
+
+def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Marker, begin and end of what each segment of a JPEG file holds, up to the first scan, which is the last.
+
+    Raises:
+        struct.error, IndexError: The file ends within a segment's first bytes.
+    """
     place = 2
     for _ in range(MOST_PARTS):
         place = data.find(b"\xff", place)  # some cameras leave stray bytes between segments
         if place < 0:
-            break
+            return
         marker = data[place + 1]
         if marker == 0xFF or marker in NO_LENGTH:
             place += 1 if marker == 0xFF else 2
             continue
-        if marker == 0xDA:
-            # Within a scan 0xFF is always followed by zero or a restart, so this is its end. Previews lie in segments.
-            return header._replace(complete=data.rfind(b"\xff\xd9", place) > 0)
+        if marker == SCAN:
+            yield marker, place + 2, len(data)
+            return
         (length,) = struct.unpack_from(">H", data, place + 2)
-        if marker in SIZES and not header.height:
-            bits, height, width, channels = struct.unpack_from(">BHHB", data, place + 4)
-            header = header._replace(height=height, width=width, channels=channels, bits=bits)
-        elif marker == 0xE1 and not oriented and data[place + 4 : place + 10] == b"Exif\0\0":
-            oriented = True
-            header = header._replace(orientation=tiff.orientation_of(data[place + 4 : place + 2 + length]))
+        yield marker, place + 4, place + 2 + length
         place += 2 + length
-    return None
 
 
 def _tiff(data: bytes) -> Header:

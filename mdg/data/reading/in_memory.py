@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from mdg.data.reading.images import read_rgb, read_rgb_thermal
-from mdg.data.reading.pairs import align
+from mdg.data.reading.images import read_rgb
+from mdg.data.reading.pairs import align, read_pair
 from mdg.data.reading.thermal import raw_thermal, read_raw_thermal, scale_thermal
 from mdg.errors import DataError, Wording
 from mdg.options.files import PairOptions
@@ -40,22 +40,21 @@ def pair_of(
     Raises:
         DataError: An image that cannot be used; the message names it.
     """
+    if _is_path(rgb) and (thermal is None or _is_path(thermal)):
+        return read_pair(Path(rgb), None if thermal is None else Path(thermal), options, ARGUMENTS)
     if thermal is None:
-        if _is_path(rgb):
-            rgb_HW3, raw_HW = read_rgb_thermal(Path(rgb), ARGUMENTS)
-        else:
-            image = _eight_bits(_array(rgb, names[0]), names[0])
-            if image.ndim != 3 or image.shape[2] != 4:
-                raise DataError(
-                    f"{names[0]}: got shape {image.shape}, expected [H, W, 4]; {ARGUMENTS.no_fourth}: pass the thermal "
-                    "image as second argument"
-                )
-            rgb_HW3, raw_HW = np.ascontiguousarray(image[..., :3]), np.ascontiguousarray(image[..., 3])
+        image = _eight_bits(_array(rgb, names[0]), names[0])
+        if image.ndim != 3 or image.shape[2] != 4:
+            raise DataError(
+                f"{names[0]}: got shape {image.shape}, expected [H, W, 4]; {ARGUMENTS.no_fourth}: pass the thermal "
+                "image as second argument"
+            )
+        rgb_HW3, raw_HW = np.ascontiguousarray(image[..., :3]), np.ascontiguousarray(image[..., 3])
     else:
         rgb_HW3, raw_HW = _rgb(rgb, options, names[0]), _thermal(thermal, names[1])
-    shown = {"rgb": str(rgb) if _is_path(rgb) else names[0], "thermal": names[1]}
-    if thermal is None or _is_path(thermal):
-        shown["thermal"] = shown["rgb"] if thermal is None else str(thermal)
+    shown = {"rgb": str(rgb) if _is_path(rgb) else names[0], "thermal": names[0] if thermal is None else names[1]}
+    if _is_path(thermal):
+        shown["thermal"] = str(thermal)
     thermal_HW = scale_thermal(raw_HW, options.thermal_scaling, shown["thermal"], ARGUMENTS)
     return align(rgb_HW3, thermal_HW, None, options.align, shown, ARGUMENTS)
 

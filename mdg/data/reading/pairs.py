@@ -1,8 +1,8 @@
 """From two files, or one of four channels, to an RGB and a thermal image of one size.
 
 Modalities of different sizes are refused, or resized as the configuration says, never silently. Resizing brings two
-images of the *same view* to one grid. It cannot undo a parallax or another field of view; such pairs must be registered
-before.
+images of the *same view* to one grid. It cannot undo a parallax or another field of view: there a rig, measured once
+for two fixed cameras, warps thermal onto the grid of RGB.
 
 Shape suffixes: H, W are height and width in pixels, 3 the channels R, G, B.
 """
@@ -16,9 +16,11 @@ import cv2
 import numpy as np
 
 from mdg.data.reading.images import read_rgb, read_rgb_thermal
+from mdg.data.reading.radiometric import is_radiometric, read_embedded_visible
 from mdg.data.reading.thermal import read_raw_thermal, scale_thermal
+from mdg.data.registration.rig_file import map_views, read_rig, thermal_on_rgb
 from mdg.errors import KEYS, DataError, Wording
-from mdg.options.files import Alignment, PairOptions
+from mdg.options.files import Alignment, PairOptions, RigAlignment
 
 Size = tuple[int, int]
 OFF_BY_FEW = 2  # pixels: a rounded scale or a lost border, not another camera
@@ -39,13 +41,17 @@ def align(
         rgb_HW3, thermal_HW: uint8.
         label_HW: uint8, or None for images without one.
         rule: ``refuse`` wants equal sizes; ``rgb``, ``thermal`` and ``label`` name the part whose size the images take
-            (``label`` without a label: the size of RGB).
+            (``label`` without a label: the size of RGB). A rig warps thermal onto RGB; :func:`seen_by_both` says where
+            it reaches, elsewhere thermal is 0.
         names: File of every part ("rgb", "thermal", "label"), for the message.
         wording: How messages name the options.
 
     Raises:
-        DataError: Sizes differ under ``refuse``, or the label does not have the size that the rule gives.
+        DataError: Sizes differ under ``refuse``, or the label does not have the size that the rule gives; a rig that
+            cannot be read, or of images of other proportions.
     """
+    if isinstance(rule, RigAlignment):
+        return rgb_HW3, _warp(rgb_HW3, thermal_HW, label_HW, rule, names)
     parts = {"rgb": rgb_HW3, "thermal": thermal_HW} | ({} if label_HW is None else {"label": label_HW})
     sizes = {part: image.shape[:2] for part, image in parts.items()}
     target = sizes.get("rgb" if rule == "refuse" else rule, sizes["rgb"])
@@ -58,6 +64,42 @@ def align(
             f"{'' if label_HW is None else ' with a label of equal size'}. {_advice(sizes, wording)}"
         )
     return _resize(rgb_HW3, target), _resize(thermal_HW, target)
+
+
+def seen_by_both(rgb_size: Size, thermal_size: Size, rule: Alignment) -> np.ndarray | None:
+    """Where thermal reaches on the grid of RGB, bool ``[H, W]``, under a rig; None where the rule is none.
+
+    Args:
+        rgb_size, thermal_size: (height, width) before the images are aligned.
+        rule: As for :func:`align`.
+
+    Raises:
+        DataError: As :func:`align`.
+    """
+    if not isinstance(rule, RigAlignment):
+        return None
+    return map_views(read_rig(rule.file), rgb_size, thermal_size).seen_HW
+
+
+def _warp(
+    rgb_HW3: np.ndarray,
+    thermal_HW: np.ndarray,
+    label_HW: np.ndarray | None,
+    rule: RigAlignment,
+    names: Mapping[str, object],
+) -> np.ndarray:
+    height, width = rgb_HW3.shape[:2]
+    if label_HW is not None and label_HW.shape != (height, width):
+        raise DataError(
+            f"{names['label']} is {label_HW.shape[0]}x{label_HW.shape[1]} and {names['rgb']} is {height}x{width} "
+            "(height x width); under a rig, labels belong to the RGB images and must have their size"
+        )
+    rig = read_rig(rule.file)
+    try:
+        mapping = map_views(rig, (height, width), thermal_HW.shape)
+    except DataError as error:
+        raise DataError(f"{names['rgb']}, {names['thermal']}: {error} ({rule.file})") from None
+    return thermal_on_rgb(thermal_HW, mapping)
 
 
 def _advice(sizes: Mapping[str, Size], wording: Wording) -> str:
@@ -107,17 +149,22 @@ def read_pair(
     """RGB ``[H, W, 3]`` and thermal ``[H, W]``, uint8.
 
     Args:
-        rgb: Image in colour; with thermal as its fourth channel where ``thermal`` is None.
-        thermal: Thermal image.
+        rgb: Image in colour; with thermal as its fourth channel where ``thermal`` is None. A radiometric JPEG of a
+            FLIR camera is both: the photograph inside, which may see more than the thermal lens, and temperatures.
+        thermal: Thermal image; None, or ``rgb`` once more, where one file is both.
         options: How they are prepared.
         wording: How messages name the options.
 
     Raises:
         DataError: A file that cannot be used; the message names it.
     """
-    if thermal is None:
+    names: dict[str, object] = {"rgb": rgb, "thermal": thermal}
+    if thermal in (None, rgb) and is_radiometric(rgb):
+        rgb_HW3, raw_HW = read_embedded_visible(rgb), read_raw_thermal(rgb, wording)
+        names = {"rgb": f"{rgb} (the photograph inside)", "thermal": f"{rgb} (temperatures)"}
+    elif thermal is None:
         rgb_HW3, raw_HW = read_rgb_thermal(rgb, wording)
     else:
         rgb_HW3, raw_HW = read_rgb(rgb, options.grey_rgb, wording), read_raw_thermal(thermal, wording)
     thermal_HW = scale_thermal(raw_HW, options.thermal_scaling, thermal or rgb, wording)
-    return align(rgb_HW3, thermal_HW, None, options.align, {"rgb": rgb, "thermal": thermal}, wording)
+    return align(rgb_HW3, thermal_HW, None, options.align, names, wording)

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from mdg.data.base import Frame
 from mdg.data.datasets.mfnet import MFNet
 from mdg.data.reading.thermal import GREY_TOLERANCE, read_raw_thermal, read_thermal, scale_thermal
-from mdg.errors import DataError
+from mdg.errors import FLAGS, DataError
 from mdg.options.datasets import MFNetOptions
 from mdg.options.files import AS_STORED, ThermalScaling
 
@@ -124,6 +124,107 @@ def test_more_than_8_bits_without_scaling_says_what_to_set(raw_HW, shown):
         assert part in message
 
 
+# --- degrees -----------------------------------------------------------------------------------------------------
+
+# A level of [-10, 41] degrees is 0.2 of them: 10.3 is 101.5, and halves go up.
+CELSIUS = [-60, -10, -9.8, 0, 10.4, 41, 100]
+LEVELS = [0, 0, 1, 50, 102, 255, 255]
+
+
+@pytest.mark.parametrize(
+    "unit, of_celsius, dtype",
+    [
+        ("auto", lambda c: c, np.float32),
+        ("auto", lambda c: 100 * c + 27315, np.uint16),
+        ("celsius", lambda c: c, np.float32),
+        ("kelvin", lambda c: c + 273.15, np.float32),
+        ("centikelvin", lambda c: 100 * c + 27315, np.uint16),
+        ("centikelvin", lambda c: 100 * c + 27315, np.float32),
+        ("decikelvin", lambda c: 10 * c + 2731.5, np.float32),
+    ],
+)
+def test_degrees_become_the_same_grey_in_every_unit(unit, of_celsius, dtype):
+    raw = np.round(of_celsius(np.array(CELSIUS, np.float64)), 6)
+    assert scaled(raw, dtype, mode="celsius", range=[-10, 41], unit=unit) == LEVELS
+    inverted = [255 - level for level in LEVELS]
+    assert scaled(raw, dtype, mode="celsius", range=[-10, 41], unit=unit, invert=True) == inverted
+
+
+def test_degrees_in_whole_decikelvin_and_kelvin():
+    # 2731 is -0.05 degrees: 49.75 levels above -10; 300 kelvin are 26.85 degrees: 184.25.
+    assert scaled([2631, 2731, 3142], np.uint16, mode="celsius", range=[-10, 41], unit="decikelvin") == [0, 50, 255]
+    assert scaled([263, 300, 315], np.uint16, mode="celsius", range=[-10, 41], unit="kelvin") == [0, 184, 255]
+
+
+def test_centikelvin_are_a_fixed_range_of_counts():
+    raw_HW = np.random.default_rng(0).integers(25000, 33000, (40, 50)).astype(np.uint16)
+    by_degrees_HW = scale_thermal(raw_HW, ThermalScaling(mode="celsius", range=(-10, 45)), FILE)
+    by_counts_HW = scale_thermal(raw_HW, ThermalScaling(mode="fixed", range=(26315, 31815)), FILE)
+    np.testing.assert_array_equal(by_degrees_HW, by_counts_HW)
+
+
+def celsius_error(values, dtype, **options) -> str:
+    scaling = ThermalScaling(mode="celsius", range=(-10, 45), **options)
+    return error_of(lambda: scale_thermal(np.array([values], dtype), scaling, FILE))
+
+
+def test_8_bits_hold_no_temperatures():
+    message = celsius_error([20, 30, 40], np.uint8)
+    for part in (str(FILE), "got 8 bits, which hold no temperatures", "data.thermal_scaling: {mode: none}"):
+        assert part in message
+
+
+@pytest.mark.parametrize(
+    "values, dtype, options, parts",
+    [
+        ([7000, 7500, 8000], np.uint16, {}, ["median 7500, as centikelvin -198.", "unit: decikelvin} makes it 476."]),
+        ([2900, 2950, 3000], np.uint16, {}, ["as centikelvin -243.", "unit: decikelvin} makes it 21."]),
+        ([290, 295, 300], np.uint16, {}, ["unit: kelvin} makes it 21.9. ", "unit: celsius} makes it 295.0. "]),
+        ([29000, 29500], np.float32, {}, ["as celsius 29250.0 degrees", "unit: centikelvin} makes it 19."]),
+        ([20, 21, 22], np.float32, {"unit": "kelvin"}, ["as kelvin -252.1", "unit: celsius} makes it 21.0"]),
+        ([-70, -70, 30], np.float32, {}, ["as celsius -70.0 degrees Celsius; expected -60..700. If they are counts"]),
+        ([29500] * 3, np.uint16, {"unit": "celsius"}, ["as celsius 29500.0", "unit: centikelvin} makes it 21.9"]),
+        ([16000] * 3, np.uint16, {}, ["-113.1 degrees", "set mode: fixed with a range of counts, or mode: percentile"]),
+    ],
+)
+def test_numbers_that_can_hardly_be_temperatures_are_refused(values, dtype, options, parts):
+    message = celsius_error(values, dtype, **options)
+    for part in [f"{FILE}: got {np.dtype(dtype)} values", *parts]:
+        assert part in message
+
+
+@pytest.mark.parametrize("celsius, inside", [(-60, True), (0, True), (700, True), (-60.1, False), (700.1, False)])
+@pytest.mark.parametrize("unit, per_degree, zero", [("celsius", 1, 0), ("decikelvin", 10, 2731.5)])
+def test_the_median_may_be_anything_plausible(celsius, inside, unit, per_degree, zero):
+    values = [per_degree * celsius + zero] * 3 + [-99, 9e9]
+    if inside:
+        assert scaled(values, np.float32, mode="celsius", range=[-61, 4000], unit=unit)[-2:] == [0, 255]
+    else:
+        assert "expected -60..700" in celsius_error(values, np.float32, unit=unit)
+
+
+def test_kelvin_in_floating_point_must_be_said():
+    message = celsius_error([290.15, 293.15, 296.15], np.float32)
+    assert "median 293.15, which lies outside the range [-10, 45] as degrees Celsius and within it as kelvin" in message
+    assert "{mode: celsius, range: [-10, 45], unit: kelvin} makes it 20.0, and unit: celsius leaves it 293.1" in message
+    assert scaled([263.15, 293.15, 308.15], np.float32, mode="celsius", range=[-10, 41], unit="kelvin") == [0, 150, 225]
+    assert scaled([290.15, 293.15], np.float32, mode="celsius", range=[-10, 45], unit="celsius") == [255, 255]
+
+
+def test_messages_name_flags_where_there_is_no_configuration():
+    scaling = ThermalScaling(mode="celsius", range=(-10, 45))
+    message = error_of(lambda: scale_thermal(np.array([[295, 296]], np.uint16), scaling, FILE, FLAGS))
+    assert "--thermal-scaling '{mode: celsius, range: [-10, 45], unit: kelvin}' makes it 22.4" in message
+    assert "data." not in message
+
+
+@pytest.mark.parametrize("dtype, of_celsius", [(np.float32, lambda c: c), (np.uint16, lambda c: 100 * c + 27315)])
+def test_a_file_of_temperatures_is_read_in_degrees(tmp_path, dtype, of_celsius):
+    celsius_HW = np.linspace(-10, 41, 256).reshape(16, 16)
+    file = write(tmp_path / "x.tiff", np.round(of_celsius(celsius_HW), 2).astype(dtype))
+    np.testing.assert_array_equal(read_thermal(file, ThermalScaling(mode="celsius", range=(-10, 41))), RAMP_HW)
+
+
 # --- options -----------------------------------------------------------------------------------------------------
 
 
@@ -131,7 +232,19 @@ def test_more_than_8_bits_without_scaling_says_what_to_set(raw_HW, shown):
     "options, message",
     [
         ({"mode": "fixed"}, "mode 'fixed' and range None"),
-        ({"mode": "minmax", "range": [0, 1]}, "expected a range with `mode: fixed` and with no other"),
+        (
+            {"mode": "minmax", "range": [0, 1]},
+            "expected a range with `mode: fixed` or `mode: celsius` and with no other",
+        ),
+        ({"mode": "celsius"}, "mode 'celsius' and range None"),
+        ({"mode": "celsius", "range": [45, -10]}, r"range \[45.0, -10.0\], expected \[lowest, highest\]"),
+        (
+            {"mode": "celsius", "range": [26315, 31815]},
+            "expected degrees Celsius, such as .* raw values are the range of",
+        ),
+        ({"mode": "celsius", "range": [-300, 45]}, "expected degrees Celsius"),
+        ({"mode": "celsius", "range": [-10, 45], "unit": "fahrenheit"}, "'celsius', 'kelvin', 'centikelvin'"),
+        ({"mode": "fixed", "range": [0, 1], "unit": "kelvin"}, "a unit with `mode: celsius` only"),
         ({"range": [0, 1]}, "mode 'none' and range"),
         ({"mode": "fixed", "range": [5, 5]}, r"range \[5.0, 5.0\], expected \[lowest, highest\]"),
         ({"mode": "fixed", "range": [6, 5]}, "lowest, highest"),
@@ -140,7 +253,7 @@ def test_more_than_8_bits_without_scaling_says_what_to_set(raw_HW, shown):
         ({"mode": "percentile", "percentiles": [99, 1]}, "0 <= lower < upper <= 100"),
         ({"mode": "percentile", "percentiles": [-1, 99]}, "0 <= lower < upper <= 100"),
         ({"mode": "percentile", "percentiles": [1, 101]}, "0 <= lower < upper <= 100"),
-        ({"mode": "clahe"}, "'none', 'fixed', 'percentile' or 'minmax'"),
+        ({"mode": "clahe"}, "'none', 'fixed', 'celsius', 'percentile' or 'minmax'"),
         ({"inverted": True}, "Did you mean 'invert'"),
     ],
 )
@@ -155,6 +268,11 @@ def test_options_that_cannot_be_meant(options, message):
         ({}, None),
         ({"invert": True}, "thermal inverted"),
         ({"mode": "fixed", "range": [7000, 9500]}, "thermal [7000.0, 9500.0] to 8 bits"),
+        ({"mode": "celsius", "range": [-10, 45]}, "thermal [-10.0, 45.0] degrees Celsius to 8 bits"),
+        (
+            {"mode": "celsius", "range": [-10, 45], "unit": "kelvin", "invert": True},
+            "thermal [-10.0, 45.0] degrees Celsius to 8 bits, raw values in kelvin, thermal inverted",
+        ),
         ({"mode": "percentile"}, "thermal percentiles [1.0, 99.0] of each image to 8 bits"),
         ({"mode": "minmax", "invert": True}, "thermal extremes of each image to 8 bits, thermal inverted"),
     ],
