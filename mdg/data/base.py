@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 
 from mdg.data.reading.files import stamp
 from mdg.data.reading.names import name_bytes
-from mdg.errors import DataError
+from mdg.errors import DataError, UserError
 from mdg.metrics.scoring import ScoringRule, all_classes
 from mdg.options.files import DatasetOptions
 from mdg.utils.files import file_sha256
@@ -212,8 +212,11 @@ class RGBTDataset(Dataset, ABC):
             DataError: A file that cannot be read.
         """
         with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-            digests = pool.map(lambda index: [file_sha256(file) for file in self.sources(index)], range(len(self)))
-            return self._hash_with(list(digests))
+            try:
+                digests = pool.map(lambda index: [file_sha256(file) for file in self.sources(index)], range(len(self)))
+                return self._hash_with(list(digests))
+            except UserError as error:
+                raise DataError(str(error)) from None
 
     def _hash_with(self, facts: Sequence[Sequence[Any]]) -> str:
         """SHA-256 over identities with what is known of their files; over the identities alone where there are none."""

@@ -153,7 +153,8 @@ def test_the_backend_does_not_matter(operator, network):
 @pytest.mark.parametrize("stage", [1, 4])
 def test_half_the_positions_take_half_the_scan(stage):
     x = torch.zeros(1, 16, 24, 32)
-    options = [{"type": "ModalityDivergenceInteraction", "sparse": sparse} for sparse in (False, True)]
+    published = {"type": "ModalityDivergenceInteraction", "divergence": {"mode": "topk", "ratio": 0.5}}
+    options = [{**published, "sparse": sparse} for sparse in (False, True)]
     whole, half = (count_macs(INTERACTIONS.create(option, stage=stage, width=32), x, x) for option in options)
     assert whole.within("mamba.scans") == 2 * half.within("mamba.scans") > 0
 

@@ -67,11 +67,12 @@ def test_columns_add_up(rows):
 
 def test_rows_of_the_network():
     names = row_names(build_model({"type": "MDG", "rgb_backbone": "b0", "thermal_backbone": "b0"}, 9))
-    assert names[:6] == [
+    assert names[:7] == [
         "rgb_backbone",
         "thermal_backbone",
         "interaction",
         "interaction.0",
+        "interaction.0.mask",
         "interaction.0.attention",
         "interaction.0.mamba",
     ]

@@ -11,7 +11,8 @@ import pytest
 
 from mdg.data.check import numbers
 from mdg.data.check.numbers import ValueCounts, count_levels, digest, is_constant, mean_and_std
-from mdg.data.check.run import AHEAD, in_order, one_thread_each
+from mdg.data.check.run import one_thread_each
+from mdg.utils.threads import AHEAD, in_order
 
 
 @pytest.fixture
@@ -109,7 +110,7 @@ def test_no_values_and_one_value():
 
 @pytest.mark.parametrize("workers", [1, 2, 7])
 def test_results_come_in_order(workers):
-    assert list(in_order(lambda index: index * index, 50, workers)) == [index * index for index in range(50)]
+    assert list(in_order(lambda index: index * index, range(50), workers)) == [index * index for index in range(50)]
 
 
 def test_stopping_early_begins_nothing_else():
@@ -120,7 +121,7 @@ def test_stopping_early_begins_nothing_else():
             begun.append(index)
         return index
 
-    results = in_order(work, 10_000, 2)
+    results = in_order(work, range(10_000), 2)
     assert next(results) == 0
     results.close()
     assert len(begun) <= AHEAD * 2

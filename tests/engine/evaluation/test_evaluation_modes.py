@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,10 +13,10 @@ from mdg.config import load_config
 from mdg.data.base import Frame, RGBTDataset, palette
 from mdg.engine import evaluate
 from mdg.engine.distributed import World
-from mdg.engine.evaluation.evaluate import _progress_lines
+from mdg.engine.evaluation.evaluate import _shown
 from mdg.engine.evaluation.evaluator import evaluate_model, make_eval_loader
 from mdg.engine.evaluation.pictures import predict_panels
-from mdg.engine.predict import segment
+from mdg.engine.predictor import images_of
 from mdg.models.segmentor import SegmentationOutput
 from mdg.options.files import DatasetOptions
 
@@ -71,21 +70,17 @@ def test_a_frame_is_scored_as_the_mode_says(tiny_yaml):
     assert predicted("eval={mode: slide, window: [16, 20]}") == [0, 1]
 
 
-def test_progress_lines_count_images(caplog, tiny_yaml):
+def test_progress_counts_images(tiny_yaml, capsys, monkeypatch):
+    monkeypatch.setattr("mdg.utils.progress.EVERY", 0.0)
     config = load_config(tiny_yaml, ["eval.batch_size=2"])
-    loader = make_eval_loader(config, Mixed(90), World())
-    batches = list(loader)
-    assert len(batches) > len(loader) > 40
-    report, done = _progress_lines(loader, World()), 0
-    with caplog.at_level(logging.INFO, logger="mdg.eval"):
-        logging.getLogger("mdg.eval").addHandler(caplog.handler)
-        for batch in batches:
+    loader, done = make_eval_loader(config, Mixed(9), World()), 0
+    with _shown(loader, World()) as report:
+        for batch in loader:
             done += len(batch.indices)
             report(done)
-    logging.getLogger("mdg.eval").removeHandler(caplog.handler)
-    lines = list(dict.fromkeys(record.getMessage().strip() for record in caplog.records))
-    assert len(lines) == 4 and lines[-1] == "90 images"
-    assert _progress_lines(make_eval_loader(config, Mixed(80), World()), World()) is None
+    assert done == 9
+    with _shown(loader, World(rank=1, size=2)) as report:
+        assert report is None
 
 
 @pytest.mark.parametrize(
@@ -95,7 +90,8 @@ def test_progress_lines_count_images(caplog, tiny_yaml):
 def test_masks_and_pictures_show_what_is_scored(options, eval_size, value):
     dataset, inference = Mixed(3), make(HeightIsClass(), **options)
     frame = dataset.read(0)
-    mask_HW = segment(inference, frame.rgb_HW3, frame.thermal_HW, eval_size, "a")
+    pair = frame.rgb_HW3, frame.thermal_HW
+    mask_HW = inference(*images_of([pair], eval_size), frame.label_HW.shape)[0].to(torch.uint8).numpy()
     assert mask_HW.dtype == np.uint8 and mask_HW.shape == frame.label_HW.shape and set(mask_HW.flat) == {value}
     (name, picture), *_ = predict_panels(inference, dataset, [0, 2], eval_size)
     H, W = eval_size or frame.label_HW.shape
@@ -131,7 +127,8 @@ def test_a_mask_equals_the_prediction_of_the_evaluation():
         frame = dataset.read(index)
         rgb = torch.from_numpy(frame.rgb_HW3.transpose(2, 0, 1).copy())[None]
         scored = inference(rgb, torch.from_numpy(frame.thermal_HW)[None, None], frame.label_HW.shape)
-        assert np.array_equal(segment(inference, frame.rgb_HW3, frame.thermal_HW, None, "a"), scored[0].numpy())
+        alone = inference(*images_of([(frame.rgb_HW3, frame.thermal_HW)], None), frame.label_HW.shape)
+        assert np.array_equal(alone[0].numpy(), scored[0].numpy())
 
 
 def test_a_run_validates_and_draws_with_windows_and_views(tiny_run, tiny_yaml, tmp_path):
