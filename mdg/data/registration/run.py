@@ -27,7 +27,7 @@ from mdg.options.rig import Lens, Model, Rig
 LEAST = 3  # pairs; with fewer no part of them can contradict the others
 MOST = 24  # pairs; more take minutes and add little
 HALVES = 0.75  # share of halves of the pairs that must lead to one place
-PEAK = 4.0  # standard deviations by which that place must stand out
+PEAK = 5.0  # standard deviations by which that place must stand out; that of unrelated pairs does by 3 to 5
 ERROR = 5.0  # pixels at a width of 640
 ADVICE = (
     "record more pairs with edges that both cameras see (buildings, poles, cars, people) all over the view, or click "

@@ -75,7 +75,7 @@ def test_images_without_edges_are_refused():
 
 
 @pytest.mark.parametrize(
-    "changes", [{"halves": 0.7}, {"peak": 3.9}, {"error": 6.0}, {"error": float("inf")}, {"error": float("nan")}]
+    "changes", [{"halves": 0.7}, {"peak": 4.9}, {"error": 6.0}, {"error": float("inf")}, {"error": float("nan")}]
 )
 def test_every_kind_of_weak_evidence_is_refused(changes):
     strong = {"matrix": np.eye(3), "sizes": ((480, 640),) * 2, "score": 0.2, "peak": 9.0, "halves": 1.0, "error": 1.0}
