@@ -204,7 +204,7 @@ def _run(
     """Reads, segments and writes; what cannot be read is left out and named at the end."""
     done: list[Path] = []
     failed: dict[str, str] = {}
-    details = bool(PROBABLE & set(outputs.kinds))
+    wanted = {"probabilities": bool(PROBABLE & set(outputs.kinds)), "divergence": "divergence" in outputs.kinds}
     unit = "pairs" if outputs.files("x") else "frames"
     with quiet_opencv(), outputs, _Writer(outputs) as writer, Progress(total, unit) as progress:
         try:
@@ -219,7 +219,7 @@ def _run(
                 pairs = [read.pair for read in good if read.pair is not None]
                 names = [read.item.name for read in good]
                 if pairs:
-                    found = predictor.predict(pairs, names, details=details)
+                    found = predictor.predict(pairs, names, **wanted)
                     for read, prediction in zip(good, found, strict=True):
                         writer.write(read.item, prediction)
                         done += outputs.files(read.item.name)[-1:]

@@ -66,7 +66,7 @@ class Prediction:
             ValueError: The probabilities were not asked for.
         """
         if self.probabilities is None:
-            raise ValueError("a prediction without probabilities; ask for details")
+            raise ValueError("a prediction without probabilities; ask for them")
         entropy_HW = -(self.probabilities * np.log(np.maximum(self.probabilities, 1e-12))).sum(axis=0)
         return float(entropy_HW.mean() / np.log(len(self.classes)))
 
@@ -180,20 +180,34 @@ class Predictor:
         with quiet_opencv():
             return pair_of(rgb, thermal, self.options, (f"rgb{place}", f"thermal{place}"))
 
-    def predict(self, pairs: Sequence[Pair], names: Sequence[str] = (), *, details: bool = True) -> list[Prediction]:
-        """Predictions of prepared pairs of one size, in one pass; without ``details`` no probabilities."""
+    def predict(
+        self, pairs: Sequence[Pair], names: Sequence[str] = (), *, probabilities: bool = True, divergence: bool = True
+    ) -> list[Prediction]:
+        """Predictions of prepared pairs of one size, in one pass.
+
+        Args:
+            pairs: As :meth:`prepare` gives them.
+            names: For messages.
+            probabilities: Keep them; else they are None.
+            divergence: Keep it, which costs a pass over the whole images where they are seen in windows, scaled or
+                mirrored; else it is empty.
+        """
         images = images_of(pairs, self.config.pipeline.eval_size)
         size = pairs[0][1].shape
         with self._turn:
-            scores_BKHW, output = self.inference.explained_scores(*images, size, names)
-            probabilities = self.inference.probabilities(scores_BKHW).cpu().numpy() if details else None
+            maps: list[np.ndarray] = []
+            if divergence:
+                scores_BKHW, output = self.inference.explained_scores(*images, size, names)
+                maps = [where.divergence_BHW.float().cpu().numpy() for where in output.divergence]
+            else:
+                scores_BKHW = self.inference.scores(*images, size, names)
+            probable = self.inference.probabilities(scores_BKHW).cpu().numpy() if probabilities else None
             masks = scores_BKHW.argmax(dim=1).to(torch.uint8).cpu().numpy()
-            divergence = [where.divergence_BHW.float().cpu().numpy() for where in output.divergence]
         return [
             Prediction(
                 masks[index],
-                probabilities[index] if probabilities is not None else None,
-                tuple(stage[index] for stage in divergence),
+                probable[index] if probable is not None else None,
+                tuple(stage[index] for stage in maps),
                 *pair,
                 self.classes,
                 self.palette,

@@ -213,3 +213,16 @@ def test_counts_need_a_scaling(trained):
         plain(RGB, THERMAL.astype(np.uint16))
     with pytest.raises(ConfigError, match="^thermal_scaling: mode: got 'nonsense'"):
         mdg.load(run.best, config, thermal_scaling="nonsense")
+
+
+def test_windows_see_no_whole_image_unless_divergence_is_asked_for(trained, monkeypatch):
+    """What tiles are for: a large image never goes through the network as a whole."""
+    run, config = trained
+    opts = ["eval.mode=slide", "eval.window=[32, 32]", "threads=1"]
+    predictor, seen = mdg.load(run.best, config, device="cpu", opts=opts), []
+    forward = predictor.inference.forward
+    monkeypatch.setattr(predictor.inference, "forward", lambda *x: seen.append(tuple(x[0].shape[-2:])) or forward(*x))
+    (masked,) = predictor.predict([pair()], divergence=False, probabilities=False)
+    assert set(seen) == {(32, 32)} and masked.probabilities is None and masked.divergence == ()
+    (whole,) = predictor.predict([pair()])
+    assert (40, 48) in seen and np.array_equal(whole.mask, masked.mask)

@@ -109,7 +109,8 @@ def make_gallery(run: Run, result: Result, frames: int, config: str | Path | Non
         shown = []
         for score in chosen:
             frame = dataset[places[score.name]]
-            prediction_HW = predictor.predict([(frame.rgb_HW3, frame.thermal_HW)], [frame.name])[0].mask
+            pair = [(frame.rgb_HW3, frame.thermal_HW)]
+            prediction_HW = predictor.predict(pair, [frame.name], probabilities=False, divergence=False)[0].mask
             shown.append(show(frame, prediction_HW, dataset, score))
             again = 100 * _miou(frame, prediction_HW, dataset)
             if scored and abs(again - score.miou) > SAME:
