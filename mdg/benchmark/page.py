@@ -15,6 +15,7 @@ from rich.text import Text
 
 from mdg.benchmark.suite import Result
 from mdg.errors import UserError
+from mdg.utils import markdown
 from mdg.utils.files import write_text
 
 
@@ -153,7 +154,7 @@ def section(results: Sequence[Result], pipeline: Result) -> str:
     """The text of the section; failed measurements stand in it with their message."""
     found = [result.found for result in results if result.found is not None]
     parts = [_machine(found[0])] if found else []
-    parts += [_commands([*results, pipeline]), _markdown(HEADER, [_main_row(result) for result in results])]
+    parts += [_commands([*results, pipeline]), markdown.table(HEADER, [_main_row(result) for result in results])]
     parts += [_wrapped(NOTES.format(memory=MEMORY[found[0]["memory_of"]]))] if found else []
     parts += list(_details(results)) + [_pipeline(pipeline)]
     return "\n\n".join(parts)
@@ -203,7 +204,7 @@ def _details(results: Sequence[Result]) -> Iterator[str]:
         if found is None or "ops" not in found:
             continue
         yield f"### Forward pass by module ({result.entry.title})"
-        yield _markdown(
+        yield markdown.table(
             ["module", "params (M)", "GMACs", "ms", "share"],
             [module_cells(row) for row in found["modules"]],
         )
@@ -211,7 +212,7 @@ def _details(results: Sequence[Result]) -> Iterator[str]:
         rows = found["ops"]
         header = ["operator", *RACE_HEADER]
         ran = [[row["operator"], *race_cells(row)] for row in rows if row["forward_ms"] is not None]
-        yield _markdown(header, ran, left=4)
+        yield markdown.table(header, ran, left=4)
         reasons = dict.fromkeys(
             f"- `{row['operator']}`, {row['backend']}: {row['reason']}" for row in rows if row["reason"]
         )
@@ -227,13 +228,7 @@ def _pipeline(result: Result) -> str:
         [name, f"{rate['best']:.1f}", f"{rate['median']:.1f}"]
         for name, rate in result.found["images_per_second"].items()
     ]
-    return f"{title}\n\n" + _markdown(["images/s, one thread per process", "best", "median"], rows)
-
-
-def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
-    align = ["---"] * left + ["---:"] * (len(header) - left)
-    lines = [header, align, *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|").strip() for cell in line) + " |" for line in lines)
+    return f"{title}\n\n" + markdown.table(["images/s, one thread per process", "best", "median"], rows)
 
 
 def training_section(found: Mapping[str, Any]) -> str:

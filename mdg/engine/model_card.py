@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 
 from mdg.config.yaml_tree import parse_yaml
 from mdg.engine.evaluation.result_files import Result
+from mdg.utils import markdown
 
 HEAD = """\
 ---
@@ -113,9 +114,11 @@ def _scores(results: Sequence[Result], described: Mapping[str, Any]) -> str:
     for result in results:
         protocol, scores = result.protocol, result.content["scores"]
         lines += [f"### {protocol.dataset} {protocol.split}" + ("" if protocol.honest else " (no honest test)"), ""]
-        lines += _table(["metric", "per cent"], [[metric, _number(value)] for metric, value in scores.items()])
+        lines += [
+            markdown.table(["metric", "per cent"], [[metric, _number(value)] for metric, value in scores.items()])
+        ]
         rows = [[row["class"], _number(row["iou"]), f"{row['pixels']:,}"] for row in result.content["per_class"]]
-        lines += ["", *_table(["class", "IoU", "pixels"], rows)]
+        lines += ["", markdown.table(["class", "IoU", "pixels"], rows)]
         lines += ["", f"Protocol: {protocol.summary()}.", ""]
     return "\n".join(lines)
 
@@ -125,7 +128,7 @@ def _classes(described: Mapping[str, Any]) -> str:
         [str(index), name, "#" + "".join(f"{channel:02x}" for channel in colour)]
         for index, (name, colour) in enumerate(zip(described["classes"], described["palette"], strict=True))
     ]
-    return "\n".join(["## Classes", "", *_table(["id", "name", "colour"], rows), ""])
+    return "\n".join(["## Classes", "", markdown.table(["id", "name", "colour"], rows, left=3), ""])
 
 
 def _training(config: Mapping[str, Any], described: Mapping[str, Any]) -> str:
@@ -143,15 +146,10 @@ def _training(config: Mapping[str, Any], described: Mapping[str, Any]) -> str:
     ]
     rows += [["started from weights that saw", _frames(frames)] for frames in described.get("ancestors", [])]
     rows += [["changed on resume", change] for change in described.get("changes", [])]
-    return "\n".join(["## Training", "", *_table(["", ""], rows), "", "All settings: `config.yaml`.", ""])
+    return "\n".join(
+        ["## Training", "", markdown.table(["", ""], rows, left=2), "", "All settings: `config.yaml`.", ""]
+    )
 
 
 def _number(value: float | None) -> str:
     return "" if value is None or math.isnan(value) else f"{value:.2f}"
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
-
-    return [line(header), "|" + "---|" * len(header), *(line(row) for row in rows)]

@@ -13,7 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mdg.data.annotations.source import Colour, Drawn, Size, Source, frame_name
+from mdg.data.annotations.source import Colour, Drawn, FileSource, Size, frame_name
 from mdg.data.datasets.folder import make_palette
 from mdg.data.reading.files import find_folders, walk
 from mdg.data.reading.images import decode, drop_opaque_alpha, open_image
@@ -25,7 +25,7 @@ LABEL_MAP = "labelmap.txt"
 FOLDERS = {"masks": ("segmentationclass",)}
 
 
-class ColourSource(Source):
+class ColourSource(FileSource):
     """A folder with ``labelmap.txt`` and ``SegmentationClass/``.
 
     Raises:
@@ -47,12 +47,6 @@ class ColourSource(Source):
         files = [file for file in walk(place) if file.suffix.lower() == ".png"]
         self._files = {frame_name(file.relative_to(place).as_posix(), file): file for file in files}
         self.names = sorted(self._files)
-
-    def file(self, name: str) -> Path:
-        return self._files[name]
-
-    def size(self, name: str) -> Size | None:
-        return None
 
     def read(self, name: str, size: Size | None = None) -> Drawn:
         file = self._files[name]

@@ -21,8 +21,8 @@ from mdg.data.annotations.raster import Patch, corners, fill_circle, fill_polygo
 from mdg.data.annotations.source import (
     MOST_LABELS,
     Drawn,
+    FileSource,
     Size,
-    Source,
     blank,
     check_size,
     frame_name,
@@ -37,7 +37,7 @@ WITHOUT_AREA = ("point", "points", "line", "linestrip")
 POINTS = {"rectangle": 2, "circle": 2, "mask": 2, "oriented_rectangle": 4}
 
 
-class LabelmeSource(Source):
+class LabelmeSource(FileSource):
     """JSON files of labelme.
 
     Args:
@@ -52,15 +52,11 @@ class LabelmeSource(Source):
 
     def __init__(self, files: Sequence[Path], root: Path):
         super().__init__()
-        self._files: dict[str, Path] = {}
         for file in files:
             name = frame_name(file.relative_to(root).with_suffix("").as_posix(), file)
             require_once(self._files, name, file)
             self._files[name] = file
         self.names = sorted(self._files)
-
-    def file(self, name: str) -> Path:
-        return self._files[name]
 
     def size(self, name: str) -> Size | None:
         return _size(read_json(self._files[name]), self._files[name])

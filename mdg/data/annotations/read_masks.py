@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from mdg.data.annotations.read_coco import SPLITS
-from mdg.data.annotations.source import NOTHING, Drawn, Size, Source, frame_name, require_once
+from mdg.data.annotations.source import NOTHING, Drawn, FileSource, Size, frame_name, require_once
 from mdg.data.reading.files import ALL_SUFFIXES, list_folder, walk
 from mdg.data.reading.labels import read_ids, shorten
 from mdg.data.reading.names import read_lines
@@ -25,18 +25,8 @@ CLASSES = "_classes.csv"
 MASK = "_mask"
 
 
-class _IdSource(Source):
+class _IdSource(FileSource):
     """Frames that are files of ids."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._files: dict[str, Path] = {}
-
-    def file(self, name: str) -> Path:
-        return self._files[name]
-
-    def size(self, name: str) -> Size | None:
-        return None
 
     def read(self, name: str, size: Size | None = None) -> Drawn:
         file = self._files[name]

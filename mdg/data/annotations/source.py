@@ -83,6 +83,20 @@ class Source(ABC):
         """
 
 
+class FileSource(Source):
+    """Frames that have a file each, which alone tells their size, unless a subclass knows more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._files: dict[str, Path] = {}
+
+    def file(self, name: str) -> Path:
+        return self._files[name]
+
+    def size(self, name: str) -> Size | None:
+        return None
+
+
 def frame_name(text: str, where: object) -> str:
     """The name of a frame out of a path that a source holds: without suffix, with ``/`` between folders.
 

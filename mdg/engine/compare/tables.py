@@ -15,6 +15,7 @@ from rich.text import Text
 
 from mdg.engine.compare.bootstrap import DRAWS
 from mdg.engine.compare.comparison import Cell, Comparison, Row, Setting
+from mdg.utils import markdown
 
 SHOWN_DIFFERENCES = 12
 EXPLANATION = "Per cent; mean ± standard deviation (n - 1) over the seeds of a row."
@@ -136,14 +137,9 @@ def _in_lines(title: str) -> str:
 
 def as_markdown(comparison: Comparison, per_class: bool = False) -> str:
     """The tables and the notes as Markdown."""
-    tables = ["\n".join(_markdown_lines(grid)) for grid in grids(comparison, per_class)]
+    tables = [markdown.table(grid[0], grid[1:]) for grid in grids(comparison, per_class)]
     listed = [f"    - {line.strip()}" if line.startswith(" ") else f"- {line}" for line in notes(comparison)]
     return "\n\n".join([*tables, "\n".join(listed)]) + "\n"
-
-
-def _markdown_lines(grid: Sequence[Sequence[str]]) -> list[str]:
-    header, *rows = ["| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in grid]
-    return [header, "|---|" + "---:|" * (len(grid[0]) - 1), *rows]
 
 
 def as_csv(comparison: Comparison, per_class: bool = False) -> str:
