@@ -126,14 +126,14 @@ def predict(
         assert rgb is not None
         _require_folder(out_dir, [])
         return _predict_video(task, str(rgb), thermal, rgb_half, delay)
-    names = {"rgb_name": rgb_name, "thermal_name": thermal_name, "leave_out": out_dir}
+    colour, heat = (None if path is None else Path(path) for path in (rgb, thermal))
     if pair_list is not None:
         pairs = pairs_in_list(Path(pair_list))
     else:
-        assert rgb is not None
-        pairs = find_pairs(Path(rgb), None if thermal is None else Path(thermal), **names)  # type: ignore[arg-type]
+        assert colour is not None
+        pairs = find_pairs(colour, heat, rgb_name=rgb_name, thermal_name=thermal_name, leave_out=out_dir)
     _require_fourth_channel(pairs)
-    _require_folder(out_dir, [None if path is None else Path(path) for path in (rgb, thermal)])
+    _require_folder(out_dir, [colour, heat])
     outputs = Outputs(out_dir, kinds)
     pairs = _without_outputs(outputs, pairs, resume)
     if not pairs:
@@ -205,7 +205,7 @@ def _run(
     done: list[Path] = []
     failed: dict[str, str] = {}
     wanted = {"probabilities": bool(PROBABLE & set(outputs.kinds)), "divergence": "divergence" in outputs.kinds}
-    unit = "pairs" if outputs.files("x") else "frames"
+    unit = "pairs" if set(OF_A_PAIR) & set(outputs.kinds) else "frames"
     with quiet_opencv(), outputs, _Writer(outputs) as writer, Progress(total, unit) as progress:
         try:
             for batch in _batches(in_order(_read, reading, READERS), batch_size):
