@@ -329,6 +329,13 @@ def _without_outputs(outputs: Outputs, pairs: Pairs, resume: bool) -> Pairs:
     if not resume:
         _require_absent(existing + [file for file in outputs.common if file.exists()], outputs.folder)
         return pairs
+    # Areas are appended, pair by pair; every other common file would be replaced by one of the pairs that are left.
+    whole = [kind for kind in outputs.of_all if kind != "areas" or not any(files.values())]
+    if whole and (existing or any(file.exists() for file in outputs.common)):
+        raise ConfigError(
+            f"--resume with --save {' '.join(whole)}: these are made of all pairs at once, and would hold those that "
+            "are left alone; leave them out here, or name another folder with --out"
+        )
     return {name: pair for name, pair in pairs.items() if not (files[name] and all(f.exists() for f in files[name]))}
 
 

@@ -289,6 +289,20 @@ def test_everything_that_can_be_saved(segments, pairs, tmp_path, capsys):
     assert cv2.imread(str(out / "a_colour.png")).shape == (*SIZE, 3)
 
 
+@pytest.mark.parametrize("kind", ["coco", "cvat", "uncertainty"])
+def test_a_file_of_all_pairs_is_not_replaced_by_one_of_the_rest(segments, pairs, tmp_path, kind):
+    segments(*pairs, save=["mask", kind, "areas"])
+    before = {file: file.read_bytes() for file in (tmp_path / "masks").iterdir()}
+    (tmp_path / "masks" / "c_mask.png").unlink()
+    message = error_of(lambda: segments(*pairs, save=["mask", kind, "areas"], resume=True), ConfigError)
+    assert f"--resume with --save {kind}: these are made of all pairs at once" in message
+    segments(*pairs, save=["mask", "areas"], resume=True)
+    after = {file: file.read_bytes() for file in (tmp_path / "masks").iterdir()}
+    assert {file.name for file in before if after[file] != before[file]} == {"areas.jsonl"}
+    with pytest.raises(ConfigError, match="--resume with --save areas"):
+        segments(*pairs, save=["areas"], resume=True)
+
+
 def test_only_what_is_asked_for(segments, pairs, tmp_path):
     segments(*pairs, save=["colour"])
     assert {file.name for file in (tmp_path / "masks").iterdir()} == {f"{name}_colour.png" for name in "abcde"}
