@@ -21,7 +21,6 @@ from mdg.models.weight_files import ADVICE, read_safetensors
 from mdg.utils.files import explained, plain, write_bytes
 
 TEXT, DIGEST = "mdg", "mdg_sha256"  # keys of the header
-MOST_TEXT = 64 << 20  # bytes; a list of frames of a large data set has some
 
 
 def write_slim(file: Path, description: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
@@ -78,14 +77,13 @@ def _full(value: Tensor) -> Tensor:
 
 
 def _header(file: Path) -> dict[str, str]:
-    with explained(file), open(file, "rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        text = stream.read(min(length, MOST_TEXT))
+    from safetensors import SafetensorError, safe_open
+
     try:
-        found = json.loads(text).get("__metadata__", {})
-    except (ValueError, AttributeError, RecursionError):
+        with explained(file), safe_open(file, framework="pt") as stored:
+            return stored.metadata() or {}
+    except SafetensorError:
         raise WeightsError(f"{file}: not a readable .safetensors file; {ADVICE}") from None
-    return found if isinstance(found, dict) and all(isinstance(value, str) for value in found.values()) else {}
 
 
 def _digest(text: str, tensors: Mapping[str, Tensor]) -> str:

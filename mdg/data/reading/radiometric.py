@@ -32,6 +32,7 @@ from mdg.data.reading.images import damaged, decode, open_image, upright
 from mdg.errors import DataError
 from mdg.utils.limits import require_within
 
+JPEG = b"\xff\xd8\xff"
 APP1, APP2, APP3 = 0xE1, 0xE2, 0xE3
 FLIR = b"FLIR\0"
 COUNTS, PHOTOGRAPH, CAMERA = 1, 14, 32  # types of records
@@ -47,10 +48,14 @@ EXPORT = "export it as a 16-bit or floating-point TIFF, or as a 16-bit PNG, with
 
 def is_radiometric(file: Path) -> bool:
     """Whether a file is a JPEG of a FLIR camera with temperatures inside; False for what cannot be read."""
+    if not file.is_file():  # a pipe would keep its reader waiting
+        return False
     try:
-        data, header = open_image(file)
-        return header.kind == "JPEG" and _holds_counts(_records(data))
-    except DataError:
+        with open(file, "rb") as stream:
+            if stream.read(len(JPEG)) != JPEG:  # most files that are asked for are not, and none is read twice for it
+                return False
+        return _holds_counts(_records(open_image(file)[0]))
+    except (DataError, OSError):
         return False
     except struct.error:
         return True  # it would be one, were it whole
@@ -116,7 +121,7 @@ def describe_origin(data: bytes) -> str | None:
     """Which camera wrote a JPEG whose temperatures are not read, and what to do, for a message on its false colours:
     "a radiometric JPEG of ...: ..."; None where nothing tells."""
     try:
-        segments = list(jpeg_segments(data)) if data[:3] == b"\xff\xd8\xff" else []
+        segments = list(jpeg_segments(data)) if data.startswith(JPEG) else []
     except (struct.error, IndexError):
         return None
     make, model = _camera(data)
