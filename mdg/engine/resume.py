@@ -22,7 +22,6 @@ from mdg.config.yaml_tree import parse_yaml
 from mdg.data import RGBTDataset
 from mdg.engine.checkpoint import load_checkpoint, load_weights
 from mdg.engine.evaluation.provenance import joined
-from mdg.engine.optim import Schedule
 from mdg.engine.state import Progress
 from mdg.errors import ConfigError, UserError, WeightsError
 from mdg.utils.environment import code_fingerprint, package_version
@@ -95,8 +94,13 @@ class SavedRun:
     def batch(self, config: RunConfig, processes: int, batches: int) -> int:
         """Batches of the epoch that are done, of the size of now: the images they held, where that changed."""
         done = self.state["progress"]["batch"]
-        size = self.before("train.batch_size", config.train.batch_size) * self.before("processes", processes)
-        return min(done * size // (config.train.batch_size * processes), max(0, batches - 1)) if done else 0
+        before, now = self._images(config, processes)
+        return min(done * before // now, max(0, batches - 1)) if done else 0
+
+    def _images(self, config: RunConfig, processes: int) -> tuple[int, int]:
+        """Images of a batch of all processes, before and now."""
+        before = self.before("train.batch_size", config.train.batch_size) * self.before("processes", processes)
+        return before, config.train.batch_size * processes
 
     def restore_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
         """Its state, under the options of the configuration and not those of the checkpoint."""
@@ -113,18 +117,20 @@ class SavedRun:
         for group, own in zip(optimizer.param_groups, options, strict=True):
             group.update(own)
 
-    def restore_schedule(self, schedule: Schedule, config: RunConfig, progress: Progress, steps_per_epoch: int) -> None:
+    def restore_schedule(self, trainer: Trainer) -> None:
         """Where it stands, where it ends, and where it was to end before; raises ConfigError where nothing of it is
         left.
 
-        ``progress`` has the batches of now. Where these are larger or smaller than before, the place in the epochs
-        counts and not the number of steps.
+        The progress of the trainer is in batches of now. Where these are larger or smaller than before, the place in
+        the epochs counts and not the number of steps.
         """
+        schedule, config, progress = trainer.schedule, trainer.config, trainer.progress
+        steps_per_epoch = trainer.steps_per_epoch
         position = progress.epoch * steps_per_epoch + progress.batch // config.train.accumulate
         schedule.offset = progress.step - position
         ends = [[0, self.before(EPOCHS, config.train.epochs) * steps_per_epoch]]
         if self.state.get("schedule"):
-            saved = self.state["steps_per_epoch"] or self._earlier_steps(config, steps_per_epoch)
+            saved = self.state["steps_per_epoch"] or self._earlier_steps(trainer)
             ends = [[round(step * steps_per_epoch / saved) for step in end] for end in self.state["schedule"]]
         if self.changed("schedule."):
             ends = [[0, schedule.total]]
@@ -133,13 +139,12 @@ class SavedRun:
             before, now = (end + schedule.offset for end in (ends[-1][1], schedule.total))
             logger.info("the schedule now ends at step %d, not %d", now, before)
 
-    def _earlier_steps(self, config: RunConfig, steps_per_epoch: int) -> int:
+    def _earlier_steps(self, trainer: Trainer) -> int:
         """Steps per epoch as the run was saved, for checkpoints that do not say: from the images of a step."""
-        keys = {"train.batch_size": config.train.batch_size, "train.accumulate": config.train.accumulate}
-        now = before = 1
-        for key, value in keys.items():
-            now, before = now * value, before * self.before(key, value)
-        return max(1, round(steps_per_epoch * now / before))
+        accumulate = trainer.config.train.accumulate
+        before, now = self._images(trainer.config, trainer.world.size)
+        before *= self.before("train.accumulate", accumulate)
+        return max(1, round(trainer.steps_per_epoch * now * accumulate / before))
 
 
 def open_saved(run: RunDirectory, config: RunConfig, now: Mapping[str, Any], allow_changes: bool) -> SavedRun:
@@ -176,7 +181,7 @@ def restore(trainer: Trainer, saved: SavedRun) -> None:
         trainer.ema.module.load_state_dict(trainer.model.state_dict())  # the average begins here
     trainer.guard.load_state_dict(state.get("skipped", {}))
     trainer.skipped = trainer.guard.total()
-    saved.restore_schedule(trainer.schedule, trainer.config, trainer.progress, trainer.steps_per_epoch)
+    saved.restore_schedule(trainer)
     if not saved.changed("processes"):
         trainer.meter.load_state_dict(state["meter"][trainer.world.rank], trainer.world.device)
     trainer.changes = saved.all_changes
