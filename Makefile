@@ -1,6 +1,8 @@
 # make demo       train and evaluate MDG on generated scenes (minutes on two CPU cores)
 # make test       the fast tests, in two processes, and what they cover; TEST_PROCESSES=8 on a larger machine
-# make test-slow  the slow ones too
+# make test-slow  the slow ones too, and those that need the extras
+# make extras     what the extras of setup.py need: other runtimes, the web page, trackers, radiometric files, the site
+# make docs       README and docs/ as a site in build/site, every link checked
 # make lint       style
 # make types      types of the whole package
 # make bench      measures the network and writes docs/benchmarks.md (six minutes on two CPU cores)
@@ -15,6 +17,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+EXTRAS := $(VENV)/.extras
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 TOOLS := .venv-tools
 ATHERIS := atheris==3.0.0
@@ -25,7 +28,7 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(TEST_PROCESS
   --cov --cov-report term:skip-covered
 DEMO_DIR = exp/demo/$(shell date +%Y%m%d-%H%M%S)
 
-.PHONY: demo test test-slow lint types bench gpu chaos fuzz setup audit lock clean-venv
+.PHONY: demo test test-slow extras docs lint types bench gpu chaos fuzz setup audit lock clean-venv
 .DEFAULT_GOAL := setup
 
 setup: $(READY)
@@ -51,8 +54,18 @@ demo: $(READY)
 test: $(READY)
 	$(PYTEST)
 
-test-slow: $(READY)
+test-slow: $(EXTRAS)
 	$(PYTEST) -m "slow or not slow"
+
+extras: $(EXTRAS)
+
+$(EXTRAS): $(READY) requirements-extras.lock
+	$(PIP) --require-hashes --no-deps -r requirements-extras.lock
+	@touch $@
+
+docs: $(EXTRAS)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "build/site/index.html; with the search: $(BIN)/python -m http.server --bind 127.0.0.1 --directory build/site"
 
 lint: $(READY)
 	$(BIN)/ruff check .

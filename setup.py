@@ -62,6 +62,14 @@ setup(
         # Where the curves of a run go besides its own files: log.trackers
         "wandb": ["wandb>=0.19"],
         "mlflow": ["mlflow-skinny>=2.20"],
+        # Networks for other runtimes: tools/export.py
+        "export": ["onnx>=1.19", "onnxscript>=0.5.3", "onnxruntime>=1.20"],
+        "openvino": ["openvino>=2025.3"],
+        # The page of tools/demo_web.py, and what its tests steer a browser with
+        "web": ["gradio>=6,<7"],
+        "browser": ["playwright>=1.49"],
+        # make docs
+        "docs": ["mkdocs-material>=9.7", "mkdocstrings[python]>=1.0"],
         "dev": [
             "pytest>=8",
             "pytest-xdist>=3.6",

@@ -34,7 +34,7 @@ def test_natten_is_locked_in_the_version_of_the_extra():
     assert f"natten=={pins('requirements-natten.lock')['natten'].pop()}" in (ROOT / "setup.py").read_text()
 
 
-@pytest.mark.parametrize("file", ["requirements.lock", "requirements-natten.lock"])
+@pytest.mark.parametrize("file", ["requirements.lock", "requirements-extras.lock", "requirements-natten.lock"])
 def test_every_package_has_digests_and_no_place(file):
     text = (ROOT / file).read_text(encoding="utf-8")
     entries = re.sub(r"^#.*\n", "", text, flags=re.MULTILINE).replace("\\\n", " ").splitlines()
@@ -50,14 +50,26 @@ def test_make_installs_what_is_locked():
     assert "-r requirements.txt" not in makefile
 
 
-def test_the_locked_set_is_whole():
+def test_the_extras_are_locked_and_disjoint():
+    """They are installed over the locked set and must not change it."""
+    locked, extras = pins("requirements.lock"), pins("requirements-extras.lock")
+    assert not set(locked) & set(extras)
+    text = (ROOT / "setup.py").read_text(encoding="utf-8").split("extras_require=", 1)[1]
+    lists = dict(re.findall(r'^        "(\w+)": \[(.*?)\]', text, re.MULTILINE | re.DOTALL))
+    named = {name: re.findall(r'"([\w.-]+)', lists[name]) for name in lists if name not in ("natten", "mamba", "dev")}
+    assert len(named) > 5
+    assert not [package for packages in named.values() for package in packages if name_of(package) not in extras]
+
+
+@pytest.mark.parametrize("files", [["requirements.lock"], ["requirements.lock", "requirements-extras.lock"]])
+def test_the_locked_set_is_whole(files):
     """It is installed without looking for what its packages need: all of that is in it, in a version that they take."""
-    locked = pins("requirements.lock")
+    locked = {name: versions for file in files for name, versions in pins(file).items()}
     looked_at = 0
     for name in locked:
         try:
             needs = metadata.requires(name) or []
-        except metadata.PackageNotFoundError:  # of another system or Python
+        except metadata.PackageNotFoundError:  # of another system or Python, or not installed
             continue
         for need in map(Requirement, needs):
             if need.marker is None or need.marker.evaluate({"extra": ""}):
