@@ -11,7 +11,9 @@
 # make audit      asks for known faults of the locked packages
 # make lock       writes requirements.lock anew from requirements.txt
 # make gpu        with a CUDA GPU and MFNet: tests of the CUDA backends, measurements, eight minutes of training
-# Each prepares .venv first, once. PYTHON=python3.12 picks the interpreter (3.10 to 3.13).
+# make natten     compiles NATTEN's own kernels for the GPU at hand: needs nvcc, takes about half an hour
+# Each prepares .venv first, once. PYTHON=python3.12 picks the interpreter (3.10 to 3.13); TORCH=cpu, or TORCH=cu126 for
+# an older driver, another build of PyTorch than the default one (tools/doctor.py says which fits).
 
 PYTHON ?= python3
 VENV := .venv
@@ -19,6 +21,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 EXTRAS := $(VENV)/.extras
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# What of the locked set belongs to one build of PyTorch.
+CUDA_BUILD := ^(torch|torchvision|triton|nvidia-[a-z0-9-]*|cuda-[a-z0-9-]*)==
 TOOLS := .venv-tools
 ATHERIS := atheris==3.0.0
 FUZZ_SECONDS ?= 600
@@ -28,7 +32,7 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(TEST_PROCESS
   --cov --cov-report term:skip-covered
 DEMO_DIR = exp/demo/$(shell date +%Y%m%d-%H%M%S)
 
-.PHONY: demo test test-slow extras docs lint types bench gpu chaos fuzz setup audit lock clean-venv
+.PHONY: demo test test-slow natten extras docs lint types bench gpu chaos fuzz setup audit lock clean-venv
 .DEFAULT_GOAL := setup
 
 setup: $(READY)
@@ -39,11 +43,18 @@ $(READY): requirements.lock requirements-natten.lock setup.py
 	$(PYTHON) -m venv $(VENV)
 	@# The locked set is whole, so nothing is resolved: pip's resolver takes the newest `coverage[toml]` for a locked
 	@# `coverage==...` and then misses its digest.
+ifdef TORCH
+	awk '/^[^ ]/ {left = /$(CUDA_BUILD)/} !left' requirements.lock > $(VENV)/requirements.lock
+	$(PIP) uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --torch-backend $(TORCH) $$(grep -E '^torch(vision)?==' requirements.txt)
+	$(PIP) --require-hashes --no-deps -r $(VENV)/requirements.lock
+else
 	$(PIP) --require-hashes --no-deps -r requirements.lock
+endif
 	$(PIP) --no-build-isolation --no-deps -e .
-	@# Optional: natten builds against the torch just installed. Without it the plain PyTorch backend serves.
-	$(PIP) --require-hashes --no-build-isolation --no-deps -r requirements-natten.lock || \
-	  echo "natten could not be installed; neighbourhood attention runs on its plain PyTorch backend"
+	@# Optional, its Python part alone: it would compile for half an hour where it finds nvcc and a GPU. `make natten` does.
+	CUDA_VISIBLE_DEVICES= NATTEN_CUDA_ARCH= $(PIP) --require-hashes --no-build-isolation --no-deps -r requirements-natten.lock || \
+	  echo "natten could not be installed; neighbourhood attention runs on its other backends"
 	$(BIN)/python tools/doctor.py --compile
 	@touch $@
 
@@ -56,6 +67,9 @@ test: $(READY)
 
 test-slow: $(EXTRAS)
 	$(PYTEST) -m "slow or not slow"
+
+natten: $(READY)
+	$(PIP) --require-hashes --no-build-isolation --no-deps --no-cache-dir --force-reinstall --verbose -r requirements-natten.lock
 
 extras: $(EXTRAS)
 

@@ -20,8 +20,8 @@ HEAD = """\
 # systems. `make` installs it; `make lock` writes it anew.
 """
 HEAD_EXTRAS = """\
-# What the extras of setup.py need beside requirements.lock, all of them in one set. `make extras` installs it; `make lock`
-# writes it anew.
+# What the extras of setup.py need beside requirements.lock, all of them in one set. `make extras` installs it; `make
+# lock` writes it anew.
 """
 HEAD_NATTEN = "# Optional, built against the installed torch. `make lock` writes it anew.\n"
 

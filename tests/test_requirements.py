@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from importlib import metadata
 from pathlib import Path
 
@@ -77,3 +78,23 @@ def test_the_locked_set_is_whole(files):
                 versions = locked.get(name_of(need.name), set())
                 assert any(need.specifier.contains(version) for version in versions), f"{name} needs {need}: {versions}"
     assert looked_at > 50
+
+
+def test_another_build_of_torch_leaves_out_what_belongs_to_this_one(tmp_path):
+    """``make TORCH=cpu``: torch, its libraries and its compiler come from that build, all else from the locked set."""
+    steps = subprocess.run(
+        ["make", "--dry-run", "--always-make", "TORCH=cpu", "setup"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    line = next(line for line in steps.splitlines() if line.startswith("awk"))
+    filtered = tmp_path / "requirements.lock"
+    subprocess.run(line.split(">")[0] + f"> {filtered}", shell=True, cwd=ROOT, check=True)
+    kept, locked = PIN.findall(filtered.read_text()), PIN.findall((ROOT / "requirements.lock").read_text())
+    left = {name for name, _ in set(locked) - set(kept)}
+    assert {"torch", "torchvision", "triton", "nvidia-cublas"} <= left
+    assert all(re.match(r"torch|triton|nvidia-|cuda-", name) for name in left) and len(kept) > 60
+    assert "--torch-backend cpu $(grep -E '^torch(vision)?==' requirements.txt)" in steps
+    assert filtered.read_text().count("--hash=") > len(kept)

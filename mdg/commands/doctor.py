@@ -57,6 +57,7 @@ def run(args: argparse.Namespace) -> None:
     import torch
 
     from mdg.ops.dispatch import get_operator
+    from mdg.utils.driver import unused_gpu
     from mdg.utils.environment import describe_environment
 
     if args.compile:
@@ -66,6 +67,8 @@ def run(args: argparse.Namespace) -> None:
     packages = environment.pop("packages")
     for key in ("mdg", "code", "python", "platform", "processor", "cpu_threads", "cuda", "gpus"):
         print(f"{key:12} {environment[key]}")
+    if reason := unused_gpu():
+        print(f"{'GPU':12} {reason}")
     print(f"{'packages':12} " + ", ".join(f"{name} {version or 'absent'}" for name, version in packages.items()))
     compiler = next((path for name in ("c++", "g++", "clang++") if (path := shutil.which(name))), None)
     print(f"{'C++':12} {compiler or 'absent'} (train.compile on a CPU needs one)")

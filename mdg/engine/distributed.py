@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -16,7 +17,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mdg.engine.process_group import Control, join_group, leave_group, told_reason
 from mdg.errors import ConfigError
+from mdg.utils.driver import unused_gpu
 from mdg.utils.launched import end_with_launcher
+
+logger = logging.getLogger("mdg")
 
 TIMEOUT = 600.0
 T = TypeVar("T")
@@ -204,12 +208,17 @@ def set_threads(threads: int | None, local_size: int = 1) -> None:
 
 def pick_device(device: str, local_rank: int = 0, local_size: int = 1) -> torch.device:
     """The device of a process among the ``local_size`` of its machine; raises ConfigError where there are too few."""
+    if device == "cpu":
+        return torch.device("cpu")
     available = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if device == "cpu" or (device == "auto" and available == 0):
+    reason = unused_gpu() if available == 0 else None
+    if device == "auto" and available == 0:
+        if reason is not None and local_rank == 0:
+            logger.warning("%s. This run goes on on the CPU", reason)
         return torch.device("cpu")
     if available < local_size:
         raise ConfigError(
             f"device: {device} with {local_size} processes on this machine needs as many CUDA devices, "
-            f"got {available}; start fewer processes or set --opts device=cpu"
+            f"got {available}; start fewer processes or set --opts device=cpu{'. ' + reason if reason else ''}"
         )
     return torch.device("cuda", local_rank)
