@@ -17,6 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mdg.engine.process_group import Control, join_group, leave_group, told_reason
 from mdg.errors import ConfigError
+from mdg.utils.cores import threads_of_process
 from mdg.utils.driver import unused_gpu
 from mdg.utils.launched import end_with_launcher
 
@@ -199,11 +200,8 @@ def _difference(name: str, gathered: list[dict[str, str]]) -> str:
 
 
 def set_threads(threads: int | None, local_size: int = 1) -> None:
-    """CPU threads of this process; None takes its share of the cores it may use."""
-    if threads is None and hasattr(os, "sched_getaffinity"):
-        threads = max(1, len(os.sched_getaffinity(0)) // local_size)
-    if threads is not None:
-        torch.set_num_threads(threads)
+    """CPU threads of this process; None takes what OMP_NUM_THREADS says, else its share of the cores it may use."""
+    torch.set_num_threads(threads_of_process(local_size) if threads is None else threads)
 
 
 def pick_device(device: str, local_rank: int = 0, local_size: int = 1) -> torch.device:

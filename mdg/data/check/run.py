@@ -7,7 +7,6 @@ and a data set need not be picklable.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +26,7 @@ from mdg.data.datasets.file_dataset import FileDataset
 from mdg.data.reading.images import quiet_opencv
 from mdg.errors import DataError
 from mdg.registry import DATASETS
+from mdg.utils.cores import usable_cores
 from mdg.utils.files import require_writable
 from mdg.utils.logging import console
 from mdg.utils.progress import Progress
@@ -59,7 +59,7 @@ def check_data(
     targets = {kind: Path(file) for kind, file in (("--html", html), ("--json", json_file)) if file is not None}
     for option, file in targets.items():
         require_writable(file, option)
-    report = inspect_dataset(options, workers or default_workers(), config)
+    report = inspect_dataset(options, workers or usable_cores(), config)
     written = {option: fresh_path(file) for option, file in targets.items()}
     for option, file in written.items():  # before anything is printed: the reader of the output may have gone
         (write_page if option == "--html" else write_document)(file, report)
@@ -114,11 +114,6 @@ def _open_splits(options: Any, report: DataReport) -> list[RGBTDataset]:
     if limits:
         report.notes.append(f"data.limit is {limits.pop()}: frames beyond it were not read")
     return datasets
-
-
-def default_workers() -> int:
-    """Processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager
