@@ -51,7 +51,7 @@ def peak_memory(target: str, arguments: dict[str, Any], steps: int = 2) -> dict[
 
 
 def _failure(done: subprocess.CompletedProcess[str]) -> str:
-    if done.returncode == -signal.SIGKILL:
+    if done.returncode == -getattr(signal, "SIGKILL", 9):
         return (
             "peak memory: the process that measures it was killed, most likely for want of memory; use smaller images "
             "or a smaller batch"
@@ -106,8 +106,10 @@ def _status_kib(key: str) -> int | None:
 
 def _peak_of_getrusage() -> float:
     # Not on Linux, where it starts with the peak of the process that started this one.
-    import resource
-
+    try:
+        import resource
+    except ImportError:  # Windows
+        return float("nan")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (BYTES_PER_MB if sys.platform == "darwin" else KIB_PER_MB)
 

@@ -128,7 +128,6 @@ Epochs = Annotated[int, Field(ge=1, le=1_000_000)]
 NAME_CHARACTERS, NAME_BYTES = 100, 240  # a folder's name has at most 255 bytes, and a number may follow
 NOT_IN_NAMES = '/\\:*?"<>|'  # of which no folder's name is made, here or on Windows
 DEVICES = {
-    "mps": "the GPU of a Mac is not supported, a Mac runs on `cpu`",
     "gpu": "a GPU is called `cuda`",
     "cuda:": "a GPU is chosen with CUDA_VISIBLE_DEVICES=NUMBER, the device is then `cuda`",
 }
@@ -259,8 +258,9 @@ class RunConfig(Options):
     """Seeds initialisation, order, augmentation and dropout; with it a run on a CPU repeats bit for bit."""
     exp_dir: UserPath = Path("exp")
     """Where run directories are made."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """`auto` takes CUDA where there is one."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """`auto` takes CUDA where there is one, else the CPU. `mps` is the GPU of a Mac, on plain PyTorch operators; nobody
+    has tried it yet."""
     threads: int | None = Field(None, ge=1, le=4096)
     """CPU threads per process; null takes `OMP_NUM_THREADS`, else shares the cores (of a container: its quota) among the
     processes of this machine."""
@@ -295,7 +295,7 @@ class RunConfig(Options):
     def _advise_device(cls, device: Any) -> Any:
         advice = next((text for word, text in DEVICES.items() if str(device).lower().startswith(word)), None)
         if advice is not None:
-            raise ValueError(f"expected `auto`, `cpu` or `cuda`: {advice}")
+            raise ValueError(f"expected `auto`, `cpu`, `cuda` or `mps`: {advice}")
         return device
 
     @field_validator("loss", mode="before")

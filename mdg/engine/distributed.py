@@ -101,7 +101,7 @@ def distributed(device: str = "auto", threads: int | None = None, timeout: float
     """Joins the process group that a launcher describes in the environment, or runs alone without one.
 
     Args:
-        device: "auto", "cpu" or "cuda".
+        device: "auto", "cpu", "cuda" or "mps".
         threads: CPU threads per process; None divides the machine's cores among its processes.
         timeout: Seconds after which a process that has not started, or does not answer, counts as lost.
 
@@ -208,6 +208,8 @@ def pick_device(device: str, local_rank: int = 0, local_size: int = 1) -> torch.
     """The device of a process among the ``local_size`` of its machine; raises ConfigError where there are too few."""
     if device == "cpu":
         return torch.device("cpu")
+    if device == "mps":
+        return _gpu_of_a_mac(local_size)
     available = torch.cuda.device_count() if torch.cuda.is_available() else 0
     reason = unused_gpu() if available == 0 else None
     if device == "auto" and available == 0:
@@ -220,3 +222,18 @@ def pick_device(device: str, local_rank: int = 0, local_size: int = 1) -> torch.
             f"got {available}; start fewer processes or set --opts device=cpu{'. ' + reason if reason else ''}"
         )
     return torch.device("cuda", local_rank)
+
+
+def _gpu_of_a_mac(local_size: int) -> torch.device:
+    if not torch.backends.mps.is_available():
+        raise ConfigError(
+            "device: mps: this PyTorch finds no GPU of a Mac (macOS 14 or newer on Apple silicon); use auto or cpu"
+        )
+    if local_size > 1:
+        raise ConfigError(f"device: mps serves one process, got {local_size}; start one, or set --opts device=cpu")
+    return torch.device("mps")
+
+
+def widest_float(device: torch.device) -> torch.dtype:
+    """float64 for what is added up over many steps; float32 on the GPU of a Mac, which has nothing wider."""
+    return torch.float32 if device.type == "mps" else torch.float64

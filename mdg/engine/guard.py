@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
+from mdg.engine.distributed import widest_float
+
 
 class StepGuard:
     """Decides about every step of one model and counts those it skips.
@@ -38,7 +40,7 @@ class StepGuard:
         # Counters too: a batch that was not learnt from has not been tracked.
         self.buffers = {dtype: [b for b in model.buffers() if b.dtype == dtype] for dtype in _dtypes(model)}
         device = self.parameters[0].device
-        self.counts = torch.zeros(2, dtype=torch.float64, device=device)  # skipped in a row, skipped in all
+        self.counts = torch.zeros(2, dtype=widest_float(device), device=device)  # skipped in a row, skipped in all
         self._told = _HostCopy(device)
         self._kept: dict[torch.dtype, Tensor] = {}
 
@@ -113,7 +115,7 @@ class StepGuard:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The inverse of :meth:`state_dict`; nothing was skipped where it is empty."""
         values = [float(state.get("in_a_row", 0)), float(state.get("total", 0))]
-        self.counts = torch.tensor(values, dtype=torch.float64, device=self.counts.device)
+        self.counts = torch.tensor(values, dtype=self.counts.dtype, device=self.counts.device)
 
 
 def _dtypes(model: nn.Module) -> list[torch.dtype]:

@@ -238,7 +238,7 @@ def load(
         checkpoint: A ``best.pt`` or ``last.pt``, or an exported ``.safetensors``; None takes the best (else the last)
             of the newest run in ``exp/``.
         config: A YAML; None takes the configuration inside the checkpoint.
-        device: "auto", "cpu" or "cuda".
+        device: "auto", "cpu", "cuda" or "mps".
         opts: Overrides of the configuration, such as ``eval.flip=true``.
         thermal_scaling: How thermal images of more than 8 bits become 8: the name of a mode, or a mapping such as
             ``{"mode": "fixed", "range": [7000, 9500]}``.

@@ -13,7 +13,7 @@ from torch.optim.swa_utils import AveragedModel
 import mdg
 from mdg.config import dump_yaml
 from mdg.data.batches import hash_seed
-from mdg.engine.distributed import World
+from mdg.engine.distributed import World, widest_float
 
 if TYPE_CHECKING:
     from mdg.engine.trainer import Trainer
@@ -82,8 +82,9 @@ class LossMeter:
         """Adds the terms of one forward pass; all count, or none."""
         counts = torch.stack([value.detach() for value in values.values()]).isfinite().all()
         for name, value in values.items():
-            self.sums[name] = self.sums.get(name, 0) + value.detach().double().where(counts, 0)
-        self.count = counts.double() if self.count is None else self.count + counts
+            wide = value.detach().to(widest_float(value.device))
+            self.sums[name] = self.sums.get(name, 0) + wide.where(counts, 0)
+        self.count = counts.to(widest_float(counts.device)) if self.count is None else self.count + counts
 
     def flush(self, world: World) -> dict[str, float]:
         """The means over all processes, NaN where no pass counted; starts anew."""
@@ -101,8 +102,9 @@ class LossMeter:
 
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
         """The inverse of :meth:`state_dict`."""
-        self.sums = {name: value.to(device) for name, value in state["sums"].items()}
-        self.count = torch.tensor(float(state["count"]), dtype=torch.float64, device=device) if self.sums else None
+        wide = widest_float(device)
+        self.sums = {name: value.to(device, wide) for name, value in state["sums"].items()}
+        self.count = torch.tensor(float(state["count"]), dtype=wide, device=device) if self.sums else None
 
 
 def moving_average(model: nn.Module, decay: float) -> AveragedModel:

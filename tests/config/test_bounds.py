@@ -197,7 +197,7 @@ def test_numbers_of_a_map_of_labels(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("device", "hint"), [("mps", "a Mac runs on `cpu`"), ("cuda:1", "CUDA_VISIBLE_DEVICES"), ("GPU", "`cuda`")]
+    ("device", "hint"), [("tpu", "'cuda'"), ("cuda:1", "CUDA_VISIBLE_DEVICES"), ("GPU", "`cuda`")]
 )
 def test_devices(tmp_path, device, hint):
     assert hint in refusal(tmp_path, "data: Synthetic", f"device={device}")

@@ -60,7 +60,7 @@ def shared_cores(jobs: int) -> list[set[int]]:
 
     Jobs that share cores wait for one another's threads: two of them take far longer than one after the other.
     """
-    if jobs == 1 or not hasattr(os, "sched_setaffinity"):
+    if jobs == 1 or not hasattr(os, "sched_getaffinity"):
         return [set() for _ in range(jobs)]
     cores = sorted(os.sched_getaffinity(0))
     if jobs > len(cores):
@@ -170,10 +170,8 @@ class StudyRunner:
                 env=environment,
                 start_new_session=True,  # Ctrl-C reaches this process, which hands it on once
             )
-            if place.cores:
-                os.sched_setaffinity(
-                    process.pid, place.cores
-                )  # from which it takes its number of threads, once it is up
+            if place.cores and hasattr(os, "sched_setaffinity"):
+                os.sched_setaffinity(process.pid, place.cores)  # from which it takes its number of threads
             self._processes[job.title] = process
             if self._stopping:
                 process.send_signal(signal.SIGTERM)
