@@ -21,6 +21,7 @@ from mdg.engine.evaluation.pictures import predict_panels, spread
 from mdg.engine.evaluation.scores import Evaluation, percent
 from mdg.engine.inference import Inference
 from mdg.engine.state import Progress
+from mdg.engine.stopwatch import Stopwatch
 from mdg.engine.trackers import Trackers
 from mdg.utils import visualization as vis
 from mdg.utils.logging import console
@@ -43,6 +44,7 @@ class Monitor:
 
     def __init__(self, config: RunConfig, run: RunDirectory, world: World, last_step: int):
         self.config, self.run, self.world = config, run, world
+        self.watch = Stopwatch(world.device)
         self.total_steps = last_step
         if config.train.max_steps is not None:
             self.total_steps = min(self.total_steps, config.train.max_steps)
@@ -119,6 +121,17 @@ class Monitor:
                 self._trackers.scalar(f"train/{name}", value, progress.step)
             self._trackers.scalar("train/lr", lr, progress.step)
             self._trackers.scalar("speed/images_per_s", self.rate or 0, progress.step)
+
+    def log_time(self, progress: Progress) -> None:
+        """Where the time of an epoch went, of the main process."""
+        if not self.world.main:
+            return
+        seconds, shares = self.watch.shares()
+        parts = "  ".join(f"{name} {100 * share:.0f} %" for name, share in shares.items())
+        logger.info("epoch %d  %.1f s  %s", progress.epoch + 1, seconds, parts)
+        if self._trackers is not None:
+            for name, share in shares.items():
+                self._trackers.scalar(f"speed/{name}", share, progress.step)
 
     def _seconds_per_step(self) -> float:
         images = self.config.train.batch_size * self.config.train.accumulate * self.world.size

@@ -175,6 +175,7 @@ class Trainer:
         self.network.train()
         hold(self.held)
         batches = self.train_loader.epoch(epoch, start=self.progress.batch)
+        self.monitor.watch.start()
         while group := self._next_group(batches):
             self.train_step(group)
             self.progress.step += 1
@@ -185,13 +186,15 @@ class Trainer:
                 if not self.interrupted:
                     self._score_unfinished_epoch()
                 return False
+        self.monitor.log_time(self.progress)
         return not self.interrupted
 
     def _next_group(self, batches: Iterator[Batch]) -> list[Batch]:
         """The batches of one optimizer step; none at the end of the epoch, and where a signal came while loader
         processes hang."""
         try:
-            return list(islice(batches, self.config.train.accumulate))
+            with self.monitor.watch.part("data"):
+                return list(islice(batches, self.config.train.accumulate))
         except NoBatch:
             if not (self.signals.asked() and self.world.size == 1):
                 raise
@@ -207,12 +210,15 @@ class Trainer:
         for part, batch in enumerate(group):
             last = part == len(group) - 1
             with summing_gradients(self.network, last):
-                loss = self.guard.spread(self._forward(self.network, part, batch))
-                self.scaler.scale(loss / len(group)).backward()
-        self.guard.finish()
-        self.optimizer.zero_grad(set_to_none=True)
-        if self.ema is not None:
-            self.ema.update_parameters(self.model)
+                with self.monitor.watch.part("forward"):
+                    loss = self.guard.spread(self._forward(self.network, part, batch))
+                with self.monitor.watch.part("backward"):
+                    self.scaler.scale(loss / len(group)).backward()
+        with self.monitor.watch.part("optimizer"):
+            self.guard.finish()
+            self.optimizer.zero_grad(set_to_none=True)
+            if self.ema is not None:
+                self.ema.update_parameters(self.model)
         self.monitor.step_done(lr, images=sum(len(batch.names) for batch in group))
 
     def _forward(self, network: nn.Module, part: int, batch: Batch) -> torch.Tensor:
