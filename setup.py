@@ -51,6 +51,8 @@ setup(
             "mdg-export = mdg.commands.export_weights:main",
             "mdg-fetch = mdg.commands.fetch_weights:main",
             "mdg-report = mdg.commands.report:main",
+            "mdg-register = mdg.commands.register:main",
+            "mdg-demo-web = mdg.commands.demo_web:main",
         ],
     },
     extras_require={

@@ -22,7 +22,7 @@ FLOORS = [
     {"config", "data", "models"},
     {"losses"},
     {"engine"},
-    {"benchmark"},
+    {"benchmark", "web"},
     {"commands"},
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

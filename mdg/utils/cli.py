@@ -114,13 +114,18 @@ def user_path(text: str) -> str:
 
 
 def add_pairs(parser: argparse.ArgumentParser, required: bool = True) -> None:
-    """The image pairs of a tool, how they are prepared, and the network that sees them."""
+    """The image pairs of a tool, and the network that sees them."""
     parser.add_argument(
         "--rgb", type=user_path, required=required, metavar="PATH", help="image or folder; 4-channel without --thermal"
     )
     parser.add_argument(
         "--thermal", type=user_path, metavar="PATH", help="thermal image or folder; scaled and aligned as in training"
     )
+    add_network(parser)
+
+
+def add_network(parser: argparse.ArgumentParser) -> None:
+    """The network of a tool, and how images are prepared for it."""
     parser.add_argument(
         "--checkpoint", type=user_path, metavar="FILE", help="default: best.pt of the newest run in exp/"
     )
