@@ -16,6 +16,7 @@ import torch.distributed as dist
 
 from mdg.errors import MachineError, UserError
 from mdg.utils.launched import LISTENER, restart_count
+from mdg.utils.network import name_interface
 
 SECONDS_TO_FINISH = 0.2
 SECONDS_PER_TRY = 2.0
@@ -122,6 +123,8 @@ def join_group(rank: int, size: int, device: torch.device, timeout: float) -> Co
     Raises:
         MachineError: A process did not start, or was lost while starting.
     """
+    if size > int(os.environ.get("LOCAL_WORLD_SIZE", size)):
+        name_interface(os.environ.get("MASTER_ADDR", "127.0.0.1"))
     store, limit = meet(rank, size, timeout), timedelta(seconds=timeout)
     backend = "nccl" if device.type == "cuda" else "gloo"
     try:

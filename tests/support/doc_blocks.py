@@ -31,7 +31,7 @@ SMALL_FRAMES = ("pipeline.train=[{type: Resize, size: [96, 128]}]", "pipeline.ev
 SMALL_NETWORK = ("model.rgb_backbone=b0", "model.thermal_backbone=b0", "model.pretrained=null")
 # Not run: what `make` does is run by CI, the rest changes the machine, needs a network or waits for a reader.
 ELSEWHERE = re.compile(
-    r"^(make|pip|source|tensorboard|npm)\b|fetch_weights\.py|demo_web\.py|--click|-m pytest|run_study\.py \S+$"
+    r"^(make|pip|source|tensorboard|npm|sbatch)\b|^NNODES=|fetch_weights\.py|demo_web\.py|--click|-m pytest|run_study\.py \S+$"
 )
 # Names that the Python of a page takes for granted.
 PRELUDE = {
@@ -116,6 +116,8 @@ def shortened(command: str) -> str | None:
         return command
     script, arguments = started
     extra: list[str] = []
+    if script == "tools/benchmark_data.py":
+        return re.sub(r" --seconds \S+", "", command).replace(script, f"{script} --seconds 0.5", 1)
     if script in ("tools/train.py", "tools/train_ddp.sh", "scripts/find_lr.py", "scripts/find_batch_size.py"):
         extra = [*SHORT_RUN]
         if any("mfnet" in word or "folder" in word for word in arguments):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 from commands import REPOSITORY, shell
 from doc_blocks import SHORT_RUN, SMALL_FRAMES, SMALL_NETWORK
 from layouts import raw_counts, write_fmb, write_image, write_mfnet_packed, write_pst900
@@ -18,6 +19,8 @@ from layouts import raw_counts, write_fmb, write_image, write_mfnet_packed, writ
 from mdg.data.annotations.write import Drawing, write_labelme
 from mdg.data.datasets.mfnet import CLASSES
 from mdg.data.synthetic import render_scene
+from mdg.models.backbones.mit import MixTransformer
+from mdg.options.models import MixTransformerOptions
 
 RUN = "20260101-000000"
 SIZE = (96, 128)
@@ -38,6 +41,7 @@ def build(folder: Path) -> Path:
     _write_pictures(clone)
     _write_rig_pairs(clone)
     _write_drawings(clone)
+    _write_weights(clone)
     _train(clone)
     return clone
 
@@ -116,9 +120,10 @@ def _write_drawings(clone: Path) -> None:
     (clone / "drawn").mkdir()
     for number in range(12):
         scene = render_scene(0, number, *SIZE)
-        for part, image in (("rgb", scene.rgb), ("thermal", scene.thermal)):
-            write_image(clone / f"data/courtyard/{part}/{number:04}.png", image)
-        write_labelme(clone / f"drawn/{number:04}.json", scene.label, f"../data/courtyard/rgb/{number:04}.png", drawing)
+        for place in ("street", "courtyard"):
+            write_image(clone / f"data/{place}/rgb/{number:04}.png", scene.rgb)
+            write_image(clone / f"data/{place}/thermal/{number:04}.png", scene.thermal)
+        write_labelme(clone / f"drawn/{number:04}.json", scene.label, f"../data/street/rgb/{number:04}.png", drawing)
 
 
 def _train(clone: Path) -> None:
@@ -131,7 +136,17 @@ def _train(clone: Path) -> None:
         f"python tools/val_mm.py --checkpoint exp/mdg_b2/{RUN}/checkpoints/best.pt",
     )
     assert code == 0, said
-    shutil.copytree(clone / "exp" / "mdg_b2" / RUN, clone / "exp" / "mdg_b4" / RUN)
-    (clone / "exp" / "mdg_b2" / "run").mkdir()
+    trained = clone / "exp" / "mdg_b2" / RUN
+    for copy in (clone / "exp" / "mdg_b4" / RUN, clone / "exp" / "mdg_b2" / "run"):
+        shutil.copytree(trained, copy)
     for place in ("best.pt", "exp/mdg_b2/run/best.pt"):
-        shutil.copyfile(clone / "exp" / "mdg_b2" / RUN / "checkpoints" / "best.pt", clone / place)
+        shutil.copyfile(trained / "checkpoints" / "best.pt", clone / place)
+
+
+def _write_weights(clone: Path) -> None:
+    """An encoder in the layout of NVlabs and in that of Hugging Face, of random numbers."""
+    torch.save(MixTransformer(MixTransformerOptions(variant="b0"), in_channels=3).state_dict(), clone / "mit.pth")
+    code, said = run(
+        clone, "mkdir segformer\npython scripts/convert_weights.py mit.pth segformer/model.safetensors --to huggingface"
+    )
+    assert code == 0, said

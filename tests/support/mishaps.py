@@ -4,6 +4,7 @@ MISHAPS lists them with blanks between, each as ``kind:rank:step`` or, for one a
 ``kind:rank:step:attempt``; steps count from 0. Where NOTES names a folder, every process keeps there what it validated.
 
     kill       the process kills itself before the step; before step -1: while it builds the model.
+    freeze     the process stops before the step, as a machine does that loses its power; ``frozen`` in NOTES says so.
     nan        the loss of the step is NaN, in every epoch's pass that comes to it.
     nan-from   the same in this step and all behind it.
     logits     NaN logits in the validation behind the step, or the first one after it.
@@ -40,6 +41,9 @@ _running: list[Trainer] = []
 def train_step(self, group):
     if MINE.get("kill") == self.progress.step:
         os.kill(os.getpid(), signal.SIGKILL)
+    if MINE.get("freeze") == self.progress.step:
+        Path(os.environ["NOTES"], "frozen").touch()
+        os.kill(os.getpid(), signal.SIGSTOP)
     _train_step(self, group)
 
 
