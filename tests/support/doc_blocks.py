@@ -31,7 +31,8 @@ SMALL_FRAMES = ("pipeline.train=[{type: Resize, size: [96, 128]}]", "pipeline.ev
 SMALL_NETWORK = ("model.rgb_backbone=b0", "model.thermal_backbone=b0", "model.pretrained=null")
 # Not run: what `make` does is run by CI, the rest changes the machine, needs a network or waits for a reader.
 ELSEWHERE = re.compile(
-    r"^(make|pip|source|tensorboard|npm|sbatch)\b|^NNODES=|fetch_weights\.py|demo_web\.py|--click|-m pytest|run_study\.py \S+$"
+    r"^(make|pip|source|tensorboard|npm|sbatch)\b|^NNODES=|fetch_weights\.py|demo_web\.py|--click|-m pytest"
+    r"|run_study\.py \S+$"
 )
 # Names that the Python of a page takes for granted.
 PRELUDE = {
@@ -40,7 +41,7 @@ import mdg, numpy as np
 
 def short_train(*args, resume=None):
     opts = {list(SHORT_RUN)!r} if resume is None else ["train.max_steps=4"]
-    return mdg.train(*args[:1], opts, resume=resume)
+    return mdg.train(*args[:1], opts=opts, resume=resume)
 
 frames = list_of_rgb = [np.zeros((96, 128, 3), np.uint8)] * 2
 thermal_frames = list_of_thermal = [np.zeros((96, 128), np.uint8)] * 2
@@ -122,6 +123,8 @@ def shortened(command: str) -> str | None:
         extra = [*SHORT_RUN]
         if any("mfnet" in word or "folder" in word for word in arguments):
             extra += [*SMALL_FRAMES, *SMALL_NETWORK]
+        if script == "scripts/find_lr.py":  # which needs many steps
+            extra = ["threads=1", "pipeline.workers=0"]
         if "--resume" in arguments:
             extra = ["train.max_steps=4"]
     return command + _as_opts(arguments, extra)
