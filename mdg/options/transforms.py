@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
@@ -113,6 +113,39 @@ class ThermalJitterOptions(PhotometryOptions):
     """Grey levels added, uniform in -offset .. offset."""
 
 
+Severity = Annotated[float, Field(ge=0, le=5)]
+
+
+class CorruptionOptions(Options):
+    """How often and how badly (docs/robustness.md has a picture and the strengths of each)."""
+
+    p: float = Field(0.2, ge=0, le=1)
+    """Probability."""
+    severity: tuple[Severity, Severity] = (1.0, 3.0)
+    """Range of the severity; 0 changes nothing, 5 is the worst."""
+
+    @field_validator("severity")
+    @classmethod
+    def _check_order(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if value[0] > value[1]:
+            raise ValueError("expected [lowest, highest]")
+        return value
+
+
+class CameraCorruptionOptions(CorruptionOptions):
+    """How often, how badly, and to which camera (docs/robustness.md has a picture and the strengths of each)."""
+
+    camera: Literal["rgb", "thermal"] = "rgb"
+    """The camera it happens to."""
+
+
+class ReversedPolarityOptions(CorruptionOptions):
+    """How often: `p` times the share of the severity, which is all at 5."""
+
+    severity: tuple[Severity, Severity] = (5.0, 5.0)
+    """Range of the severity; 1 reverses a fifth of the frames, 5 every one."""
+
+
 TRANSFORMS.declare(
     HorizontalFlip=HorizontalFlipOptions,
     Rotation=RotationOptions,
@@ -123,4 +156,31 @@ TRANSFORMS.declare(
     Sharpness=SharpnessOptions,
     AutoContrast=PhotometryOptions,
     ThermalJitter=ThermalJitterOptions,
+    MissingBlack=CameraCorruptionOptions,
+    MissingMean=CameraCorruptionOptions,
+    Darkness=CorruptionOptions,
+    Glare=CorruptionOptions,
+    Overexposure=CorruptionOptions,
+    Fog=CorruptionOptions,
+    Rain=CorruptionOptions,
+    Snow=CorruptionOptions,
+    MotionBlur=CameraCorruptionOptions,
+    Defocus=CameraCorruptionOptions,
+    SensorNoise=CorruptionOptions,
+    JPEG=CameraCorruptionOptions,
+    LowContrast=CameraCorruptionOptions,
+    ThermalNoise=CorruptionOptions,
+    ThermalOffset=CorruptionOptions,
+    ThermalDrift=CorruptionOptions,
+    FixedPattern=CorruptionOptions,
+    DeadPixels=CorruptionOptions,
+    DeadRows=CorruptionOptions,
+    ShutterFrame=CorruptionOptions,
+    ReversedPolarity=ReversedPolarityOptions,
+    OtherScaling=CorruptionOptions,
+    TimeLag=CorruptionOptions,
+    ThermalShift=CorruptionOptions,
+    ThermalRotation=CorruptionOptions,
+    ThermalScale=CorruptionOptions,
+    Parallax=CorruptionOptions,
 )
