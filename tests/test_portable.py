@@ -13,13 +13,13 @@ UNIX_MODULES = {"fcntl", "grp", "posix", "pty", "pwd", "resource", "syslog", "te
 # What of these modules is missing on Windows or on macOS.
 MISSING = {
     "os": {
-        "chown", "fork", "forkpty", "getegid", "geteuid", "getgid", "getloadavg", "getpgid", "getpgrp", "getuid", "killpg",
-        "mkfifo", "nice", "pread", "pwrite", "register_at_fork", "sched_getaffinity", "sched_setaffinity", "setpgid",
-        "setsid", "statvfs", "sync", "uname", "wait", "posix_fadvise", "posix_fallocate", "memfd_create",
+        "chown", "fork", "forkpty", "getegid", "geteuid", "getgid", "getloadavg", "getpgid", "getpgrp", "getuid",
+        "killpg", "mkfifo", "nice", "pread", "pwrite", "register_at_fork", "sched_getaffinity", "sched_setaffinity",
+        "setpgid", "setsid", "statvfs", "sync", "uname", "wait", "posix_fadvise", "posix_fallocate", "memfd_create",
     },
     "signal": {
-        "SIGALRM", "SIGCHLD", "SIGCONT", "SIGHUP", "SIGKILL", "SIGQUIT", "SIGSTOP", "SIGUSR1", "SIGUSR2", "alarm", "pause",
-        "pthread_kill", "pthread_sigmask", "setitimer", "siginterrupt",
+        "SIGALRM", "SIGCHLD", "SIGCONT", "SIGHUP", "SIGKILL", "SIGQUIT", "SIGSTOP", "SIGUSR1", "SIGUSR2", "alarm",
+        "pause", "pthread_kill", "pthread_sigmask", "setitimer", "siginterrupt",
     },
 }  # fmt: skip
 

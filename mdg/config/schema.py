@@ -262,8 +262,8 @@ class RunConfig(Options):
     """`auto` takes CUDA where there is one, else the CPU. `mps` is the GPU of a Mac, on plain PyTorch operators; nobody
     has tried it yet."""
     threads: int | None = Field(None, ge=1, le=4096)
-    """CPU threads per process; null takes `OMP_NUM_THREADS`, else shares the cores (of a container: its quota) among the
-    processes of this machine."""
+    """CPU threads per process; null takes `OMP_NUM_THREADS`, else shares the cores (of a container: its quota) among
+    the processes of this machine."""
     deterministic: bool = False
     """Ask PyTorch for deterministic CUDA kernels, slower; a CPU run is deterministic anyway."""
     process_timeout: float = Field(600, gt=0, le=86400)

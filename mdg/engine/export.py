@@ -61,7 +61,7 @@ def export_weights(
     weights = scored_weights(state)
     if (bad := first_non_finite(weights)) is not None:
         raise ConfigError(f"{checkpoint}: {bad} holds NaN or infinity; nobody can use these weights")
-    results = _results(run, file_sha256(checkpoint))
+    results = results_of(run, file_sha256(checkpoint))
     frames = {key: state.get(key) for key in ("trained_on", "selected_on")}
     described = {
         **{key: state[key] for key in KEPT if key in state},
@@ -93,7 +93,7 @@ def _find(source: Path) -> tuple[Path | None, Path]:
     return source, checkpoint
 
 
-def _results(run: Path | None, sha256: str) -> list[Result]:
+def results_of(run: Path | None, sha256: str) -> list[Result]:
     """The newest scores of this very checkpoint under every protocol, tests first."""
     found: dict[tuple[Any, ...], Result] = {}
     files = sorted((run / "results").glob(f"*/{FILE}"), key=lambda file: file.stat().st_mtime_ns) if run else []

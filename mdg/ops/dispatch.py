@@ -10,6 +10,8 @@ cannot serve the inputs at hand. Who decides, first match wins:
 
 The configuration stands above the environment because a run directory records the former and not the latter.
 ``"auto"`` at any level asks for the automatic choice and hides the levels below.
+Inside of :func:`mdg.ops.modes.exporting` none of them is asked: an operator has one implementation of operations that
+every runtime knows.
 Nothing here looks at tensor values, so the choice is made once, while ``torch.compile`` traces.
 """
 
@@ -25,6 +27,7 @@ from typing import Any, TypeVar
 import torch
 
 from mdg.errors import UserError, nearest
+from mdg.ops.modes import is_exporting
 
 logger = logging.getLogger("mdg.ops")
 AUTO = "auto"
@@ -76,6 +79,7 @@ class Operator:
         self._from_environment = os.environ.get(self.environment) or self._from_former_environment()
         self._from_config: str | None = None
         self._backends: tuple[Backend, ...] = ()
+        self.export: Backend | None = None
         self._announced: set[str] = set()
 
     def __call__(self, *inputs: Any, backend: str | None = None) -> torch.Tensor:
@@ -104,6 +108,8 @@ class Operator:
 
     def choose(self, *inputs: Any, backend: str | None = None) -> Backend:
         """The backend that would run on these inputs. Raises UserError where a backend asked for by name cannot."""
+        if is_exporting() and self.export is not None:
+            return self.export
         name, source = self._wanted(backend)
         if name == AUTO:
             return self._choose_automatically(*inputs)
@@ -158,8 +164,10 @@ class Operator:
         logger.info("%s runs on backend '%s' (%s)", self.name, name, why)
 
 
-def add_operator(name: str, *backends: Backend) -> Operator:
+def add_operator(name: str, *backends: Backend, export: Callable[..., torch.Tensor] | None = None) -> Operator:
+    """A new operator; ``export`` is what it is inside of :func:`mdg.ops.modes.exporting`."""
     operator = OPERATORS[name] = Operator(name)
+    operator.export = None if export is None else Backend("export", export)
     for backend in backends:
         operator.register(backend)
     return operator

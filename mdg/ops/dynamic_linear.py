@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from mdg.ops.linear import linear
-from mdg.ops.modes import autocast_dtype, keeps_inputs_only
+from mdg.ops.modes import autocast_dtype, is_exporting, keeps_inputs_only
 
 MAX_WEIGHTS = 2**25  # generated weights held at once, 128 MB in float32; images beyond it go through one after another
 
@@ -44,6 +44,8 @@ def dynamic_linear(x_BHWC: Tensor, condition_BhwR: Tensor, weight_FK: Tensor, bi
     C = x_BHWC.shape[-1]
     if p * q * (1 + weight_FK.shape[1]) < weight_FK.shape[0] // C and C % groups == 0:
         return _by_products(x_BHWC, condition_BhwR, weight_FK, bias_F, groups)
+    if is_exporting():  # how many images fit is for the runtime to know
+        return _by_matrices(x_BHWC, condition_BhwR, weight_FK, bias_F, groups)
     images = max(1, MAX_WEIGHTS // (h * w * weight_FK.shape[0]))
     parts = zip(x_BHWC.split(images), condition_BhwR.split(images), strict=True)
     outs = [_by_matrices(x, condition, weight_FK, bias_F, groups) for x, condition in parts]

@@ -1,11 +1,32 @@
-"""What the surroundings of an operation ask for: its precision, and whether its activations are worth their memory."""
+"""What the surroundings of an operation ask for: its precision, whether its activations are worth their memory, and
+whether it becomes part of a graph for another runtime."""
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor
+
+_exporting = False
+
+
+@contextmanager
+def exporting() -> Iterator[None]:
+    """Inside, in the whole process, operators are made of operations that every runtime knows: no kernel of our own, no
+    FFT, no loop over steps. The numbers are the same up to rounding."""
+    global _exporting
+    before, _exporting = _exporting, True
+    try:
+        yield
+    finally:
+        _exporting = before
+
+
+def is_exporting() -> bool:
+    """Whether this is inside of :func:`exporting`."""
+    return _exporting
 
 
 def autocast_dtype(x: Tensor) -> torch.dtype | None:
@@ -20,6 +41,8 @@ def autocast_dtype(x: Tensor) -> torch.dtype | None:
 def float32_island(x: Tensor) -> AbstractContextManager:
     """Turns autocast off for what must be computed in float32: step sizes of the scan, the FFT."""
     device = x.device.type
+    if _exporting:  # without autocast, and a graph has no place for the region
+        return nullcontext()
     return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from mdg.config.yaml_tree import parse_yaml
 from mdg.engine.checkpoint import load_checkpoint
-from mdg.engine.evaluation.result_files import FILE, read_result
+from mdg.engine.export import results_of
 from mdg.engine.predictor import Predictor
 from mdg.errors import ConfigError, DataError
 from mdg.metrics import Protocol
@@ -95,14 +95,8 @@ def _scores(checkpoint: Path, state: dict[str, Any]) -> list[Score]:
         except (ConfigError, DataError, KeyError, TypeError):  # of another version
             continue
     run = checkpoint.resolve().parent.parent
-    files = sorted((run / "results").glob(f"*/{FILE}"), key=lambda file: file.stat().st_mtime_ns)
-    digest = file_sha256(checkpoint) if files else ""
-    for file in files:
-        try:
-            result = read_result(file)
-        except (ConfigError, DataError):  # of another version, or no results
-            continue
-        if result.checkpoint == digest:
+    if (run / "results").is_dir():
+        for result in results_of(run, file_sha256(checkpoint)):
             found[result.protocol.key()] = result.protocol, result.content["scores"]["mIoU"]
     order = ("test", "val", "train")
     ranked = sorted(found.values(), key=lambda item: order.index(item[0].role))

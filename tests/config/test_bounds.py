@@ -196,9 +196,7 @@ def test_numbers_of_a_map_of_labels(tmp_path):
     assert load(tmp_path, FOLDER, "data.label_map={0: road, 1: person}").data.label_map == {0: "road", 1: "person"}
 
 
-@pytest.mark.parametrize(
-    ("device", "hint"), [("tpu", "'cuda'"), ("cuda:1", "CUDA_VISIBLE_DEVICES"), ("GPU", "`cuda`")]
-)
+@pytest.mark.parametrize(("device", "hint"), [("tpu", "'cuda'"), ("cuda:1", "CUDA_VISIBLE_DEVICES"), ("GPU", "`cuda`")])
 def test_devices(tmp_path, device, hint):
     assert hint in refusal(tmp_path, "data: Synthetic", f"device={device}")
 

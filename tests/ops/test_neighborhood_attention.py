@@ -6,6 +6,10 @@ Legend: B batch, H height, W width, h heads, d head dim.
 from __future__ import annotations
 
 import itertools
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -119,6 +123,10 @@ def test_an_output_is_a_mean_of_what_it_sees(H, W, half, seed):
 )
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_equals_brute_force_forward_and_backward(case, backend, dtype, atol):
+    check(case, backend, dtype, atol)
+
+
+def check(case: tuple[int, ...], backend: str, dtype: torch.dtype, atol: float) -> None:
     *shape, kernel_size = case
     q, k, v = (x.requires_grad_() for x in _inputs(*shape, dtype=dtype))
     expected = brute_force(q.double(), k.double(), v.double(), kernel_size, 0.3)
@@ -301,7 +309,7 @@ def test_natten_is_refused_for_training_on_cpu():
 
 @gpu
 @needs_cuda
-@pytest.mark.parametrize("backend", ["tiled", "natten"])
+@pytest.mark.parametrize("backend", ["tiled", "natten", "triton"])
 @pytest.mark.parametrize(("dtype", "atol"), [(torch.float32, 5e-3), (torch.bfloat16, 5e-2)])
 def test_cuda_equals_brute_force(backend, dtype, atol):
     q, k, v = (x.requires_grad_() for x in _inputs(2, 15, 20, 2, 32, dtype=dtype, device="cuda"))
@@ -315,3 +323,47 @@ def test_cuda_equals_brute_force(backend, dtype, atol):
     grads = torch.autograd.grad(got, (q, k, v), weight)
     expected_grads = torch.autograd.grad(expected, (q, k, v), weight.double())
     assert max(map(_max_error, grads, expected_grads)) < 4 * atol
+
+
+INTERPRETED = """
+import sys
+sys.path[:0] = sys.argv[1:]
+import torch
+from test_neighborhood_attention import check
+for case in [(1, 9, 10, 1, 4, 3), (2, 3, 17, 2, 8, 5), (1, 1, 4, 1, 20, 13)]:
+    check(case, "triton", torch.float32, 5e-6)
+check((1, 9, 8, 1, 8, 5), "triton", torch.float16, 5e-3)  # the interpreter has no products of bfloat16
+print("checked")
+"""
+
+
+def test_triton_kernels_in_the_interpreter():
+    """The interpreter must be chosen before Triton is imported, hence a process of its own."""
+    pytest.importorskip("triton")
+    here = Path(__file__).parent
+    got = subprocess.run(
+        [sys.executable, "-c", INTERPRETED, here, here.parent / "support"],
+        env={**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert got.returncode == 0, got.stderr[-2000:]
+    assert got.stdout.strip() == "checked"
+
+
+def test_triton_says_what_it_does_not_take(monkeypatch):
+    from mdg.ops.neighborhood_attention import triton
+
+    def objection(dtype=torch.float32, d=8, kernel_size=5):
+        return triton.why_not(*_inputs(1, 4, 4, 1, d, dtype=dtype), kernel_size, 1.0)
+
+    monkeypatch.setattr("mdg.ops.triton_launch.is_installed", lambda package: False)
+    assert objection() == "triton is not installed"
+    monkeypatch.setattr("mdg.ops.triton_launch.is_installed", lambda package: True)
+    assert objection() == "it runs on CUDA and the input is on cpu"
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    assert objection() is None and triton.why_not_automatic() is not None
+    assert "got torch.float64" in objection(torch.float64)
+    assert "up to 64, got 65" in objection(d=65)
+    assert "up to 13, got 15" in objection(kernel_size=15)

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mdg.models.layers import Linear, Mlp, to_bchw, to_bhwc
+from mdg.ops.fourier import column_frequencies, filter_spectrum, row_frequencies
 from mdg.ops.modes import float32_island
 from mdg.options.models import SemanticDynamicDecoderOptions
 
@@ -22,7 +23,7 @@ def periodic_interpolation(frequencies: Tensor, reference: int) -> Tensor:
     low = position.floor()
     fraction = position - low
     low_index = low.long() % reference
-    matrix = torch.zeros(len(frequencies), reference, dtype=frequencies.dtype, device=frequencies.device)
+    matrix = torch.zeros(frequencies.shape[0], reference, dtype=frequencies.dtype, device=frequencies.device)
     matrix.scatter_add_(1, low_index[:, None], (1 - fraction)[:, None])
     return matrix.scatter_add_(1, ((low_index + 1) % reference)[:, None], fraction[:, None])
 
@@ -37,23 +38,23 @@ def half_interpolation(frequencies: Tensor, columns: int) -> Tensor:
 
 def highpass(height: int, width: int, cutoff: float, device: torch.device) -> Tensor:
     """``[H, F]`` float32, 0 where the radius ``sqrt(f_y^2 + f_x^2)`` lies below ``cutoff`` times Nyquist, else 1."""
-    fy = torch.fft.fftfreq(height, device=device)[:, None]
-    fx = torch.fft.rfftfreq(width, device=device)
+    fy, fx = row_frequencies(height, device)[:, None], column_frequencies(width, device)
     return (torch.sqrt(fy**2 + fx**2) >= 0.5 * cutoff).float()
 
 
 def highpass_of_bins(height: int, width: int, bins: float, reference: tuple[int, int], device: torch.device) -> Tensor:
     """``[H, F]`` float32, 0 where the radius lies below ``bins`` bins of the spectrum of a map of the size
     ``reference``, else 1: another share of Nyquist along each axis, as in the published code."""
-    fy = reference[0] * torch.fft.fftfreq(height, device=device)[:, None]
-    fx = reference[1] * torch.fft.rfftfreq(width, device=device)
+    fy = reference[0] * row_frequencies(height, device)[:, None]
+    fx = reference[1] * column_frequencies(width, device)
     return (torch.sqrt(fy**2 + fx**2) >= bins).float()
 
 
 def symmetric(bank_KHF: Tensor, width: int) -> Tensor:
     """The bank with ``bank(-f_y) = bank(f_y)`` in the columns ``f_x = 0`` and, where the map has one, Nyquist: only
     then is the gated half spectrum that of a real map."""
-    rows = -torch.arange(bank_KHF.shape[1], device=bank_KHF.device) % bank_KHF.shape[1]
+    rows = torch.arange(bank_KHF.shape[1], device=bank_KHF.device)
+    rows = torch.cat([rows[:1], rows[1:].flip(0)])  # of -f_y
     own = torch.zeros(bank_KHF.shape[2], dtype=torch.bool, device=bank_KHF.device)
     own[0] = True
     own[-1] = own[-1] | (width % 2 == 0)
@@ -85,8 +86,8 @@ class DynamicFrequencyGate(nn.Module):
         route_BcK = logits.unflatten(1, (self.channels, -1))
         route_BcK = route_BcK if self.free_routes else route_BcK.softmax(dim=-1)
         device = self.bank.device
-        rows_Hu = periodic_interpolation(torch.fft.fftfreq(height, device=device), self.bank.shape[1])
-        columns_Fv = half_interpolation(torch.fft.rfftfreq(width, device=device), self.bank.shape[2])
+        rows_Hu = periodic_interpolation(row_frequencies(height, device), self.bank.shape[1])
+        columns_Fv = half_interpolation(column_frequencies(width, device), self.bank.shape[2])
         bank_KHF = rows_Hu @ self.bank.float() @ columns_Fv.T
         if self.hermitian:
             bank_KHF = symmetric(bank_KHF, width)
@@ -97,10 +98,10 @@ class DynamicFrequencyGate(nn.Module):
         H, W = x_BHWC.shape[1:3]
         p_BcHW = to_bchw(F.gelu(self.reduce(x_BHWC)))
         with float32_island(x_BHWC):
-            spectrum_BcHF = torch.fft.rfft2(p_BcHW.float(), norm="ortho") * self.gate(condition_BhwR.float(), H, W)
+            gates = [self.gate(condition_BhwR.float(), H, W)]
             if self.bins is not None:
-                spectrum_BcHF = spectrum_BcHF * highpass_of_bins(H, W, self.bins, self.reference, x_BHWC.device)
+                gates.append(highpass_of_bins(H, W, self.bins, self.reference, x_BHWC.device))
             elif self.cutoff > 0:
-                spectrum_BcHF = spectrum_BcHF * highpass(H, W, self.cutoff, x_BHWC.device)
-            filtered_BcHW = torch.fft.irfft2(spectrum_BcHF, s=(H, W), norm="ortho")
+                gates.append(highpass(H, W, self.cutoff, x_BHWC.device))
+            filtered_BcHW = filter_spectrum(p_BcHW.float(), *gates)
         return self.expand(to_bhwc(filtered_BcHW))

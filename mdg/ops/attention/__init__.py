@@ -33,6 +33,7 @@ OPERATOR = add_operator(
     "attention",
     Backend("numba", numba_attention, attention_numba.why_not, why_not_automatic, priority=20),
     Backend("torch", torch_attention),
+    export=torch_attention,
 )
 
 

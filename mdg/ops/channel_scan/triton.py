@@ -5,14 +5,13 @@ Legend: see ``mdg.ops.channel_scan``.
 
 from __future__ import annotations
 
-import os
-
 import torch
 from torch import Tensor
 
 from mdg.ops.autograd import make_differentiable
-from mdg.ops.dispatch import constant_while_tracing, is_installed
+from mdg.ops.triton_launch import interpreted_only_by_name, no_triton
 
+why_not_automatic = interpreted_only_by_name
 MAX_LENGTH = 256  # whole sequences live in registers; this is 4 times the longest of the model
 MAX_FEATURES = 64
 PROGRAMS = 4096  # upper bound of the backward's grid, and so of the rows of partial sums
@@ -26,18 +25,11 @@ def triton_channel_scan(
     return channel_scan_forward(u_BLD, projected_BLP, W_SRD, dt_bias_SD, A_SND, D_SD)
 
 
-@constant_while_tracing
-def interpreted() -> bool:
-    """Whether Triton interprets its kernels, on any device, to check them."""
-    return os.environ.get("TRITON_INTERPRET") == "1"
-
-
 def why_not(u_BLD: Tensor, projected_BLP: Tensor, *parameters: Tensor) -> str | None:
     """Triton is missing, the tensors are not on CUDA, they are float64, or sequences are too long for registers."""
-    if not is_installed("triton"):
-        return "triton is not installed"
-    if u_BLD.device.type != "cuda" and not interpreted():
-        return f"it runs on CUDA and the input is on {u_BLD.device.type}"
+    absent = no_triton(u_BLD)
+    if absent is not None:
+        return absent
     if any(x.dtype == torch.float64 for x in (u_BLD, projected_BLP, *parameters)):
         return "it computes in float32 and an input is float64"
     if u_BLD.shape[1] > MAX_LENGTH or u_BLD.shape[2] > MAX_FEATURES:
@@ -46,11 +38,6 @@ def why_not(u_BLD: Tensor, projected_BLP: Tensor, *parameters: Tensor) -> str | 
             f"{u_BLD.shape[1]} of {u_BLD.shape[2]}"
         )
     return None
-
-
-def why_not_automatic(*inputs: Tensor) -> str | None:
-    """Interpreted kernels are for checking only."""
-    return "Triton interprets its kernels (TRITON_INTERPRET=1)" if interpreted() else None
 
 
 @torch.library.custom_op("mdg::channel_scan_triton", mutates_args=())
@@ -62,7 +49,7 @@ def channel_scan_forward(
     inputs = [x.contiguous() for x in (u_BLD, projected_BLP, W_SRD, bias_SD, A_SND, D_SD)]
     y_BLD = torch.empty_like(inputs[0])
     if y_BLD.numel():
-        forward_kernel[(u_BLD.shape[0],)](*inputs, y_BLD, u_BLD.shape[1], **_constants(u_BLD, W_SRD, A_SND, 16))
+        forward_kernel[(u_BLD.shape[0],)](*inputs, y_BLD, u_BLD.shape[1], **constants(u_BLD, W_SRD, A_SND, 16))
     return y_BLD
 
 
@@ -81,7 +68,7 @@ def channel_scan_backward(
     sequences = -(-B // PROGRAMS)
     programs = -(-B // sequences)
     shares = [x.new_empty(programs, *x.shape) for x in inputs[3:]]
-    backward_kernel[(programs,)](*inputs, *per_step, *shares, B, L, sequences, **_constants(u_BLD, W_SRD, A_SND, 8))
+    backward_kernel[(programs,)](*inputs, *per_step, *shares, B, L, sequences, **constants(u_BLD, W_SRD, A_SND, 8))
     return per_step[0], per_step[1], *_sums(shares)
 
 
@@ -90,7 +77,8 @@ def _sums(shares: list[Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return grad_W, grad_bias, grad_A, grad_D
 
 
-def _constants(u_BLD: Tensor, W_SRD: Tensor, A_SND: Tensor, rows_per_warp: int) -> dict[str, int]:
+def constants(u_BLD: Tensor, W_SRD: Tensor, A_SND: Tensor, rows_per_warp: int) -> dict[str, int]:
+    """What the kernels are compiled for."""
     S, R, D = W_SRD.shape
     T = max(2, 1 << (u_BLD.shape[1] - 1).bit_length())
     return {"S": S, "D": D, "N": A_SND.shape[1], "R": R, "T": T, "num_warps": min(max(T // rows_per_warp, 1), 8)}

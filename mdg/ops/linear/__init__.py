@@ -44,6 +44,7 @@ OPERATOR = add_operator(
     "linear",
     Backend("onednn", onednn_linear, why_not, why_not_automatic, priority=10),
     Backend("torch", F.linear),
+    export=F.linear,
 )
 
 

@@ -15,6 +15,8 @@ from mdg.ops.dispatch import Backend, add_operator
 from mdg.ops.modes import autocast_dtype
 from mdg.ops.neighborhood_attention import natten as natten_backend
 from mdg.ops.neighborhood_attention import numba as numba_backend
+from mdg.ops.neighborhood_attention import triton as triton_backend
+from mdg.ops.neighborhood_attention.export import exportable_neighborhood_attention
 from mdg.ops.neighborhood_attention.tiled import tiled_neighborhood_attention
 
 OPERATOR = add_operator(
@@ -27,7 +29,15 @@ OPERATOR = add_operator(
         natten_backend.why_not_automatic,
         priority=10,
     ),
+    Backend(
+        "triton",
+        triton_backend.triton_neighborhood_attention,
+        triton_backend.why_not,
+        triton_backend.why_not_automatic,
+        priority=5,
+    ),
     Backend("tiled", tiled_neighborhood_attention),
+    export=exportable_neighborhood_attention,
 )
 
 

@@ -40,9 +40,9 @@ def tiled_neighborhood_attention(
         q_BHWhd, scale = -q_BHWhd, -scale
     tables = _tables_like(q_BHWhd, kernel_size)
     out_TGQd = F.scaled_dot_product_attention(  # G = B*h, so that one mask per tile serves all images and heads
-        _gather_tiles(q_BHWhd, tables.query_rows_Ri, tables.query_cols_Sj),
-        _gather_tiles(k_BHWhd, tables.key_rows_Rm, tables.key_cols_Sn),
-        _gather_tiles(v_BHWhd, tables.key_rows_Rm, tables.key_cols_Sn),
+        gather_tiles(q_BHWhd, tables.query_rows_Ri, tables.query_cols_Sj),
+        gather_tiles(k_BHWhd, tables.key_rows_Rm, tables.key_cols_Sn),
+        gather_tiles(v_BHWhd, tables.key_rows_Rm, tables.key_cols_Sn),
         attn_mask=tables.mask_T1QK,
         scale=scale,
     )
@@ -51,7 +51,7 @@ def tiled_neighborhood_attention(
     return out_BRiSjhd.reshape(B, R * i, S * j, h, d)[:, :H, :W]
 
 
-def _gather_tiles(x_BHWhd: Tensor, rows_Rm: Tensor, cols_Sn: Tensor) -> Tensor:
+def gather_tiles(x_BHWhd: Tensor, rows_Rm: Tensor, cols_Sn: Tensor) -> Tensor:
     """``[T, B*h, m*n, d]``. Rows first, then columns: the backward of each step adds up whole contiguous slices."""
     B, _, _, h, d = x_BHWhd.shape
     (R, m), (S, n) = rows_Rm.shape, cols_Sn.shape

@@ -18,8 +18,10 @@ import torch
 from torch import Tensor
 
 from mdg.errors import UserError
+from mdg.ops.modes import is_exporting
 from mdg.ops.selective_scan import mamba as mamba_backend
 from mdg.ops.selective_scan.plain import torch_selective_scan
+from mdg.ops.selective_scan.prefix import prefix_selective_scan
 
 IMPLEMENTATIONS = {"torch": torch_selective_scan, "mamba_ssm": mamba_backend.mamba_selective_scan}
 
@@ -65,6 +67,8 @@ def selective_scan(
     _check(*inputs)
     dtype = torch.float64 if any(x.dtype == torch.float64 for x in inputs) else torch.float32
     arguments: list[Any] = [*(x.to(dtype) for x in inputs), bool(delta_softplus), bool(reverse)]
+    if is_exporting():
+        return prefix_selective_scan(*arguments).to(u_BLD.dtype)
     if backend not in IMPLEMENTATIONS:
         raise UserError(f"selective_scan: got backend '{backend}'; expected one of: {', '.join(IMPLEMENTATIONS)}.")
     if backend == "mamba_ssm" and (reason := mamba_backend.why_not(*arguments)):
