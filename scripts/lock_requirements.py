@@ -14,6 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 OLDEST_PYTHON = "3.10"
 BUILT_HERE = ("natten", "mamba")  # built against the installed torch, not locked here
+CUDA_BUILD = "torch|triton$|nvidia-|cuda-"
 DEVELOPMENT = "dev"  # in requirements.txt
 HEAD = """\
 # The set of requirements.txt with everything it needs, by the digest of each file, for Python 3.10 to 3.13 on all
@@ -46,12 +47,14 @@ def extras() -> list[str]:
 def resolved_extras(locked: str) -> str:
     """What the extras need beside the locked set, in versions that go with it."""
     pins = re.findall(r"^([\w.-]+)(==[^\\\n]+)", locked, re.MULTILINE)
+    # Those with conditions may be lacking where an extra needs them; what belongs to a build of torch is there.
+    everywhere = [name for name, version in pins if ";" not in version or re.match(CUDA_BUILD, name)]
     with tempfile.TemporaryDirectory() as folder:
         constraints = Path(folder) / "constraints.txt"
         constraints.write_text("".join(f"{name}{version}\n" for name, version in pins), encoding="utf-8")
         options = ["--constraint", str(constraints)]
         options += [word for name in extras() for word in ("--extra", name)]
-        options += [word for name, _ in pins for word in ("--no-emit-package", name)]
+        options += [word for name in everywhere for word in ("--no-emit-package", name)]
         return resolved(ROOT / "setup.py", *options)
 
 
