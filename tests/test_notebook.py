@@ -1,14 +1,11 @@
-"""docs/quickstart.ipynb from its first cell to its last, and the Python of docs/python.md."""
+"""docs/quickstart.ipynb from its first cell to its last."""
 
 from __future__ import annotations
 
-import ast
 import json
-import re
 from pathlib import Path
 
 import matplotlib
-import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOK = json.loads((ROOT / "docs" / "quickstart.ipynb").read_text(encoding="utf-8"))
@@ -36,17 +33,3 @@ def test_every_cell_runs(tmp_path, monkeypatch):
     matplotlib.pyplot.close("all")
     assert names["result"].mask.shape == (96, 128)
     assert (tmp_path / "exp").is_dir()
-
-
-@pytest.mark.parametrize("page", ["python.md", "model.md"])
-def test_python_on_a_page_names_what_is_there(page):
-    """It parses, and what it takes of `mdg` is public."""
-    import mdg
-
-    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
-    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    assert blocks
-    for block in blocks:
-        for node in ast.walk(ast.parse(block)):
-            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "mdg":
-                assert hasattr(mdg, node.attr), node.attr

@@ -2,7 +2,7 @@
 
 The transform of a map of H x W is a product of matrices along each side, whose entries depend on the size alone.
 
-Legend: B batch, c channels, H W map, F = W//2 + 1 columns of the real spectrum, n samples.
+Legend: B batch, c channels, H W map, F = W//2 + 1 columns of the real spectrum, n samples, K filters of u x v.
 """
 
 from __future__ import annotations
@@ -32,6 +32,15 @@ def filter_spectrum(x_BcHW: Tensor, *gates_BcHF: Tensor) -> Tensor:
     return torch.fft.irfft2(spectrum_BcHF, s=x_BcHW.shape[-2:], norm="ortho")
 
 
+def resample(bank_Kuv: Tensor, rows_Hu: Tensor, columns_Fv: Tensor) -> Tensor:
+    """Filters of a spectrum of u x v on one of H x F: ``[K, H, F]``."""
+    if is_exporting():  # products of two matrices, with which OpenVINO can cope where the size is open
+        K, u, v = bank_Kuv.shape
+        rows_HKv = (rows_Hu @ bank_Kuv.transpose(0, 1).reshape(u, K * v)).reshape(-1, v)
+        return (rows_HKv @ columns_Fv.T).unflatten(0, (-1, K)).transpose(0, 1)
+    return rows_Hu @ bank_Kuv @ columns_Fv.T
+
+
 def row_frequencies(n: int, device: torch.device) -> Tensor:
     """Frequencies of the rows of a spectrum in cycles per sample, ``[n]`` float32: ``torch.fft.fftfreq``."""
     if not is_exporting():
@@ -56,19 +65,19 @@ def _count(steps_n: Tensor) -> Tensor:
 
 def _filter_by_matrices(x_BcHW: Tensor, gates: tuple[Tensor, ...]) -> Tensor:
     """Real and imaginary parts apart: ``exp(-i a) (p + i q) = (p cos a + q sin a) + i (q cos a - p sin a)``."""
-    cos_WF, sin_WF, weight_F = _columns(x_BcHW)
+    cos_11WF, sin_11WF, weight_F = _columns(x_BcHW)
     rows_H = torch.arange(x_BcHW.shape[-2], device=x_BcHW.device)
-    cos_HH, sin_HH = _waves(rows_H, rows_H)  # both symmetric
-    p_BcHF, q_BcHF = x_BcHW @ cos_WF, -(x_BcHW @ sin_WF)
-    p_BcHF, q_BcHF = cos_HH @ p_BcHF + sin_HH @ q_BcHF, cos_HH @ q_BcHF - sin_HH @ p_BcHF
+    cos_11HH, sin_11HH = _waves(rows_H, rows_H)  # both symmetric
+    p_BcHF, q_BcHF = x_BcHW @ cos_11WF, -(x_BcHW @ sin_11WF)
+    p_BcHF, q_BcHF = cos_11HH @ p_BcHF + sin_11HH @ q_BcHF, cos_11HH @ q_BcHF - sin_11HH @ p_BcHF
     for gate in gates:
         p_BcHF, q_BcHF = p_BcHF * gate, q_BcHF * gate
-    p_BcHF, q_BcHF = cos_HH @ p_BcHF - sin_HH @ q_BcHF, cos_HH @ q_BcHF + sin_HH @ p_BcHF
-    return p_BcHF @ (weight_F * cos_WF).t() - q_BcHF @ (weight_F * sin_WF).t()
+    p_BcHF, q_BcHF = cos_11HH @ p_BcHF - sin_11HH @ q_BcHF, cos_11HH @ q_BcHF + sin_11HH @ p_BcHF
+    return p_BcHF @ (weight_F * cos_11WF).mT - q_BcHF @ (weight_F * sin_11WF).mT
 
 
 def _columns(x_BcHW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Waves along W, ``[W, F]``, and how often a column of the half spectrum occurs in the whole one."""
+    """Waves along W, ``[1, 1, W, F]``, and how often a column of the half spectrum occurs in the whole one."""
     W, device = x_BcHW.shape[-1], x_BcHW.device
     columns_W, columns_F = torch.arange(W, device=device), torch.arange(W // 2 + 1, device=device)
     single_F = (columns_F == 0) | (2 * columns_F == _count(columns_W))
@@ -76,11 +85,12 @@ def _columns(x_BcHW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _waves(steps_n: Tensor, frequency_k: Tensor) -> tuple[Tensor, Tensor]:
-    """``cos`` and ``sin`` of ``2 pi k t / n``, ``[n, k]`` float32, each ``1 / sqrt(n)`` in height.
+    """``cos`` and ``sin`` of ``2 pi k t / n``, ``[1, 1, n, k]`` float32, each ``1 / sqrt(n)`` in height.
 
-    Angles are reduced as whole numbers: float32 would lose digits of the large ones.
+    Angles are reduced as whole numbers: float32 would lose digits of the large ones. Four dimensions, as the maps have:
+    OpenVINO asks for that where the size is open.
     """
     count_1 = _count(steps_n)
-    angle_nk = ((steps_n[:, None] * frequency_k) % count_1).float() * (2 * math.pi / count_1.float())
+    angle_11nk = ((steps_n[:, None] * frequency_k) % count_1).float()[None, None] * (2 * math.pi / count_1.float())
     height_1 = 1.0 / count_1.float().sqrt()
-    return angle_nk.cos() * height_1, angle_nk.sin() * height_1
+    return angle_11nk.cos() * height_1, angle_11nk.sin() * height_1

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mdg.models.layers import Linear, Mlp, to_bchw, to_bhwc
-from mdg.ops.fourier import column_frequencies, filter_spectrum, row_frequencies
+from mdg.ops.fourier import column_frequencies, filter_spectrum, resample, row_frequencies
 from mdg.ops.modes import float32_island
 from mdg.options.models import SemanticDynamicDecoderOptions
 
@@ -88,7 +88,7 @@ class DynamicFrequencyGate(nn.Module):
         device = self.bank.device
         rows_Hu = periodic_interpolation(row_frequencies(height, device), self.bank.shape[1])
         columns_Fv = half_interpolation(column_frequencies(width, device), self.bank.shape[2])
-        bank_KHF = rows_Hu @ self.bank.float() @ columns_Fv.T
+        bank_KHF = resample(self.bank.float(), rows_Hu, columns_Fv)
         if self.hermitian:
             bank_KHF = symmetric(bank_KHF, width)
         return 2 * torch.sigmoid(torch.einsum("bck,khf->bchf", route_BcK, bank_KHF))

@@ -34,7 +34,7 @@ NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
 SCENES = {"type": "Synthetic", "height": 64, "width": 96, "train_images": 4, "val_images": 3, "test_images": 1}
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True, scope="module")
 def shallow() -> Iterator[None]:
     """Encoders of one block a stage, which hold every kind of operation: every operation is traced and translated."""
     with pytest.MonkeyPatch.context() as patch:
@@ -42,7 +42,7 @@ def shallow() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def a_checkpoint(tmp_path_factory, shaken, shallow) -> Callable[..., Path]:
     """A checkpoint of a network of :data:`NETWORKS` that nobody trained, its parameters moved off their first values,
     for scenes of 64 x 96."""
