@@ -17,19 +17,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mdg.utils.cli import add_opts, imports, run_tool, user_path
+from mdg.utils.cli import add_checkpoint, add_opts, imports, run_tool, user_path
 
 
 def parse() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--checkpoint", type=user_path, metavar="FILE", help="default: best.pt of the newest run in exp/"
-    )
-    parser.add_argument(
-        "--config", type=user_path, metavar="YAML", help="default: the configuration inside the checkpoint"
-    )
+    add_checkpoint(parser)
     parser.add_argument("--format", default="onnx", choices=("onnx", "torch-export", "torchscript"), help="(onnx)")
     parser.add_argument("--out", type=user_path, metavar="FILE", help="default: export/ in the run directory")
     parser.add_argument("--size", type=_size, metavar="HxW", help="of the images; default: that of the evaluation")

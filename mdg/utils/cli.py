@@ -126,12 +126,7 @@ def add_pairs(parser: argparse.ArgumentParser, required: bool = True) -> None:
 
 def add_network(parser: argparse.ArgumentParser) -> None:
     """The network of a tool, and how images are prepared for it."""
-    parser.add_argument(
-        "--checkpoint", type=user_path, metavar="FILE", help="default: best.pt of the newest run in exp/"
-    )
-    parser.add_argument(
-        "--config", type=user_path, metavar="YAML", help="default: the configuration inside the checkpoint"
-    )
+    add_checkpoint(parser)
     parser.add_argument(
         "--thermal-scaling", metavar="YAML", help="how more than 8 bits become 8: minmax, percentile, or '{mode: ...}'"
     )
@@ -139,6 +134,16 @@ def add_network(parser: argparse.ArgumentParser) -> None:
         "--align", metavar="HOW", help="resize both to the size of rgb or thermal; the file of a rig (.yaml); or refuse"
     )
     parser.add_argument("--grey-rgb", metavar="WHAT", help="RGB images of one channel: repeat, or refuse")
+
+
+def add_checkpoint(parser: argparse.ArgumentParser) -> None:
+    """``--checkpoint`` and the configuration that goes with it."""
+    parser.add_argument(
+        "--checkpoint", type=user_path, metavar="FILE", help="default: best.pt of the newest run in exp/"
+    )
+    parser.add_argument(
+        "--config", type=user_path, metavar="YAML", help="default: the configuration inside the checkpoint"
+    )
 
 
 def add_opts(parser: argparse.ArgumentParser) -> None:
