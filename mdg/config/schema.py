@@ -172,6 +172,9 @@ class TrainConfig(Options):
     ema_decay: float | None = Field(None, gt=0, lt=1)
     """Keep an exponential moving average of the weights and evaluate that; null turns it off. The decay of step t is
     min(ema_decay, (1 + t) / (10 + t)), so that the average forgets where it began."""
+    parallel: Literal["ddp", "fsdp2"] = "ddp"
+    """How several processes share the network: `ddp` keeps a copy in each; `fsdp2` splits weights, gradients and
+    moments over them, for networks that do not fit one device. fp32 and bf16, without `compile`."""
     sync_batchnorm: bool = True
     """BatchNorm statistics over all processes (CUDA with several processes only; ignored elsewhere)."""
     channels_last: bool = True
@@ -196,6 +199,13 @@ class TrainConfig(Options):
     max_skipped_steps: int = Field(16, ge=1, le=10_000)
     """A step whose loss or gradients are not finite is skipped; after so many in a row the run stops. 16 halvings bring
     the first loss scale of fp16, 65536, down to 1."""
+
+    @model_validator(mode="after")
+    def _check_parallel(self) -> TrainConfig:
+        if self.parallel == "fsdp2" and (self.compile or self.precision == "fp16"):
+            got = "compile: true" if self.compile else "precision: fp16"
+            raise ValueError(f"parallel: fsdp2 goes with fp32 and bf16, without compile, got {got}; change either")
+        return self
 
 
 class CheckpointConfig(Options):

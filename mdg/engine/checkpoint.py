@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from mdg.config import RunConfig, load_config, parse_config
 from mdg.config.yaml_tree import apply_override, parse_yaml
 from mdg.engine.runtime import compile_network
+from mdg.engine.sharding import split_like
 from mdg.engine.slim_file import read_slim
 from mdg.errors import ConfigError, NonFiniteError, WeightsError
 from mdg.fields import user_path
@@ -299,7 +300,7 @@ def load_weights(model: nn.Module, tensors: dict[str, Any], source: str | Path) 
             f"{source}: {name} holds NaN or infinity, so nothing it predicts has a meaning: the training had diverged. "
             "Take an earlier checkpoint (best.pt, previous.pt)"
         )
-    model.load_state_dict(tensors)
+    model.load_state_dict({name: split_like(value, own[name]) for name, value in tensors.items()})
 
 
 def _tensors(value: Any, name: str) -> Iterator[tuple[str, Tensor]]:

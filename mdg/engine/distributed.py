@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -20,6 +20,9 @@ from mdg.errors import ConfigError
 from mdg.utils.cores import threads_of_process
 from mdg.utils.driver import unused_gpu
 from mdg.utils.launched import end_with_launcher
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
 
 logger = logging.getLogger("mdg")
 
@@ -64,6 +67,12 @@ class World:
         """Waits for all processes, not for their GPUs."""
         if self.size > 1:
             dist.barrier(group=self.control.group)
+
+    def mesh(self) -> DeviceMesh:
+        """All processes in one row, for what splits tensors over them."""
+        from torch.distributed.device_mesh import init_device_mesh
+
+        return init_device_mesh(self.device.type, (self.size,))
 
     def gather(self, value: T) -> list[T]:
         """The plain value or CPU tensors of every process, in their order, for all of them."""
@@ -140,7 +149,9 @@ def data_parallel(model: nn.Module, world: World) -> nn.Module:
 
 
 def summing_gradients(network: nn.Module, now: bool) -> AbstractContextManager:
-    """Around a backward pass of :func:`data_parallel`: whether gradients are exchanged in it, or in a later one."""
+    """Around a backward pass: whether gradients are exchanged in it, or in a later one."""
+    if hasattr(network, "set_requires_gradient_sync"):  # its weights are split (FSDP2)
+        network.set_requires_gradient_sync(now)  # type: ignore[operator]
     return network.no_sync() if isinstance(network, DistributedDataParallel) and not now else nullcontext()
 
 

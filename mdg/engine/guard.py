@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from mdg.engine.distributed import widest_float
+from mdg.engine.sharding import is_sharded, whole_norm
 
 
 class StepGuard:
@@ -37,6 +38,7 @@ class StepGuard:
     ):
         self.optimizer, self.scaler, self.clip = optimizer, scaler, clip
         self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.sharded = is_sharded(model)
         # Counters too: a batch that was not learnt from has not been tracked.
         self.buffers = {dtype: [b for b in model.buffers() if b.dtype == dtype] for dtype in _dtypes(model)}
         device = self.parameters[0].device
@@ -58,7 +60,7 @@ class StepGuard:
         """The optimizer's step, or none; after the last backward pass."""
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         norm = get_total_norm(gradients)
-        skip = (~norm.isfinite()).to(torch.float32)
+        skip = (~whole_norm(norm).isfinite()).to(torch.float32)
         if self.scaler.is_enabled():
             self._step_scaled(gradients, skip)
         else:
@@ -79,7 +81,7 @@ class StepGuard:
         self.scaler.update()
 
     def _step(self, skip: Tensor) -> None:
-        if not getattr(self.optimizer, "_step_supports_amp_scaling", False):
+        if self.sharded or not getattr(self.optimizer, "_step_supports_amp_scaling", False):
             if not skip.item():
                 self.optimizer.step()
             return

@@ -20,8 +20,9 @@ from mdg.config import RunConfig, dump_yaml
 from mdg.config.load import ABSENT, differences, flatten
 from mdg.config.yaml_tree import parse_yaml
 from mdg.data import RGBTDataset
-from mdg.engine.checkpoint import load_checkpoint, load_weights
+from mdg.engine.checkpoint import load_checkpoint
 from mdg.engine.evaluation.provenance import joined
+from mdg.engine.sharding import split_state
 from mdg.engine.state import Progress
 from mdg.errors import ConfigError, UserError, WeightsError
 from mdg.utils.environment import code_fingerprint, package_version
@@ -37,7 +38,7 @@ FREE = re.compile(
     r"^(name|exp_dir|threads|process_timeout|log\..*|checkpoint\..*|ops\..*"
     r"|train\.(stop_epoch|max_steps|activation_checkpointing|max_skipped_steps)"
     r"|eval\.(pictures|batch_size|cuda_graphs)|pipeline\.(workers|prefetch|timeout)"
-    r"|data\.(root|cache|cache_dir)|model\.pretrained.*)$"
+    r"|data\.(root(\.\d+)?|cache|cache_dir|cache_gib)|model\.pretrained.*)$"
 )
 EPOCHS = "train.epochs"
 
@@ -111,7 +112,7 @@ class SavedRun:
         kept = ("params", "lr")
         options = [{key: group[key] for key in group if key not in kept} for group in optimizer.param_groups]
         try:
-            optimizer.load_state_dict(self.state["optimizer"])
+            optimizer.load_state_dict(split_state(self.state["optimizer"], optimizer))
         except (ValueError, KeyError, TypeError) as error:
             raise WeightsError(f"{self.file}: its optimizer does not fit this one ({error})") from None
         for group, own in zip(optimizer.param_groups, options, strict=True):
@@ -169,16 +170,12 @@ def open_saved(run: RunDirectory, config: RunConfig, now: Mapping[str, Any], all
 def restore(trainer: Trainer, saved: SavedRun) -> None:
     """Puts a trainer that was built anew where the saved run stands, and takes out of the log what comes later."""
     state = saved.state
-    load_weights(trainer.model, state["model"], saved.file)
+    trainer.weights.load(state, saved.file)
     trainer.progress = Progress.of(state["progress"])
     trainer.progress.batch = saved.batch(trainer.config, trainer.world.size, len(trainer.train_loader))
     saved.restore_optimizer(trainer.optimizer)
     if state["scaler"] and trainer.scaler.is_enabled():
         trainer.scaler.load_state_dict(state["scaler"])
-    if trainer.ema is not None and state["ema"] is not None:
-        trainer.ema.load_state_dict(state["ema"])
-    elif trainer.ema is not None:
-        trainer.ema.module.load_state_dict(trainer.model.state_dict())  # the average begins here
     trainer.guard.load_state_dict(state.get("skipped", {}))
     trainer.skipped = trainer.guard.total()
     saved.restore_schedule(trainer)

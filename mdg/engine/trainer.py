@@ -21,7 +21,7 @@ from mdg.data.waiting import NoBatch
 from mdg.engine.balance import ClassBalance
 from mdg.engine.checkpoint import save_checkpoint
 from mdg.engine.diagnosis import diverged
-from mdg.engine.distributed import World, broadcast_buffers, compare_processes, data_parallel, summing_gradients
+from mdg.engine.distributed import World, compare_processes, summing_gradients
 from mdg.engine.evaluation.evaluator import Evaluation, evaluate_model, make_eval_loader
 from mdg.engine.evaluation.provenance import FrameSet, frame_set
 from mdg.engine.freezing import freeze, hold
@@ -30,9 +30,11 @@ from mdg.engine.monitor import Monitor
 from mdg.engine.optim import set_rates
 from mdg.engine.resume import identity, open_saved, restore
 from mdg.engine.runtime import compile_network, make_autocast, place_network
+from mdg.engine.sharding import whole
 from mdg.engine.start import start_from
-from mdg.engine.state import LossMeter, Progress, description, moving_average, seed_step
+from mdg.engine.state import LossMeter, Progress, description, seed_step
 from mdg.engine.stopping import StopSignals
+from mdg.engine.weights import Weights
 from mdg.errors import ConfigError, NonFiniteError
 from mdg.losses import Objective
 from mdg.models import build_model
@@ -73,7 +75,7 @@ class Trainer:
             fill_cache(dataset, config.data)  # minutes: after all that can be found wrong without it
         if saved is not None:
             restore(self, saved)
-        self.network = data_parallel(self.model, world)
+        self.network = self.weights.connect()
         self.monitor = Monitor(config, run, world, self.schedule.last_step)
 
     # --- building -----------------------------------------------------------------------------------------------------
@@ -119,7 +121,7 @@ class Trainer:
         self.held = freeze(model, config.train.freeze)
         place_network(model, config, device)
         self.model = model
-        self.ema = moving_average(model, config.train.ema_decay) if config.train.ema_decay is not None else None
+        self.weights = Weights(model, config, self.world, len(self.train_set.classes))
         if config.train.compile:
             compile_network(model)
 
@@ -217,8 +219,7 @@ class Trainer:
         with self.monitor.watch.part("optimizer"):
             self.guard.finish()
             self.optimizer.zero_grad(set_to_none=True)
-            if self.ema is not None:
-                self.ema.update_parameters(self.model)
+            self.weights.follow()
         self.monitor.step_done(lr, images=sum(len(batch.names) for batch in group))
 
     def _forward(self, network: nn.Module, part: int, batch: Batch) -> torch.Tensor:
@@ -263,7 +264,7 @@ class Trainer:
     def _diverged(self, group: list[Batch]) -> NonFiniteError:
         """The error of a run that has skipped too many steps; does the last of them again to find out where."""
         self.progress.step -= 1
-        self.model.train()
+        model = self.weights.alone(self.model).train()
         kept = {
             "config": dump_yaml(self.config),
             "classes": len(self.train_set.classes),
@@ -274,10 +275,10 @@ class Trainer:
         }
 
         def forward(part: int, batch: Batch) -> torch.Tensor:
-            return self.guard.spread(self._forward(self.model, part, batch))
+            return self.guard.spread(self._forward(model, part, batch))
 
-        hold(self.held)
-        return diverged(self.model, forward, group, self.world, self.run, kept)
+        hold(freeze(model, self.config.train.freeze))
+        return diverged(model, forward, group, self.world, self.run, kept)
 
     def _stop_reached(self) -> bool:
         limits, progress = self.config.train, self.progress
@@ -329,17 +330,13 @@ class Trainer:
 
     # --- validation and checkpoints -----------------------------------------------------------------------------------
 
-    @property
-    def scored_model(self) -> nn.Module:
-        """The weights that are evaluated and kept: the moving average where there is one."""
-        return self.ema.module if self.ema is not None else self.model
-
     def validate(self) -> Evaluation | None:
         """Scores the selection split and logs scores and pictures; None where a signal interrupted it."""
         assert self.eval_loader is not None and self.eval_set is not None, "eval.selection is `last`"
-        self._agree_on_buffers()
+        self.weights.agree_on_buffers()
+        model = self.weights.scored()
         evaluation = evaluate_model(
-            self.scored_model,
+            model,
             self.eval_loader,
             self.eval_set,
             self.config,
@@ -353,7 +350,7 @@ class Trainer:
             return None
         self.monitor.log_evaluation(self.progress, evaluation, self.config.eval.selection)
         if self.world.main:
-            self.monitor.log_pictures(self.scored_model, self.eval_set, self.autocast, self.progress)
+            self.monitor.log_pictures(model, self.eval_set, self.autocast, self.progress)
         return evaluation
 
     def _improves(self, evaluation: Evaluation | None, epoch: int | None = None) -> bool:
@@ -365,27 +362,22 @@ class Trainer:
         self.progress.best_score, self.progress.best_epoch = score, epoch or self.progress.epoch
         return True
 
-    def _agree_on_buffers(self) -> None:
-        # BatchNorm statistics differ between processes after a step; those of the main process are the ones saved.
-        broadcast_buffers(self.world, self.model)
-        if self.ema is not None:
-            broadcast_buffers(self.world, self.ema.module)
-
     def save_best(self) -> None:
         """Writes the evaluated weights."""
+        weights = self.weights.scored_state()
         if self.world.main:
-            save_checkpoint(self.run.best, {"model": self.scored_model.state_dict(), **description(self)})
+            save_checkpoint(self.run.best, {"model": weights, **description(self)})
         self.world.barrier()
 
     def save_last(self) -> None:
         """Writes everything needed to continue exactly; the state before it becomes ``previous.pt``."""
-        self._agree_on_buffers()
+        self.weights.agree_on_buffers()
+        weights, optimizer = self.weights.state(), whole(self.optimizer.state_dict(), keep=self.world.main)
         meters = self.world.gather(self.meter.state_dict())
         if self.world.main:
             content = {
-                "model": self.model.state_dict(),
-                "ema": self.ema.state_dict() if self.ema is not None else None,
-                "optimizer": self.optimizer.state_dict(),
+                **weights,
+                "optimizer": optimizer,
                 "scaler": self.scaler.state_dict(),
                 "meter": meters,
                 "skipped": self.guard.state_dict(),

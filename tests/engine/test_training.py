@@ -74,11 +74,11 @@ def test_moving_average_follows_the_weights(tiny_yaml, tmp_path):
     trainer.train_step(batches[:1])
     first = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
     trainer.train_step(batches[1:2])
-    averaged = dict(trainer.ema.module.named_parameters())
+    averaged = dict(trainer.weights.average.module.named_parameters())
     for name, p in trainer.model.named_parameters():
         # The decay of step 1 is (1 + 1) / (10 + 1), until that reaches 0.75.
         torch.testing.assert_close(averaged[name], 2 / 11 * first[name] + 9 / 11 * p.detach())
-    assert trainer.scored_model is trainer.ema.module
+    assert trainer.weights.scored() is trainer.weights.average.module
 
 
 @pytest.mark.parametrize("decay", [0.9, 0.999])
