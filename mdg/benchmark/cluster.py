@@ -111,7 +111,7 @@ def held(sizes: Sizes, processes: int, images: int, parallel: Parallel = "ddp", 
         half: bf16 or fp16: what is kept takes half. (The parts that stay float32 are small.)
         average: Whether ``train.ema_decay`` is set.
     """
-    states = (4 + average) * sizes.weights
+    states: float = (4 + average) * sizes.weights
     if parallel == "fsdp2" and processes > 1:
         states = states / processes + 2 * sizes.largest_unit + sizes.rest  # the next block is fetched beside this one
     return states + images * sizes.kept * (0.5 if half else 1.0)

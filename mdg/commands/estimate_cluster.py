@@ -47,8 +47,17 @@ def run(args: argparse.Namespace) -> None:
         f"{config.name}: {sizes.weights / 4e6:.2f} M numbers that learn; a pass over one image of {height}x{width} "
         f"keeps {sizes.kept / GIB:.2f} GiB in float32; {train.batch_size} image(s) a GPU and pass, {train.precision}\n"
     )
-    options = {"images": train.batch_size, "half": train.precision != "fp32", "average": train.ema_decay is not None}
-    print(estimate_table(sizes, args.gpus, **options, passes=train.accumulate, link_gb=args.link, step_ms=args.step_ms))
+    text = estimate_table(
+        sizes,
+        args.gpus,
+        images=train.batch_size,
+        half=train.precision != "fp32",
+        average=train.ema_decay is not None,
+        passes=train.accumulate,
+        link_gb=args.link,
+        step_ms=args.step_ms,
+    )
+    print(text)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

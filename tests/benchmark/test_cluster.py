@@ -10,7 +10,6 @@ import sys
 import uuid
 
 import pytest
-import torch
 from commands import REPOSITORY, environment
 from torch import nn
 
