@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from layouts import custom_options, write_custom, write_fmb, write_mfnet_folders, write_pst900
+from layouts import custom_options, write_custom, write_fmb, write_mfnet_folders, write_pst900, write_shards
 from torch import nn
 
 from mdg import registry
@@ -43,7 +43,7 @@ CONTEXT = {
     registry.TRANSFORMS: dict,
     registry.DATASETS: lambda: {"role": "train"},
 }
-WRITTEN = {"MFNet": write_mfnet_folders, "PST900": write_pst900, "FMB": write_fmb}
+WRITTEN = {"MFNet": write_mfnet_folders, "PST900": write_pst900, "FMB": write_fmb, "Shards": write_shards}
 ELSEWHERE = {
     **dict.fromkeys(
         ["MDG", "SingleStream", "LateFusion"], {"pretrained"}

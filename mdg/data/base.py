@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
+import torch
 from torch.utils.data import Dataset
 
 from mdg.data.reading.files import stamp
@@ -68,12 +69,12 @@ class RGBTDataset(Dataset, ABC):
         DataError: The role has no split.
     """
 
-    # The first three may differ between instances, which then set them before ``__init__`` here.
+    # All but the ignored id may differ between instances, which then set them before ``__init__`` here.
     dataset_name: str
     classes: tuple[str, ...]
     palette_K3: np.ndarray  # uint8, R, G, B per class id
     ignore_index: ClassVar[int] = 255
-    published_frames: ClassVar[Sequence[Mapping[str, int]]] = ()  # per split on disk, as papers state them
+    published_frames: Sequence[Mapping[str, int]] = ()  # per split on disk, as papers state them
 
     def __init__(self, options: DatasetOptions, *, role: str):
         assert role in ROLES, role
@@ -156,6 +157,22 @@ class RGBTDataset(Dataset, ABC):
     def scoring_rules(self) -> tuple[ScoringRule, ...]:
         """The rules under which this data set is scored; the first one selects and is printed first."""
         return (all_classes(self.classes),)
+
+    def epoch_order(self, generator: torch.Generator, rank: int, world_size: int) -> list[int] | None:
+        """The frames that one process sees in an epoch of training, in their order, where the data set reads faster in
+        an order of its own; None leaves the order to the loader.
+
+        The parts of all processes hold every frame once, and differ by one frame at most in length.
+
+        Args:
+            generator: In the same state on every process, which follows from seed and epoch alone.
+            rank, world_size: The process, and how many there are.
+        """
+        return None
+
+    def scored_by(self, rank: int, world_size: int) -> range:
+        """The frames that one of ``world_size`` processes scores; those of all processes are the split."""
+        return range(rank, len(self), world_size)
 
     def sources(self, index: int) -> list[Path]:
         """The files that frame ``index`` is read from; none where it is generated."""

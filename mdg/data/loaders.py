@@ -39,7 +39,7 @@ class TrainLoader:
 
     Every batch is full and every image is seen in every epoch: the permutation is continued from its own start until
     it fills ``len(self)`` batches of every process. With fewer images than ``batch_size * world_size`` it goes round
-    several times; an image drawn again is augmented anew.
+    several times; an image drawn again is augmented anew. A data set may propose the order (``epoch_order``).
 
     Args:
         dataset: What to read.
@@ -71,7 +71,7 @@ class TrainLoader:
         chances: np.ndarray | None = None,
     ):
         assert 0 <= rank < world_size, (rank, world_size)
-        self.images = len(dataset)
+        self.images, self._dataset = len(dataset), dataset
         self.chances = None if chances is None else torch.from_numpy(np.asarray(chances, np.float64))
         self.batch_size, self.seed, self.rank, self.world_size = batch_size, seed, rank, world_size
         samples = TrainSamples(dataset, transforms, seed)
@@ -99,12 +99,22 @@ class TrainLoader:
 
     def _batches(self, epoch: int) -> list[list[SampleKey]]:
         generator = torch.Generator().manual_seed(hash_seed(self.seed, epoch))
+        if self.chances is None and (own := self._dataset.epoch_order(generator, self.rank, self.world_size)):
+            return self._batches_of_own(epoch, own)
         step = self.batch_size * self.world_size
         keys = self._drawn(epoch, len(self) * step, generator)
         return [
             keys[first : first + self.batch_size]
             for first in range(self.rank * self.batch_size, len(self) * step, step)
         ]
+
+    def _batches_of_own(self, epoch: int, order: list[int]) -> list[list[SampleKey]]:
+        """Batches of the part of this process in the data set's own order. What fills the last one comes from the end
+        of that part, which was read a moment ago."""
+        keys = [SampleKey(epoch, index, 0) for index in order]
+        for place in range(len(self) * self.batch_size - len(order)):
+            keys.append(SampleKey(epoch, order[-1 - place % len(order)], 1 + place // len(order)))
+        return [keys[first : first + self.batch_size] for first in range(0, len(keys), self.batch_size)]
 
     def _drawn(self, epoch: int, count: int, generator: torch.Generator) -> list[SampleKey]:
         """What an epoch shows on all processes, in its order; an image that comes again is another sample."""
@@ -157,7 +167,7 @@ class EvalLoader:
                 f"got more processes ({world_size}) than images ({len(dataset)}) in the {dataset.split} "
                 f"split of {dataset.dataset_name}: start at most {len(dataset)} processes"
             )
-        mine = range(rank, len(dataset), world_size)
+        mine = dataset.scored_by(rank, world_size)
         self.images = len(mine)
         self._batches = [list(mine[first : first + batch_size]) for first in range(0, len(mine), batch_size)]
         self._passes = _Passes(EvalSamples(dataset, eval_size), collate_by_size, workers, prefetch, timeout, stop)

@@ -9,6 +9,7 @@ from pydantic import Field
 from mdg.fields import Seed, UserPath
 from mdg.options.files import DatasetOptions, FileOptions, SplitFolderOptions
 from mdg.options.folder import FolderOptions
+from mdg.options.shards import ShardsOptions
 from mdg.registry import DATASETS
 
 
@@ -74,5 +75,10 @@ class SyntheticOptions(DatasetOptions):
 
 
 DATASETS.declare(
-    MFNet=MFNetOptions, PST900=PST900Options, FMB=FMBOptions, Folder=FolderOptions, Synthetic=SyntheticOptions
+    MFNet=MFNetOptions,
+    PST900=PST900Options,
+    FMB=FMBOptions,
+    Folder=FolderOptions,
+    Synthetic=SyntheticOptions,
+    Shards=ShardsOptions,
 )

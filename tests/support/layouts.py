@@ -17,7 +17,9 @@ import cv2
 import numpy as np
 
 from mdg.data.datasets import fmb
+from mdg.data.shards.make import Size, make_shards
 from mdg.data.synthetic import Scene, render_scene
+from mdg.registry import DATASETS
 
 SIZE = (48, 64)  # height, width in pixels
 FIRST = {"train": 0, "val": 500, "test": 1000}  # scenes of a split that is a folder
@@ -138,6 +140,13 @@ def write_custom(root: Path, train: int = 6, test: int = 3, size: tuple[int, int
             write_image(root / split / "ir" / f"{name}_ir.tiff", raw_counts(scene.thermal))
             colours_HW3 = np.array(CUSTOM_PALETTE, np.uint8)[CUSTOM_IDS[scene.label]]
             write_image(root / split / "masks" / f"{name}.png", colours_HW3)
+    return root
+
+
+def write_shards(root: Path) -> Path:
+    """Shards of two frames each, of generated scenes."""
+    sizes = {"height": SIZE[0], "width": SIZE[1], "train_images": 4, "val_images": 1, "test_images": 1}
+    make_shards(DATASETS.parse({"type": "Synthetic", **sizes}), root, Size(2, None))
     return root
 
 

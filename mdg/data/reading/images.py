@@ -42,7 +42,11 @@ def read_image(file: Path) -> np.ndarray:
 def open_image(file: Path) -> tuple[bytes, Header]:
     """The bytes of an image file as decoders want them, and its header, when it is one image, whole and within the
     limits; raises as :func:`read_image`."""
-    data = _read_bytes(file)
+    return open_bytes(_read_bytes(file), file)
+
+
+def open_bytes(data: bytes, file: Path) -> tuple[bytes, Header]:
+    """:func:`open_image` of the content of a file, which messages call ``file``."""
     header = parse_header(data)
     if header is None:
         raise unreadable(file, data)
