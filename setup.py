@@ -52,6 +52,7 @@ setup(
             "mdg-export-weights = mdg.commands.export_weights:main",
             "mdg-fetch = mdg.commands.fetch_weights:main",
             "mdg-report = mdg.commands.report:main",
+            "mdg-robustness = mdg.commands.robustness:main",
             "mdg-register = mdg.commands.register:main",
             "mdg-demo-web = mdg.commands.demo_web:main",
         ],

@@ -98,6 +98,7 @@ def evaluate_model(
     world: World,
     progress: Any = None,
     stop: Callable[[], bool] = lambda: False,
+    shown: Callable[[int], torch.Tensor] | None = None,
 ) -> Evaluation | None:
     """Scores a model; leaves it in evaluation mode.
 
@@ -109,6 +110,8 @@ def evaluate_model(
         world: The processes that share the work; all of them return the same evaluation.
         progress: Called with the number of images done by this process after each batch.
         stop: Asked before each group of images; where it says so in one process, all of them break off.
+        shown: Which modality shows the objects of an image, by its place, where ``eval.objects`` asks; None looks at
+            the images that the network gets.
 
     Returns:
         The evaluation; None where it was broken off.
@@ -123,7 +126,9 @@ def evaluate_model(
         prediction_BHW = inference(batch.rgb_B3HW, batch.thermal_B1HW, batch.label_BHW.shape[-2:], batch.names)
         label_BHW = batch.label_BHW.to(world.device)
         for place, index in enumerate(batch.indices):
-            shown_HW = _shown(batch, place, dataset).to(world.device) if config.eval.objects else None
+            shown_HW = None
+            if config.eval.objects:
+                shown_HW = (shown(index) if shown else shown_in(batch, place, dataset)).to(world.device)
             tally.add(index, prediction_BHW[place], label_BHW[place], shown_HW)
         if progress:
             progress(tally.images)
@@ -132,8 +137,8 @@ def evaluate_model(
     return tally.gather(world, time.perf_counter() - started)
 
 
-def _shown(batch: Batch, place: int, dataset: RGBTDataset) -> torch.Tensor:
-    """Which modality shows the objects of an image, at the size of its label."""
+def shown_in(batch: Batch, place: int, dataset: RGBTDataset) -> torch.Tensor:
+    """Which modality shows the objects of an image of a batch, ``[H, W]`` uint8 at the size of its label."""
     label_HW = batch.label_BHW[place].numpy()
     images = (batch.rgb_B3HW[place].permute(1, 2, 0).numpy(), batch.thermal_B1HW[place, 0].numpy())
     rgb_HW3, thermal_HW = (cv2.resize(np.ascontiguousarray(image), label_HW.shape[::-1]) for image in images)

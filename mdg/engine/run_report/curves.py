@@ -51,13 +51,14 @@ class Curve:
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart with its axes; ``alt`` says in words what it shows."""
+    """A chart with its axes; ``alt`` says in words what it shows, ``along`` what is counted from left to right."""
 
     title: str
     curves: list[Curve]
     x_ticks: list[Tick]
     y_ticks: list[Tick]
     alt: str
+    along: str = "step"
     note: str = ""
 
 
@@ -114,16 +115,24 @@ def _series(records: Sequence[Record], name: str) -> list[Point]:
     return [(float(step), value) for step, value in values if value is not None]
 
 
-def draw(title: str, lines: dict[str, list[Point]], last: int) -> Chart:
+def draw(
+    title: str,
+    lines: dict[str, list[Point]],
+    last: int,
+    along: str = "step",
+    span: tuple[float, float] | None = None,
+) -> Chart:
     """A chart of lines over the steps from 0 to ``last``.
 
     Args:
         title: Stands above.
         lines: Points (step, value) by name, in order; a line without points is left out, and keeps its colour.
         last: The last step; at least 1 is drawn.
+        along: What a step is called.
+        span: The lowest and highest value that the axis is to hold; None takes those of the lines.
     """
     values = [y for points in lines.values() for _, y in points]
-    y_low, y_high, y_ticks = _axis(min(values), max(values))
+    y_low, y_high, y_ticks = _axis(*(span or (min(values), max(values))))
     x_high = float(max(last, 1))
 
     def place(point: Point) -> Point:
@@ -135,22 +144,25 @@ def draw(title: str, lines: dict[str, list[Point]], last: int) -> Chart:
     for index, (name, points) in enumerate(lines.items()):
         if points:
             dash = DASHES[index // COLOURS % len(DASHES)]
-            curves.append(_curve(name, index % COLOURS, dash, thinned(points), place))
+            curves.append(_curve(name, index % COLOURS, dash, thinned(points), place, along))
     thin = max(-(-len(points) // MOST_POINTS) for points in lines.values())
     return Chart(
         title,
         curves,
         [Tick(place((x, y_low))[0], _number_text(x)) for x in _nice(0.0, x_high)],
         [Tick(place((0, y))[1], _number_text(y)) for y in y_ticks],
-        _alt(title, lines),
+        _alt(title, lines, along),
+        along,
         f"points are means of {thin} records" if thin > 1 else "",
     )
 
 
-def _curve(name: str, colour: int, dash: str, points: list[Point], place: Callable[[Point], Point]) -> Curve:
+def _curve(
+    name: str, colour: int, dash: str, points: list[Point], place: Callable[[Point], Point], along: str
+) -> Curve:
     at = [place(point) for point in points]
     dots = [
-        (f"{x:.1f}", f"{y:.1f}", f"{name}: {value:.4g} at step {step:.0f}")
+        (f"{x:.1f}", f"{y:.1f}", f"{name}: {value:.4g} at {along} {step:.12g}")
         for (x, y), (step, value) in zip(at, points, strict=True)
     ]
     line = " ".join(f"{x:.1f},{y:.1f}" for x, y in at)
@@ -164,9 +176,10 @@ def thinned(points: Sequence[Point], most: int = MOST_POINTS) -> list[Point]:
     return [(sum(x for x, _ in group) / len(group), sum(y for _, y in group) / len(group)) for group in groups]
 
 
-def _alt(title: str, lines: dict[str, list[Point]]) -> str:
+def _alt(title: str, lines: dict[str, list[Point]], along: str) -> str:
     told = [
-        f"{name} from {points[0][1]:.4g} at step {points[0][0]:.0f} to {points[-1][1]:.4g} at step {points[-1][0]:.0f}"
+        f"{name} from {points[0][1]:.4g} at {along} {points[0][0]:.12g} "
+        f"to {points[-1][1]:.4g} at {along} {points[-1][0]:.12g}"
         for name, points in lines.items()
         if points
     ]
