@@ -4,6 +4,7 @@ python tools/infer_mm.py --rgb photo.png --thermal heat.png --out masks
 python tools/infer_mm.py --rgb rgb/ --thermal raw/ --thermal-scaling '{mode: fixed, range: [7000, 9500]}'
 python tools/infer_mm.py --rgb all/ --thermal all/ --rgb-name '{name}_rgb.*' --thermal-name '{name}_ir.*'
 python tools/infer_mm.py --rgb visible.mp4 --thermal infrared.mp4 --out video
+python tools/infer_mm.py --rgb photo.png --thermal none
 python tools/infer_mm.py --rgb 0 --thermal 1 --frames 500 --save video areas
 
 Exit code 1: some pairs could not be used, and the others are done.

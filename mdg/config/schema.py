@@ -46,6 +46,8 @@ class EvalConfig(Options):
     for reporting, and every table and file of such a run says so."""
     metric: Literal["mIoU", "mAcc", "mF1", "pixel_accuracy"] = "mIoU"
     """Score that selects the best checkpoint; higher is better."""
+    cameras: Literal["both", "rgb", "thermal"] = "both"
+    """What the network sees: one alone leaves the other out, for networks that can do without (`model.stand_ins`)."""
     objects: bool = False
     """Score objects apart by which modality shows them (RGB only, thermal only, both, neither), measured by their
     contrast to what is around them; the objects of the other kinds are left out."""
@@ -156,6 +158,24 @@ def _check_name(name: str) -> str:
 RunName = Annotated[str, Field(min_length=1, max_length=NAME_CHARACTERS), AfterValidator(_check_name)]
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class ModalityDropout(Options):
+    """Images of training that lose one of their cameras."""
+
+    rgb: Share = 0.1
+    """Share that loses RGB."""
+    thermal: Share = 0.1
+    """Share that loses thermal; an image never loses both."""
+
+    @model_validator(mode="after")
+    def _check_sum(self) -> ModalityDropout:
+        if self.rgb + self.thermal > 1:
+            raise ValueError(f"expected two shares that are 1 at most together, got {self.rgb:g} and {self.thermal:g}")
+        return self
+
+
 class TrainConfig(Options):
     """How long and in which steps to train."""
 
@@ -172,6 +192,8 @@ class TrainConfig(Options):
     ema_decay: float | None = Field(None, gt=0, lt=1)
     """Keep an exponential moving average of the weights and evaluate that; null turns it off. The decay of step t is
     min(ema_decay, (1 + t) / (10 + t)), so that the average forgets where it began."""
+    modality_dropout: ModalityDropout | None = None
+    """Let images lose a camera, so that the network works without one (`model.stand_ins`); null loses none."""
     parallel: Literal["ddp", "fsdp2"] = "ddp"
     """How several processes share the network: `ddp` keeps a copy in each; `fsdp2` splits weights, gradients and
     moments over them, for networks that do not fit one device. fp32 and bf16, without `compile`."""

@@ -25,18 +25,22 @@ from torch import Tensor, nn
 from mdg.config.schema import EvalConfig
 from mdg.data.transforms.resampling import resize_image
 from mdg.engine.cuda_graphs import GraphedForward
-from mdg.errors import NonFiniteError
+from mdg.errors import ConfigError, NonFiniteError
+from mdg.models.absence import Camera, why_not_without
 from mdg.models.layers import resize_bilinear
 from mdg.models.segmentor import SegmentationOutput
 
 Place = tuple[int, int, int]  # image of the batch, top, left
 
 
+CAMERAS_ALONE = {"rgb": "RGB alone", "thermal": "thermal alone"}
+
+
 class InferenceRule(NamedTuple):
     """How scores are computed, in the words of the protocol."""
 
     mode: str
-    """"whole image" or "sliding window 480x640, stride 320x427"."""
+    """"whole image" or "sliding window 480x640, stride 320x427"; ", RGB alone" where the other camera is left out."""
     augmentation: str
     """"none" or "scales 0.5, 1, 1.5 with flip, mean of softmax"."""
 
@@ -59,10 +63,16 @@ class Inference:
         options: ``eval:`` of the configuration.
         autocast: Precision of the forward passes; everything after the logits is float32.
         device: Where images are moved to.
+
+    Raises:
+        ConfigError: ``eval.cameras`` leaves out a camera that the network needs.
     """
 
     def __init__(self, model: nn.Module, options: EvalConfig, autocast: torch.autocast, device: torch.device):
         self.model, self.options, self.autocast, self.device = model, options, autocast, device
+        absent: dict[str, Camera] = {"rgb": "thermal", "thermal": "rgb"}
+        if options.cameras != "both" and (reason := why_not_without(model, absent[options.cameras])):
+            raise ConfigError(f"eval.cameras: {options.cameras}: {reason}")
         self._forward: Callable[[Tensor, Tensor], SegmentationOutput] = self._pass
         if options.cuda_graphs and device.type == "cuda":
             self._forward = GraphedForward(self._pass)
@@ -139,7 +149,12 @@ class Inference:
 
     def _pass(self, rgb_B3HW: Tensor, thermal_B1HW: Tensor) -> SegmentationOutput:
         with self.autocast:
-            return self.model(rgb_B3HW, thermal_B1HW)
+            return self.model(*self._shown(rgb_B3HW, thermal_B1HW))
+
+    def _shown(self, rgb_B3HW: Tensor, thermal_B1HW: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """What the network sees of a pair."""
+        cameras = self.options.cameras
+        return rgb_B3HW if cameras != "thermal" else None, thermal_B1HW if cameras != "rgb" else None
 
     def _to_device(self, rgb_B3HW: Tensor, thermal_B1HW: Tensor) -> tuple[Tensor, Tensor]:
         return rgb_B3HW.to(self.device, non_blocking=True), thermal_B1HW.to(self.device, non_blocking=True)
@@ -197,6 +212,8 @@ def describe_inference(options: EvalConfig) -> InferenceRule:
         assert options.window is not None and options.stride_or_default is not None, "the options require them"
         window, stride = ("x".join(map(str, size)) for size in (options.window, options.stride_or_default))
         mode = f"sliding window {window}, stride {stride}"
+    if options.cameras != "both":
+        mode += f", {CAMERAS_ALONE[options.cameras]}"
     several = len(options.scales) > 1
     if not (several or options.flip or options.scales != [1]):
         return InferenceRule(mode, "none")

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 from mdg.data.reading.images import open_image, quiet_opencv
 from mdg.data.reading.pair_files import Pairs, find_pairs, pairs_in_list
 from mdg.data.reading.pairs import read_pair
-from mdg.data.reading.video import Half, Video, frame_pairs, halves, is_video
+from mdg.data.reading.video import Half, Video, frame_pairs, grey, halves, is_video
 from mdg.engine.outputs import DEFAULT, DEFAULT_OF_VIDEOS, OF_A_PAIR, PROBABLE, Outputs, require_kinds
 from mdg.engine.predictor import Pair, Prediction, Predictor, parse_choices
 from mdg.errors import FLAGS, ConfigError, DataError, MachineError, NonFiniteError, UserError
@@ -35,6 +35,7 @@ from mdg.utils.threads import in_order
 logger = logging.getLogger("mdg.infer")
 SHOWN = 20  # pairs in a message
 READERS = 2  # threads that decode
+ABSENT = "none"  # in the place of the images of a camera
 WAITING = 8  # predictions that may wait to be written
 
 Reader = Callable[[], Pair]
@@ -89,7 +90,8 @@ def predict(
     Args:
         rgb: An image or a folder of images (without ``thermal``, 4-channel PNGs as in MFNet), a video, the address of a
             stream or the number of a camera.
-        thermal: The same of the thermal camera; folders hold files of the same names.
+        thermal: The same of the thermal camera; folders hold files of the same names. "none" here, or as ``rgb``, does
+            without that camera, for networks that can.
         checkpoint, config, opts: As for :func:`mdg.evaluate`.
         out_dir: Folder for the outputs; existing files in it are never overwritten.
         resume: Leave out the pairs whose outputs exist.
@@ -117,11 +119,13 @@ def predict(
     chosen = parse_choices(thermal_scaling=thermal_scaling, align=align, grey_rgb=grey_rgb)
     if (rgb is None) == (pair_list is None):
         raise ConfigError("expected --rgb or --pairs, and not both")
+    cameras, rgb, thermal = _cameras(rgb, thermal)
+    opts = [*opts, *([] if cameras == "both" else [f"eval.cameras={cameras}"])]
     moving = rgb is not None and is_video(rgb)
     kinds = tuple(save) or (DEFAULT_OF_VIDEOS if moving else DEFAULT)
     require_kinds(kinds)
     setup_logging(True)
-    task = _Task(checkpoint, config, opts, chosen, out_dir, kinds, batch_size, frames, every)
+    task = _Task(checkpoint, config, opts, chosen, out_dir, kinds, batch_size, frames, every, cameras)
     if moving:
         assert rgb is not None
         _require_folder(out_dir, [])
@@ -132,7 +136,8 @@ def predict(
     else:
         assert colour is not None
         pairs = find_pairs(colour, heat, rgb_name=rgb_name, thermal_name=thermal_name, leave_out=out_dir)
-    _require_fourth_channel(pairs)
+    if cameras == "both":
+        _require_fourth_channel(pairs)
     _require_folder(out_dir, [colour, heat])
     outputs = Outputs(out_dir, kinds)
     pairs = _without_outputs(outputs, pairs, resume)
@@ -140,10 +145,13 @@ def predict(
         console.print(f"nothing left to do: every pair has its outputs in {out_dir}")
         return []
     predictor = task.predictor()
-    reading = (
-        Item(name, partial(read_pair, *files, predictor.options, FLAGS), files[0])
-        for name, files in islice(pairs.items(), frames)
-    )
+
+    def reader(files: tuple[Path, Path | None]) -> Reader:
+        if cameras == "both":
+            return partial(read_pair, *files, predictor.options, FLAGS)
+        return partial(predictor.prepare, *_alone(files[0], cameras))
+
+    reading = (Item(name, reader(files), files[0]) for name, files in islice(pairs.items(), frames))
     return _run(predictor, reading, min(len(pairs), frames or len(pairs)), outputs, batch_size)
 
 
@@ -159,6 +167,7 @@ class _Task(NamedTuple):
     batch_size: int
     frames: int | None
     every: int
+    cameras: str
 
     def predictor(self) -> Predictor:
         return Predictor(self.checkpoint, self.config, opts=self.opts, pair_options=self.chosen)
@@ -167,6 +176,8 @@ class _Task(NamedTuple):
 def _predict_video(
     task: _Task, rgb: str, thermal: str | Path | None, rgb_half: Half | None, delay: float
 ) -> list[Path]:
+    if task.cameras != "both":
+        return _predict_one_video(task, rgb)
     if thermal is None and rgb_half is None:
         raise ConfigError(
             f"{rgb}: expected --thermal with the video of the other camera, or --rgb-half left (or right) where this "
@@ -185,17 +196,51 @@ def _predict_video(
             found = frame_pairs(colour, stack.enter_context(Video(thermal)), delay)
         title = Path(rgb).stem if Path(rgb).suffix else "camera"
         outputs = Outputs(task.out_dir, task.kinds, title=title, rate=max(colour.rate / task.every, 1.0))
-        _require_absent([file for file in outputs.common if file.exists()], task.out_dir)
-        predictor = task.predictor()
-        wanted = ((place, images) for place, images in enumerate(found) if place % task.every == 0)
-        reading = (
-            Item(f"{title}_{place:06d}", partial(predictor.prepare, *images))
-            for place, images in islice(wanted, task.frames)
-        )
-        total = task.frames
-        if colour.frames is not None:
-            total = min(-(-colour.frames // task.every), task.frames or colour.frames)
-        return _run(predictor, reading, total, outputs, task.batch_size)
+        return _predict_frames(task, outputs, title, found, colour.frames)
+
+
+def _predict_one_video(task: _Task, video: str) -> list[Path]:
+    """The frames of the camera that is there."""
+    with Video(video) as frames:
+        seen = frames if task.cameras == "rgb" else (grey(image, video) for image in frames)
+        found = (_alone(image, task.cameras) for image in seen)
+        title = Path(video).stem if Path(video).suffix else "camera"
+        outputs = Outputs(task.out_dir, task.kinds, title=title, rate=max(frames.rate / task.every, 1.0))
+        return _predict_frames(task, outputs, title, found, frames.frames)
+
+
+def _predict_frames(
+    task: _Task, outputs: Outputs, title: str, found: Iterable[Sequence[Any]], length: int | None
+) -> list[Path]:
+    """Segments what a video shows, ``length`` frames if that is known."""
+    _require_absent([file for file in outputs.common if file.exists()], task.out_dir)
+    predictor = task.predictor()
+    wanted = ((place, images) for place, images in enumerate(found) if place % task.every == 0)
+    reading = (
+        Item(f"{title}_{place:06d}", partial(predictor.prepare, *images))
+        for place, images in islice(wanted, task.frames)
+    )
+    total = task.frames
+    if length is not None:
+        total = min(-(-length // task.every), task.frames or length)
+    return _run(predictor, reading, total, outputs, task.batch_size)
+
+
+def _alone(image: Any, cameras: str) -> tuple[Any, Any]:
+    """The image of the camera that is there, in the place of RGB or of thermal."""
+    return (image, None) if cameras == "rgb" else (None, image)
+
+
+def _cameras(rgb: str | Path | None, thermal: str | Path | None) -> tuple[str, str | Path | None, str | Path | None]:
+    """Which cameras there are, by "none" in the place of one that is absent, and where the first of them is found."""
+    absent = [str(path) == ABSENT for path in (rgb, thermal)]
+    if all(absent):
+        raise ConfigError("--rgb none --thermal none: expected an image, a folder or a video of one camera")
+    if absent[0]:
+        if thermal is None:
+            raise ConfigError("--rgb none: expected --thermal with the images of the other camera")
+        return "thermal", thermal, None
+    return ("rgb", rgb, None) if absent[1] else ("both", rgb, thermal)
 
 
 def _run(

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from mdg.config import RunConfig
 from mdg.config.yaml_tree import parse_yaml
 from mdg.data.reading.images import quiet_opencv
-from mdg.data.reading.in_memory import Source, pair_of
+from mdg.data.reading.in_memory import Source, image_alone, pair_of
 from mdg.data.registration.rig_file import read_rig
 from mdg.data.transforms.resampling import resize_image
 from mdg.engine.checkpoint import load_model, open_checkpoint
@@ -138,8 +138,8 @@ class Predictor:
         self.inference = Inference(self.model, self.config.eval, autocast, self.device)
         self._turn = threading.Lock()
 
-    def __call__(self, rgb: Any, thermal: Any = None, *, batch_size: int = 8) -> Any:
-        """Segments one pair, or a list of pairs.
+    def __call__(self, rgb: Any = None, thermal: Any = None, *, batch_size: int = 8) -> Any:
+        """Segments one pair, or a list of pairs. One image of each where ``eval.cameras`` leaves the other camera out.
 
         Args:
             rgb: A path, a numpy array ``[H, W, 3]``, a tensor ``[3, H, W]`` or ``[H, W, 3]``, or a PIL image; uint8, or
@@ -154,6 +154,8 @@ class Predictor:
         Raises:
             DataError: An image that cannot be used. NonFiniteError: a network that gives no numbers.
         """
+        if rgb is None and isinstance(thermal, (list, tuple)):
+            rgb = [None] * len(thermal)
         if not isinstance(rgb, (list, tuple)):
             return next(self.stream([(rgb, thermal)]))
         if thermal is not None and (not isinstance(thermal, (list, tuple)) or len(thermal) != len(rgb)):
@@ -162,7 +164,9 @@ class Predictor:
         others = thermal if thermal is not None else [None] * len(rgb)
         return list(self.stream(zip(rgb, others, strict=True), batch_size=batch_size))
 
-    def stream(self, pairs: Iterable[tuple[Source, Source | None]], *, batch_size: int = 1) -> Iterator[Prediction]:
+    def stream(
+        self, pairs: Iterable[tuple[Source | None, Source | None]], *, batch_size: int = 1
+    ) -> Iterator[Prediction]:
         """The predictions of pairs in their order, as they come; arguments and errors of a call."""
         waiting: list[Pair] = []
         for number, (rgb, thermal) in enumerate(pairs):
@@ -174,11 +178,22 @@ class Predictor:
         if waiting:
             yield from self.predict(waiting)
 
-    def prepare(self, rgb: Source, thermal: Source | None = None, number: int | None = None) -> Pair:
-        """The images as the network gets them; ``number`` of the pair in a list, for messages."""
+    def prepare(self, rgb: Source | None, thermal: Source | None = None, number: int | None = None) -> Pair:
+        """The images as the network gets them; ``number`` of the pair in a list, for messages. What a camera that is
+        left out would show is black."""
         place = "" if number is None else f"[{number}]"
+        names, cameras = (f"rgb{place}", f"thermal{place}"), self.config.eval.cameras
+        rgb, thermal = (rgb if cameras != "thermal" else None), (thermal if cameras != "rgb" else None)
         with quiet_opencv():
-            return pair_of(rgb, thermal, self.options, (f"rgb{place}", f"thermal{place}"))
+            if cameras != "both":
+                if rgb is None and thermal is None:
+                    raise DataError(
+                        f"{names[cameras == 'thermal']}: got none, expected an image (eval.cameras: {cameras})"
+                    )
+                return image_alone(rgb, thermal, self.options, names)
+            if rgb is None:
+                raise DataError(f"{names[0]}: got none, expected an image; eval.cameras=thermal leaves RGB out")
+            return pair_of(rgb, thermal, self.options, names)
 
     def predict(
         self, pairs: Sequence[Pair], names: Sequence[str] = (), *, probabilities: bool = True, divergence: bool = True
@@ -225,6 +240,7 @@ def load(
     thermal_scaling: Any = None,
     align: Any = None,
     grey_rgb: str | None = None,
+    cameras: str = "both",
 ) -> Predictor:
     """A trained network to call with pairs of images.
 
@@ -245,12 +261,15 @@ def load(
         align: Where sizes differ: "rgb" or "thermal" names the one that the other is resized to. For two cameras side
             by side: the file of a rig ("rig.yaml"), by which thermal is warped onto RGB.
         grey_rgb: "repeat" takes grey images as RGB.
+        cameras: "rgb" or "thermal" does without the other camera, for networks that can (``model.stand_ins``, or one
+            stream): ``predictor(photo)``, ``predictor(thermal=heat)``.
 
     Raises:
         UserError: No such file, one that cannot be used, or an option that does not exist.
     """
     chosen = parse_choices(_as_argument, thermal_scaling=thermal_scaling, align=align, grey_rgb=grey_rgb)
-    return Predictor(checkpoint, config, opts=[*opts, f"device={device}"], pair_options=chosen)
+    given = [] if cameras == "both" else [f"eval.cameras={cameras}"]
+    return Predictor(checkpoint, config, opts=[*opts, *given, f"device={device}"], pair_options=chosen)
 
 
 def images_of(pairs: Sequence[Pair], eval_size: tuple[int, int] | None) -> tuple[torch.Tensor, torch.Tensor]:

@@ -38,6 +38,7 @@ from mdg.engine.weights import Weights
 from mdg.errors import ConfigError, NonFiniteError
 from mdg.losses import Objective
 from mdg.models import build_model
+from mdg.models.absence import set_modality_dropout
 from mdg.registry import OPTIMIZERS, SCHEDULES
 from mdg.utils.files import keep_second, sync_file
 from mdg.utils.run_directory import RunDirectory
@@ -119,6 +120,8 @@ class Trainer:
         if config.train.sync_batchnorm and self.world.size > 1 and device.type == "cuda":
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         self.held = freeze(model, config.train.freeze)
+        lost = config.train.modality_dropout
+        set_modality_dropout(model, lost.rgb if lost else 0.0, lost.thermal if lost else 0.0)
         place_network(model, config, device)
         self.model = model
         self.weights = Weights(model, config, self.world, len(self.train_set.classes))

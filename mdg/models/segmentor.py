@@ -6,7 +6,7 @@ Legend: B batch, H W input size, K classes, s stage 1..4, C_s width.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mdg.errors import ConfigError
+from mdg.models.absence import CAMERAS, Camera, StandIns, absent_camera, why_not_without
 from mdg.models.backbones.mit import STAGES
 from mdg.models.decoders.segformer import SegFormerDecoder
 from mdg.models.interaction.divergence import DivergenceMap
@@ -85,6 +86,8 @@ class Segmentor(nn.Module):
             )
         if options.twin_start:
             start_alike(self.thermal_backbone, self.rgb_backbone)
+        self.stand_ins = None if options.stand_ins is None else StandIns(options.stand_ins, widths)
+        self.needed_cameras: tuple[Camera, ...] = CAMERAS if self.stand_ins is None else ()
         stages = list(zip(STAGES, widths, strict=True))
         self.interaction = None
         if options.interaction is not None:
@@ -106,23 +109,27 @@ class Segmentor(nn.Module):
                 SegFormerDecoder(head, widths=widths, num_classes=num_classes) for _ in range(2)
             )
 
-    def forward(self, rgb_B3HW: Tensor, thermal_B1HW: Tensor) -> SegmentationOutput:
+    def forward(self, rgb_B3HW: Tensor | None, thermal_B1HW: Tensor | None) -> SegmentationOutput:
         """Segments a batch.
 
         Args:
-            rgb_B3HW: ``[B, 3, H, W]`` RGB, uint8 or float in 0..255.
-            thermal_B1HW: ``[B, 1, H, W]``, the same range and the same size. Any H and W: the input is padded inside
-                to multiples of 32 and the logits are cropped.
+            rgb_B3HW: ``[B, 3, H, W]`` RGB, uint8 or float in 0..255; None where that camera is absent, for which the
+                network must have ``stand_ins``.
+            thermal_B1HW: ``[B, 1, H, W]``, the same range and the same size, or None. Any H and W: the input is padded
+                inside to multiples of 32 and the logits are cropped.
 
         Raises:
-            ValueError: Wrong number of channels, or sizes that differ.
+            ValueError: Wrong number of channels, sizes that differ, or a camera that the network cannot do without.
         """
         check_inputs(rgb_B3HW, thermal_B1HW)
-        size = rgb_B3HW.shape[-2:]
-        rgb, thermal = pad_to_stride(self.rgb_norm(rgb_B3HW)), pad_to_stride(self.thermal_norm(thermal_B1HW))
-        padded = rgb.shape[-2:]
-        seen = pad_to_stride(seen_pixels(rgb_B3HW, thermal_B1HW)) if self._needs_seen else None
-        rgb_maps, thermal_maps, before, divergence = self._encode(to_bhwc(rgb), to_bhwc(thermal), seen)
+        self._check_absence(absent_camera(rgb_B3HW, thermal_B1HW))
+        shown = [image for image in (rgb_B3HW, thermal_B1HW) if image is not None]
+        size = shown[0].shape[-2:]
+        rgb = None if rgb_B3HW is None else to_bhwc(pad_to_stride(self.rgb_norm(rgb_B3HW)))
+        thermal = None if thermal_B1HW is None else to_bhwc(pad_to_stride(self.thermal_norm(thermal_B1HW)))
+        padded = [side + -side % STRIDE for side in size]
+        seen = pad_to_stride(seen_pixels(*shown)) if self._needs_seen else None
+        rgb_maps, thermal_maps, before, divergence = self._encode(rgb, thermal, seen)
         fused = [fuse(r, t) for fuse, r, t in zip(self.fusion, rgb_maps, thermal_maps, strict=True)]
         logits = resize_bilinear(self.decoder(fused), padded)[..., : size[0], : size[1]]
         auxiliary: tuple[Tensor, ...] = ()
@@ -136,14 +143,24 @@ class Segmentor(nn.Module):
             )
         return SegmentationOutput(logits, auxiliary, divergence)
 
+    def _check_absence(self, absent: Camera | None) -> None:
+        if absent in self.needed_cameras:
+            raise ValueError(why_not_without(self, absent))
+
     def _encode(
-        self, rgb: Tensor, thermal: Tensor, seen_B1HW: Tensor | None
+        self, rgb: Tensor | None, thermal: Tensor | None, seen_B1HW: Tensor | None
     ) -> tuple[list[Tensor], list[Tensor], list[Tensor], tuple[DivergenceMap, ...]]:
         """The maps of RGB and of thermal after the interaction, those of thermal before it, and the divergence."""
         rgb_maps, thermal_maps, before, divergence = [], [], [], []
+        first = rgb if rgb is not None else thermal
+        assert first is not None
+        lost = self.stand_ins.draw(len(first), first.device) if self.stand_ins is not None else {}
+        absent = absent_camera(rgb, thermal)
         for index, stage in enumerate(STAGES):
-            rgb = self.rgb_backbone.forward_stage(stage, rgb)
-            thermal = self.thermal_backbone.forward_stage(stage, thermal)
+            # The encoder of a camera that is absent does not run; at the next stage it is absent again.
+            rgb = None if absent == "rgb" else self.rgb_backbone.forward_stage(stage, rgb)
+            thermal = None if absent == "thermal" else self.thermal_backbone.forward_stage(stage, thermal)
+            rgb, thermal = self._stand_in(index, rgb, thermal, lost)
             before.append(thermal)
             if self.interaction is not None:
                 part, maps = self.interaction[index], [rgb, thermal]
@@ -154,6 +171,21 @@ class Segmentor(nn.Module):
             rgb_maps.append(rgb)
             thermal_maps.append(thermal)
         return rgb_maps, thermal_maps, before, tuple(divergence)
+
+    def _stand_in(
+        self, index: int, rgb: Tensor | None, thermal: Tensor | None, lost: Mapping[Camera, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """The maps of a stage with what stands in for a camera: in all images, or in those that ``lost`` it."""
+        if self.stand_ins is None:
+            assert rgb is not None and thermal is not None
+            return rgb, thermal
+        if rgb is None or thermal is None:
+            present = rgb if rgb is not None else thermal
+            assert present is not None
+            absent = self.stand_ins.like("rgb" if rgb is None else "thermal", index, present)
+            return (absent, present) if rgb is None else (present, absent)
+        replace = self.stand_ins.replace
+        return replace("rgb", index, rgb, lost.get("rgb")), replace("thermal", index, thermal, lost.get("thermal"))
 
 
 class Apart(nn.Module):
@@ -176,10 +208,9 @@ def start_alike(encoder: nn.Module, other: nn.Module) -> None:
             value.copy_(source)
 
 
-def seen_pixels(rgb_B3HW: Tensor, thermal_B1HW: Tensor) -> Tensor:
-    """``[B, 1, H, W]`` float32: 0 where RGB and thermal are black, as the transforms leave what no camera saw, else
-    1."""
-    return ((rgb_B3HW != 0).any(1, keepdim=True) | (thermal_B1HW != 0)).float()
+def seen_pixels(*images_BCHW: Tensor) -> Tensor:
+    """``[B, 1, H, W]`` float32: 0 where all images are black, as the transforms leave what no camera saw, else 1."""
+    return torch.stack([(image != 0).any(1, keepdim=True) for image in images_BCHW]).any(0).float()
 
 
 def pad_to_stride(x_BCHW: Tensor, stride: int = STRIDE) -> Tensor:
@@ -192,8 +223,13 @@ def pad_to_stride(x_BCHW: Tensor, stride: int = STRIDE) -> Tensor:
     return F.pad(x_BCHW, (0, right, 0, bottom), mode=mode)
 
 
-def check_inputs(rgb: Tensor, thermal: Tensor) -> None:
-    """Raises ValueError unless these are RGB and thermal images of one size."""
+def check_inputs(rgb: Tensor | None, thermal: Tensor | None) -> None:
+    """Raises ValueError unless these are RGB and thermal images of one size, of which one may be absent."""
+    if rgb is None or thermal is None:
+        for image, channels in ((rgb, 3), (thermal, 1)):
+            if image is not None and (image.ndim != 4 or image.shape[1] != channels):
+                raise ValueError(f"expected images [B, {channels}, H, W], got {tuple(image.shape)}")
+        return
     if rgb.ndim != 4 or rgb.shape[1] != 3 or thermal.ndim != 4 or thermal.shape[1] != 1:
         raise ValueError(
             f"expected RGB [B, 3, H, W] and thermal [B, 1, H, W], got {tuple(rgb.shape)} and {tuple(thermal.shape)}"

@@ -11,6 +11,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from mdg.models.absence import CAMERAS, Camera, absent_camera, why_not_without
 from mdg.models.backbones.mit import STAGES
 from mdg.models.layers import resize_bilinear, to_bhwc
 from mdg.models.segmentor import (
@@ -43,23 +44,33 @@ class SingleStream(nn.Module):
             "rgb": list(zip(*rgb_statistics(normalize, self.backbone), strict=True)),
             "thermal": [(normalize.thermal_mean, normalize.thermal_std)],
         }
-        seen = ("rgb", "thermal") if self.input == "both" else (self.input,)
-        mean, std = zip(*(pair for name in seen for pair in statistics[name]), strict=True)
+        self.needed_cameras: tuple[Camera, ...] = CAMERAS if self.input == "both" else (self.input,)
+        mean, std = zip(*(pair for name in self.needed_cameras for pair in statistics[name]), strict=True)
         self.norm = InputNormalization(mean, std)
         self.decoder = DECODERS.create(options.decoder, widths=self.backbone.widths, num_classes=num_classes)
 
-    def forward(self, rgb_B3HW: Tensor, thermal_B1HW: Tensor) -> SegmentationOutput:
-        """Segments a batch; arguments and errors as of :meth:`mdg.models.segmentor.Segmentor.forward`."""
+    def forward(self, rgb_B3HW: Tensor | None, thermal_B1HW: Tensor | None) -> SegmentationOutput:
+        """Segments a batch; arguments and errors as of :meth:`mdg.models.segmentor.Segmentor.forward`. A camera that
+        the network does not look at may be absent."""
         check_inputs(rgb_B3HW, thermal_B1HW)
-        images = {"rgb": rgb_B3HW, "thermal": thermal_B1HW}
-        image = images[self.input] if self.input in images else torch.cat([rgb_B3HW, thermal_B1HW], dim=1)
+        image = self._image(rgb_B3HW, thermal_B1HW)
         padded = pad_to_stride(self.norm(image))
         maps, x_BHWC = [], to_bhwc(padded)
         for stage in STAGES:
             x_BHWC = self.backbone.forward_stage(stage, x_BHWC)
             maps.append(x_BHWC)
-        height, width = rgb_B3HW.shape[-2:]
+        height, width = image.shape[-2:]
         return SegmentationOutput(resize_bilinear(self.decoder(maps), padded.shape[-2:])[..., :height, :width])
+
+    def _image(self, rgb_B3HW: Tensor | None, thermal_B1HW: Tensor | None) -> Tensor:
+        images = {"rgb": rgb_B3HW, "thermal": thermal_B1HW}
+        shown = []
+        for camera in self.needed_cameras:
+            image = images[camera]
+            if image is None:
+                raise ValueError(why_not_without(self, camera))
+            shown.append(image)
+        return torch.cat(shown, dim=1) if len(shown) > 1 else shown[0]
 
 
 @MODELS.register(LateFusionOptions)
@@ -77,12 +88,17 @@ class LateFusion(nn.Module):
     def __init__(self, options: LateFusionOptions, *, num_classes: int):
         super().__init__()
         self.num_classes = num_classes
+        self.needed_cameras: tuple[Camera, ...] = ()
         self.rgb = SingleStream(options.stream("rgb"), num_classes=num_classes)
         self.thermal = SingleStream(options.stream("thermal"), num_classes=num_classes)
 
-    def forward(self, rgb_B3HW: Tensor, thermal_B1HW: Tensor) -> SegmentationOutput:
-        """Segments a batch; arguments and errors as of :meth:`mdg.models.segmentor.Segmentor.forward`."""
-        logits = [network(rgb_B3HW, thermal_B1HW).logits for network in (self.rgb, self.thermal)]
+    def forward(self, rgb_B3HW: Tensor | None, thermal_B1HW: Tensor | None) -> SegmentationOutput:
+        """Segments a batch; arguments and errors as of :meth:`mdg.models.segmentor.Segmentor.forward`. Where a camera
+        is absent the network of the other one decides."""
+        check_inputs(rgb_B3HW, thermal_B1HW)
+        absent = absent_camera(rgb_B3HW, thermal_B1HW)
+        networks = {"rgb": self.rgb, "thermal": self.thermal}
+        logits = [network(rgb_B3HW, thermal_B1HW).logits for name, network in networks.items() if name != absent]
         each = torch.stack([one.float().log_softmax(dim=1) for one in logits])
-        mean = each.logsumexp(dim=0) - math.log(2)
+        mean = each.logsumexp(dim=0) - math.log(len(logits))
         return SegmentationOutput(mean, tuple(logits) if self.training else ())

@@ -290,6 +290,9 @@ class SegmentorOptions(Options):
     """Width of the auxiliary heads; published: 512."""
     auxiliary_thermal: Literal["after", "before"] = "after"
     """Thermal maps that the auxiliary head sees: after the interaction, or (published) before it."""
+    stand_ins: Literal["zero", "learned"] | None = None
+    """What stands in, at every stage, for a camera that is absent: nothing (null: both cameras are needed), zeros, or a
+    learned vector. It is trained with `train.modality_dropout`."""
     interaction_stages: list[Annotated[int, Field(ge=1, le=4)]] = [1, 2, 3, 4]
     """Stages after which the streams interact; at the others they stay apart."""
     normalize: Normalization = NormalizationOptions()

@@ -59,6 +59,24 @@ def pair_of(
     return align(rgb_HW3, thermal_HW, None, options.align, shown, ARGUMENTS)
 
 
+def image_alone(
+    rgb: Source | None, thermal: Source | None, options: PairOptions, names: tuple[str, str] = ("rgb", "thermal")
+) -> tuple[np.ndarray, np.ndarray]:
+    """As :func:`pair_of` where one of the cameras is absent: its image is black, and nothing is aligned.
+
+    Args:
+        rgb, thermal: One of them; the other is None.
+        options, names: As there.
+    """
+    if rgb is not None:
+        rgb_HW3 = _rgb(rgb, options, names[0])
+        return rgb_HW3, np.zeros(rgb_HW3.shape[:2], np.uint8)
+    assert thermal is not None
+    shown = str(thermal) if _is_path(thermal) else names[1]
+    thermal_HW = scale_thermal(_thermal(thermal, names[1]), options.thermal_scaling, shown, ARGUMENTS)
+    return np.zeros((*thermal_HW.shape, 3), np.uint8), thermal_HW
+
+
 def _rgb(source: Source, options: PairOptions, name: str) -> np.ndarray:
     if _is_path(source):
         return read_rgb(Path(source), options.grey_rgb, ARGUMENTS)
