@@ -10,7 +10,8 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -22,10 +23,11 @@ from mdg.data.reading.files import stamp
 from mdg.data.reading.names import name_bytes
 from mdg.errors import DataError, UserError
 from mdg.metrics.scoring import ScoringRule, all_classes
-from mdg.options.files import DatasetOptions
+from mdg.options.files import DatasetOptions, LabelledOptions
 from mdg.utils.files import file_sha256
 
 ROLES = ("train", "val", "test")
+UNLABELLED = "unlabelled"  # a fourth role: frames of the train split that train without their labels
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,8 @@ class RGBTDataset(Dataset, ABC):
 
     Args:
         options: Which splits there are and which frames take part. How frames are kept is up to :func:`build_dataset`.
-        role: ``train``, ``val`` or ``test``: what this split is used for.
+        role: ``train``, ``val`` or ``test``: what this split is used for. ``unlabelled``: the frames of the train split
+            that ``options.labelled`` leaves; their labels are 0, and ignored where no camera saw anything.
 
     Attributes:
         split: The role. ``split_name`` is the name of the split on disk that plays it, ``split_label`` that name with
@@ -77,8 +80,9 @@ class RGBTDataset(Dataset, ABC):
     published_frames: Sequence[Mapping[str, int]] = ()  # per split on disk, as papers state them
 
     def __init__(self, options: DatasetOptions, *, role: str):
-        assert role in ROLES, role
+        assert role in (*ROLES, UNLABELLED), role
         splits = dict(zip(ROLES, (options.train_split, options.val_split, options.test_split), strict=True))
+        splits[UNLABELLED] = options.train_split
         self._held_out = role == "val" and options.val_split is None and options.holdout is not None
         split_name = options.train_split if self._held_out else splits[role]
         if split_name is None:
@@ -90,7 +94,8 @@ class RGBTDataset(Dataset, ABC):
             )
         self.split, self.limit = role, options.limit
         self.split_name: str = split_name
-        self.holdout = options.holdout if role == "train" or self._held_out else None
+        self.holdout = options.holdout if role in ("train", UNLABELLED) or self._held_out else None
+        self.labelled = options.labelled if role in ("train", UNLABELLED) else None
         self.holdout_seed = options.holdout_seed
         self.cache, self.cache_dir = options.cache, options.cache_dir
         self._kept: Frames | None = None
@@ -114,10 +119,31 @@ class RGBTDataset(Dataset, ABC):
             ranked = sorted(scenes, key=self._rank)
             held_out = set(ranked[: min(max(1, round(self.holdout * len(scenes))), len(scenes) - 1)])
             kept = [name for name in names if (self.scene(name) in held_out) == self._held_out]
+        if self.labelled is not None:
+            with_label = self._labelled_scenes(kept, self.labelled)
+            kept = [name for name in kept if (self.scene(name) in with_label) == (self.split != UNLABELLED)]
         return kept[: self.limit]
 
+    def _labelled_scenes(self, names: Sequence[str], labelled: LabelledOptions) -> set[str]:
+        """Those whose labels count. Which ones a fraction takes depends on the seed and their names alone, and a larger
+        fraction holds those of a smaller one."""
+        scenes = {self.scene(name) for name in names}
+        if labelled.list is not None:
+            listed = read_names(labelled.list)
+            unknown = [name for name in listed if self.scene(name) not in scenes]
+            if unknown:
+                raise DataError(
+                    f"{labelled.list}: {len(unknown)} of its {len(listed)} names are not in the split "
+                    f"'{self.split_name}' of {self.dataset_name}, such as '{unknown[0]}'; expected one name of a "
+                    "frame a line"
+                )
+            return {self.scene(name) for name in listed}
+        assert labelled.fraction is not None
+        ranked = sorted(scenes, key=lambda scene: _digest(f"labelled/{labelled.seed}/{scene}"))
+        return set(ranked[: max(1, round(labelled.fraction * len(scenes)))])
+
     def _rank(self, scene: str) -> bytes:
-        return hashlib.sha256(name_bytes(f"{self.holdout_seed}/{scene}")).digest()
+        return _digest(f"{self.holdout_seed}/{scene}")
 
     def scene(self, name: str) -> str:
         """What a frame shows: frames of one scene are held out together. By default every frame is its own."""
@@ -125,11 +151,16 @@ class RGBTDataset(Dataset, ABC):
 
     @property
     def split_label(self) -> str:
-        """The split as a protocol names it: "test", or "train, held-out 10 % (seed 0)"."""
-        if self.holdout is None:
-            return self.split_name
-        part = "held-out" if self._held_out else "without the held-out"
-        return f"{self.split_name}, {part} {100 * self.holdout:g} % (seed {self.holdout_seed})"
+        """The split as a protocol names it: "test", "train, held-out 10 % (seed 0)", or "train, 1/16 (seed 0) with
+        labels"."""
+        label = self.split_name
+        if self.holdout is not None:
+            part = "held-out" if self._held_out else "without the held-out"
+            label += f", {part} {100 * self.holdout:g} % (seed {self.holdout_seed})"
+        if self.labelled is not None:
+            named = f"those of {self.labelled.list.name}" if self.labelled.list else _share_in_words(self.labelled)
+            label += f", {'all but ' if self.split == UNLABELLED else ''}{named} with labels"
+        return label
 
     @abstractmethod
     def read(self, index: int) -> Frame:
@@ -185,12 +216,20 @@ class RGBTDataset(Dataset, ABC):
         return len(self.names)
 
     def __getitem__(self, index: int) -> Frame:
+        frame = self._kept_or_read(index)
+        return frame if self.split != UNLABELLED else self.without_label(frame)
+
+    def _kept_or_read(self, index: int) -> Frame:
         if self._kept is None:
             return self.read(index)
         try:
             return self._kept[index]
         except DamagedFrame:  # which was said by who found it; the files still have it
             return self.read(index)
+
+    def without_label(self, frame: Frame) -> Frame:
+        """A frame of the role ``unlabelled`` as it is handed out: nothing of its label is left."""
+        return replace(frame, label_HW=np.zeros_like(frame.label_HW))
 
     def keep(self, frames: Frames) -> None:
         """Serves ``frames``, which are those of this split, from now on."""
@@ -252,6 +291,34 @@ class RGBTDataset(Dataset, ABC):
             "ignore_index": self.ignore_index,
             "preparation": self.preparation(),
         }
+
+
+def read_names(file: Path) -> list[str]:
+    """The names in a file, one a line; empty lines do not count.
+
+    Raises:
+        DataError: It cannot be read, or holds none.
+    """
+    try:
+        names = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise DataError(f"{file}: cannot be read as a list of names ({reason})") from None
+    if not names:
+        raise DataError(f"{file}: holds no name; expected one name of a frame a line")
+    return names
+
+
+def _share_in_words(labelled: LabelledOptions) -> str:
+    """ "1/16 (seed 0)", or "12 % (seed 0)" where no small fraction is meant."""
+    assert labelled.fraction is not None
+    share = Fraction(labelled.fraction).limit_denominator(100)
+    exact = abs(float(share) - labelled.fraction) < 1e-9
+    return f"{share if exact else f'{100 * labelled.fraction:g} %'} (seed {labelled.seed})"
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(name_bytes(text)).digest()
 
 
 class DamagedFrame(DataError):

@@ -32,6 +32,7 @@ class Batch(NamedTuple):
         label_BHW: Class ids, 255 ignored. In evaluation of native size, whatever the size of the images.
         names: Names of the frames.
         indices: Their places in the data set.
+        unlabelled: How many of the last images have no label: 0 there, 255 where no camera saw anything.
     """
 
     rgb_B3HW: torch.Tensor
@@ -39,6 +40,7 @@ class Batch(NamedTuple):
     label_BHW: torch.Tensor
     names: list[str]
     indices: list[int]
+    unlabelled: int = 0
 
 
 def collate(ones: Sequence[Batch | UserError], advice: str) -> Batch | UserError:
@@ -76,8 +78,24 @@ def collate_by_size(ones: Sequence[Batch | UserError]) -> list[Batch] | UserErro
 
 
 def _join(batches: Sequence[Batch]) -> Batch:
-    rgb, thermal, label, names, indices = zip(*batches, strict=True)
+    rgb, thermal, label, names, indices, _ = zip(*batches, strict=True)
     return Batch(torch.cat(rgb), torch.cat(thermal), torch.cat(label), sum(names, []), sum(indices, []))
+
+
+def with_unlabelled(labelled: Batch, unlabelled: Batch) -> Batch:
+    """One batch of both, those with a label first.
+
+    Raises:
+        DataError: Their sizes differ.
+    """
+    sizes = [tuple(batch.rgb_B3HW.shape[-2:]) for batch in (labelled, unlabelled)]
+    if sizes[0] != sizes[1]:
+        (height, width), (other_height, other_width) = sizes
+        raise DataError(
+            f"images with labels are {height}x{width} and those without {other_height}x{other_width}: end "
+            "pipeline.train with RandomResizedCrop or Resize"
+        )
+    return _join([labelled, unlabelled])._replace(unlabelled=len(unlabelled.names))
 
 
 class SampleKey(NamedTuple):

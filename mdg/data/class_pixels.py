@@ -29,7 +29,11 @@ def count_classes(dataset: RGBTDataset) -> np.ndarray:
     def count(index: int) -> np.ndarray:
         # Under a rig what is ignored depends on the images, too.
         with_rig = isinstance(dataset, FileDataset) and dataset.rig is not None
-        if not with_rig and isinstance(dataset, FileDataset) and (file := dataset.files[index]["label"]) is not None:
+        if (
+            not with_rig
+            and isinstance(dataset, FileDataset)
+            and (file := dataset.files[index].get("label")) is not None
+        ):
             label_HW = dataset.read_label(file)
         else:
             label_HW = dataset.read(index).label_HW

@@ -26,6 +26,7 @@ from mdg.data.batches import (
     collate_by_size,
     hash_seed,
     init_worker,
+    with_unlabelled,
 )
 from mdg.data.transforms.chain import Transform
 from mdg.data.waiting import SECONDS_BETWEEN_LOOKS, deaths_found_by_waiting, require_room, share, wait_for
@@ -127,6 +128,35 @@ class TrainLoader:
             keys.append(SampleKey(epoch, index, seen[index]))
             seen[index] += 1
         return keys
+
+
+class SemiLoader:
+    """Batches of images with a label and of images without, joined. An epoch is one pass over those without; those with
+    a label go round as often as it takes, and their passes go on from one epoch to the next.
+
+    Args:
+        labelled, unlabelled: The loaders of both.
+    """
+
+    def __init__(self, labelled: TrainLoader, unlabelled: TrainLoader):
+        self.labelled, self.unlabelled, self.images = labelled, unlabelled, unlabelled.images
+
+    def __len__(self) -> int:
+        """Batches per epoch, the same on every process."""
+        return len(self.unlabelled)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """As :meth:`TrainLoader.epoch`."""
+        ones = self._labelled_from(epoch * len(self) + start)
+        for others, one in zip(self.unlabelled.epoch(epoch, start), ones, strict=False):
+            yield with_unlabelled(one, others)
+
+    def _labelled_from(self, place: int) -> Iterator[Batch]:
+        """Batches with labels from one of them on, counted from the start of the run."""
+        epoch, start = divmod(place, len(self.labelled))
+        while True:
+            yield from self.labelled.epoch(epoch, start)
+            epoch, start = epoch + 1, 0
 
 
 class EvalLoader:

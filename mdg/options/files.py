@@ -2,14 +2,42 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, FiniteFloat, TypeAdapter, WrapValidator, model_validator
+from pydantic import BeforeValidator, Field, FiniteFloat, TypeAdapter, WrapValidator, model_validator
 from pydantic_core import PydanticCustomError
 
 from mdg.fields import Count, Seed, UserPath
 from mdg.registry import Options
+
+
+def _fraction(value: Any) -> Any:
+    """ "1/16" as papers write it."""
+    if isinstance(value, str) and (match := re.fullmatch(r"\s*(\d{1,6})\s*/\s*(\d{1,6})\s*", value)) and int(match[2]):
+        return int(match[1]) / int(match[2])
+    return value
+
+
+Fraction = Annotated[float, Field(gt=0, lt=1), BeforeValidator(_fraction, json_schema_input_type=float | str)]
+
+
+class LabelledOptions(Options):
+    """Which frames of the train split have a label that counts: a share of its scenes, or those of a list."""
+
+    fraction: Fraction | None = None
+    """Share of the scenes, such as `1/16`; mirrored twins stay together."""
+    seed: Seed = 0
+    """Another seed takes other frames."""
+    list: UserPath | None = None
+    """File of names, one a line, in place of `fraction`."""
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> LabelledOptions:
+        if (self.fraction is None) == (self.list is None):
+            raise ValueError("expected `fraction` or `list`, and not both")
+        return self
 
 
 class DatasetOptions(Options):
@@ -26,6 +54,9 @@ class DatasetOptions(Options):
     `val_split: null`."""
     holdout_seed: Seed = 0
     """Another seed holds out other frames."""
+    labelled: LabelledOptions | None = None
+    """Train on the labels of these frames of the train split only; the others can be learnt from without their labels
+    (`train.method`), which are never opened. Null takes all."""
     limit: Count | None = None
     """Use only the first N frames of every split, for quick and for overfitting checks; results say the count."""
     cache: Literal["none", "packed", "ram"] = "none"

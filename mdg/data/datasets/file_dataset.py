@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mdg.data.base import Frame, RGBTDataset
+from mdg.data.base import UNLABELLED, Frame, RGBTDataset
 from mdg.data.reading.files import SUFFIXES_OF, check_complete, clues_in, find_folders, list_folder, list_others, unread
 from mdg.data.reading.images import read_rgb
 from mdg.data.reading.labels import IdLabels, LabelReader
@@ -56,6 +56,7 @@ class FileDataset(RGBTDataset):
         if self.rig is not None:
             read_rig(self.rig)  # a mistake in it is said before frames are looked for
         self.grey_rgb: GreyRGB = options.grey_rgb
+        self.parts = PARTS if role != UNLABELLED else PARTS[:2]
         self.files: list[FrameFiles] = []
         self.missing: dict[Path, list[str]] = {}
         self.clues: dict[tuple[Path, str], str] = {}
@@ -78,8 +79,8 @@ class FileDataset(RGBTDataset):
             explain: Clues why names lack a file, given the part and these names.
         """
         self.names = self._share(list(names))
-        self.files = [{part: found[part].get(name) for part in PARTS} for name in self.names]
-        for part in PARTS:
+        self.files = [{part: found[part].get(name) for part in self.parts} for name in self.names]
+        for part in self.parts:
             lacking = [name for name, files in zip(self.names, self.files, strict=True) if files[part] is None]
             if lacking:
                 self.clues |= {(folders[part], name): clue for name, clue in explain(part, lacking).items()}
@@ -100,7 +101,7 @@ class FileDataset(RGBTDataset):
 
     def find_doubt(self) -> str | None:
         """Why the labels can hardly mean what the configuration says; None where nothing speaks against it."""
-        labels = [files["label"] for files in self.files if files["label"] is not None]
+        labels = [file for files in self.files if (file := files.get("label")) is not None]
         return self.read_label.find_doubt(labels) if isinstance(self.read_label, IdLabels) else None
 
     def sources(self, index: int) -> list[Path]:
@@ -112,9 +113,11 @@ class FileDataset(RGBTDataset):
         """Reads frame ``index``; raises DataError naming a file that is missing, damaged or in another format."""
         name, files = self.names[index], self._present(index)
         rgb_HW3, thermal_HW = self.read_images(files)
-        label_HW = self.read_label(files["label"])
+        label_HW = self.read_label(files["label"]) if "label" in files else None
         seen_HW = seen_by_both(rgb_HW3.shape[:2], thermal_HW.shape, self.align)
         rgb_HW3, thermal_HW = align(rgb_HW3, thermal_HW, label_HW, self.align, files)
+        if label_HW is None:
+            label_HW = np.zeros(thermal_HW.shape, np.uint8)
         if seen_HW is not None:
             label_HW = np.where(seen_HW, label_HW, np.uint8(self.ignore_index))
         return Frame(rgb_HW3, thermal_HW, label_HW, name)
@@ -125,10 +128,14 @@ class FileDataset(RGBTDataset):
 
     def _present(self, index: int) -> dict[str, Path]:
         files = self.files[index]
-        lacking = [part for part in PARTS if files[part] is None]
+        lacking = [part for part in self.parts if files[part] is None]
         if lacking:
             raise DataError(f"{self.listed_in}: frame {self.names[index]} has no {' and no '.join(lacking)} file")
         return {part: file for part, file in files.items() if file is not None}
+
+    def without_label(self, frame: Frame) -> Frame:
+        """As it was read: no label was opened."""
+        return frame
 
     def preparation(self) -> str:
         """Thermal scaling, alignment and what becomes of grey RGB images, where they are chosen."""
@@ -162,14 +169,14 @@ class SplitFolderDataset(FileDataset):
                 f"{self.listed_in}: found {here or 'no folders'}, expected {expected}. The scripts in scripts/ "
                 "(prepare_*.py) turn other layouts into this one"
             )
-        found = {part: list_folder(places[part], SUFFIXES_OF[part]) for part in PARTS}
+        found = {part: list_folder(places[part], SUFFIXES_OF[part]) for part in self.parts}
         names = unite(found.values())
-        others = [list_others(places[part], SUFFIXES_OF[part]) for part in PARTS]
+        others = [list_others(places[part], SUFFIXES_OF[part]) for part in self.parts]
         self.unread = unread({name: file for files in others for name, file in files.items()}, names, self.listed_in)
         if not names:
             expected = ", ".join(f"{place.name}/" for place in places.values())
             raise DataError(f"{self.listed_in}: the split is empty; expected images in {expected}")
-        files = {part: pick(names, found[part]) for part in PARTS}
+        files = {part: pick(names, found[part]) for part in self.parts}
         self._list(names, places, files, lambda part, lacking: clues_in(places[part], lacking, SUFFIXES_OF[part]))
 
     def _open_split(self) -> Path:

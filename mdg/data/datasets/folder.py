@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from mdg.data.base import palette
-from mdg.data.datasets.file_dataset import PARTS, FileDataset
+from mdg.data.datasets.file_dataset import FileDataset
 from mdg.data.datasets.patterns import SUFFIXES, Matches, read_list, require_apart, scan_pattern
 from mdg.data.reading.files import nearest_path, unread
 from mdg.data.reading.labels import ColourLabels, IdLabels, LabelReader
@@ -59,7 +59,7 @@ class Folder(FileDataset):
 
         @functools.cache
         def matches() -> dict[str, Matches]:
-            return {part: scan_pattern(self.root, patterns[part], self.split_name) for part in PARTS}
+            return {part: scan_pattern(self.root, patterns[part], self.split_name) for part in self.parts}
 
         names = None
         if split_file is not None:
@@ -71,8 +71,8 @@ class Folder(FileDataset):
         self._list_matches(names, matches(), patterns)
 
     def _list_columns(self, names: list[str], paths: Mapping[str, Mapping[str, Path]]) -> None:
-        places = {part: self.listed_in.with_name(f"{self.listed_in.name} (column {part})") for part in PARTS}
-        files = {part: {name: path for name, path in paths[part].items() if path.is_file()} for part in PARTS}
+        places = {part: self.listed_in.with_name(f"{self.listed_in.name} (column {part})") for part in self.parts}
+        files = {part: {name: path for name, path in paths[part].items() if path.is_file()} for part in self.parts}
         require_apart(files, {part: str(place) for part, place in places.items()}, "write one file for each part")
 
         def explain(part: str, lacking: list[str]) -> dict[str, str]:
@@ -95,10 +95,10 @@ class Folder(FileDataset):
             # In a folder that parts share, the files of one are others for the next.
             lost = {name: file for name, file in others.items() if file not in taken}
             self.unread = unread(lost, names, f"{self.root}, split '{self.split_name}'")
-        files = {part: pick(names, found[part]) for part in PARTS}
-        require_apart(files, {part: f"data.{part}: '{patterns[part]}'" for part in PARTS}, APART)
+        files = {part: pick(names, found[part]) for part in self.parts}
+        require_apart(files, {part: f"data.{part}: '{patterns[part]}'" for part in self.parts}, APART)
         # Parts may share a folder, so a missing file is told by its pattern.
-        places = {part: self.root / patterns[part].replace(SPLIT, self.split_name) for part in PARTS}
+        places = {part: self.root / patterns[part].replace(SPLIT, self.split_name) for part in self.parts}
         self._list(
             names, places, files, lambda part, lacking: clues(lacking, found[part], matches[part].others, SUFFIXES)
         )

@@ -77,7 +77,7 @@ class MFNet(FileDataset):
         """Reads frame ``index``; raises DataError naming a file that is damaged or not in the format of MFNet."""
         frame, files = super().read(index), self.files[index]
         parts = {"rgb": frame.rgb_HW3, "thermal": frame.thermal_HW, "label": frame.label_HW}
-        rgb_HW3, thermal_HW, label_HW = (_mirror(image, files[part], frame.name) for part, image in parts.items())
+        rgb_HW3, thermal_HW, label_HW = (_mirror(image, files.get(part), frame.name) for part, image in parts.items())
         return Frame(rgb_HW3, thermal_HW, label_HW, frame.name)
 
     def read_images(self, files: Mapping[str, Path]) -> tuple[np.ndarray, np.ndarray]:
