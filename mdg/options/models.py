@@ -5,39 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BeforeValidator, Field, PositiveFloat, field_validator
+from pydantic import BeforeValidator, Field, PositiveFloat, field_validator, model_validator
 
 from mdg.fields import Channels, Side, UserPath
+from mdg.options.backbones import MixTransformerOptions, PlainViTOptions, PoolingEncoderOptions, TimmOptions, Variant
 from mdg.registry import BACKBONES, DECODERS, FUSIONS, INTERACTIONS, MODELS, Options, component
-
-Variant = Literal["b0", "b1", "b2", "b3", "b4", "b5"]
-
-
-class MixTransformerOptions(Options):
-    """A MiT encoder."""
-
-    variant: Variant = "b2"
-    """Widths and depths: b0 is the smallest, b5 the deepest."""
-    drop_path_rate: float = Field(0.1, ge=0, lt=1)
-    """Stochastic depth of the last block; it rises linearly from 0 over the blocks."""
-
-
-class PoolingEncoderOptions(Options):
-    """The encoder of the second modality in CMNeXt."""
-
-    variant: Variant = "b2"
-    """Widths and depths, as of MiT."""
-    drop_path_rate: float = Field(0.1, ge=0, lt=1)
-    """Stochastic depth of the last block; it rises linearly from 0 over the blocks."""
-
-
-class TimmOptions(Options):
-    """An encoder of timm."""
-
-    name: str
-    """As in `timm.list_models()`: `convnextv2_nano`, `resnet50`, `tf_efficientnet_lite0`."""
-    drop_path_rate: float = Field(0.0, ge=0, lt=1)
-    """Stochastic depth of the last block, where the network has it."""
 
 
 class DivergenceOptions(Options):
@@ -185,6 +157,9 @@ class SemanticDynamicDecoderOptions(Options):
     """Stages whose linear layer is generated from the deepest map; the others use a static one."""
     groups: tuple[Channels, Channels, Channels] = (8, 8, 16)
     """Groups of the generator at stages 1 to 3."""
+    generator_rate: float = Field(1.0, gt=0, le=1)
+    """Share of the learning rate at which generated matrices learn: each of their numbers adds up the conditions of its
+    group, 8 or 16, and moves so many times faster than that of a plain layer. Published: 1."""
     condition_norm: tuple[Norm, Norm, Norm] = ("layer", "layer", "layer")
     """Norm in the condition branch of stages 1 to 3; published: `layer`, `batch`, `batch`."""
     star_relu: tuple[float, float] = (0.8944, -0.4472)
@@ -234,6 +209,40 @@ class UperNetDecoderOptions(Options):
     """Sides of the grids that the deepest map is pooled to."""
     dropout: float = Field(0.1, ge=0, lt=1)
     """Channel dropout before the classifier."""
+
+
+class DualFrequencyDecoderOptions(Options):
+    """UperNet with frequency selection."""
+
+    level_widths: tuple[Channels, Channels, Channels, Channels] | Literal["tiny", "cnn", "vit"] = "tiny"
+    """Channels of the four levels: those published for a TinyViT (48, 96, 192, 320), a ResNet-101 (`cnn`: 128, 256,
+    256, 512) or a plain ViT (`vit`: 48, 96, 192, 256), or four numbers."""
+    pool_sizes: list[Channels] = Field([1, 2, 3, 6], min_length=1)
+    """Sides of the grids that the deepest map is pooled to."""
+    low_stages: list[int] = [3]
+    """Stages whose channels are weighed by their low frequencies."""
+    high_stages: list[int] = [1, 2]
+    """Stages whose channels are weighed by their high frequencies; a stage in neither list is not weighed."""
+    sigma: float = Field(10.0, gt=0)
+    """Standard deviation of the Gaussian that parts low from high, in bins of the spectrum of the map at hand."""
+    embed_dim: Channels = 256
+    """Width before the classifier."""
+    dropout: float = Field(0.1, ge=0, lt=1)
+    """Channel dropout before the classifier."""
+
+    @field_validator("low_stages", "high_stages")
+    @classmethod
+    def _check_stages(cls, stages: list[int]) -> list[int]:
+        if not set(stages) <= {1, 2, 3} or len(set(stages)) != len(stages):
+            raise ValueError("expected different stages out of 1, 2, 3")
+        return stages
+
+    @model_validator(mode="after")
+    def _one_band_a_stage(self) -> DualFrequencyDecoderOptions:
+        both = sorted(set(self.low_stages) & set(self.high_stages))
+        if both:
+            raise ValueError(f"got stage {both[0]} in low_stages and in high_stages, expected it in one of them")
+        return self
 
 
 class NormalizationOptions(Options):
@@ -359,7 +368,12 @@ class LateFusionOptions(StreamOptions):
 
 
 MODELS.declare(MDG=SegmentorOptions, SingleStream=SingleStreamOptions, LateFusion=LateFusionOptions)
-BACKBONES.declare(MixTransformer=MixTransformerOptions, PoolingEncoder=PoolingEncoderOptions, Timm=TimmOptions)
+BACKBONES.declare(
+    MixTransformer=MixTransformerOptions,
+    PoolingEncoder=PoolingEncoderOptions,
+    Timm=TimmOptions,
+    PlainViT=PlainViTOptions,
+)
 for _variant in get_args(Variant):
     BACKBONES.preset(_variant, type="MixTransformer", variant=_variant)
 INTERACTIONS.declare(ModalityDivergenceInteraction=InteractionOptions, FeatureRectification=FeatureRectificationOptions)
@@ -374,4 +388,5 @@ DECODERS.declare(
     SemanticDynamicDecoder=SemanticDynamicDecoderOptions,
     SegFormerDecoder=SegFormerDecoderOptions,
     UperNetDecoder=UperNetDecoderOptions,
+    DualFrequencyDecoder=DualFrequencyDecoderOptions,
 )

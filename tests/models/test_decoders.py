@@ -251,3 +251,20 @@ def test_stages_out_of_range(stages):
     for key in ("dynamic_stages", "frequency_stages"):
         with pytest.raises(ValidationError, match="different stages"):
             decoder(**{key: stages})
+
+
+def test_a_generator_learns_at_its_rate(draw):
+    """It begins as any other; a step of Adam moves what it generates by that share."""
+    x, condition = draw(1, 8, 8, 6), draw(1, 2, 2, 8, seed=1)
+    made = {}
+    for rate in (1.0, 0.25):
+        torch.manual_seed(0)
+        layer = DynamicLinear(8, 6, 10, groups=2, rate=rate)
+        before = layer(x, condition)
+        optimizer = torch.optim.Adam(layer.parameters(), lr=1e-4, eps=0)
+        before.square().sum().backward()
+        optimizer.step()
+        made[rate] = before.detach(), layer(x, condition).detach()
+    torch.testing.assert_close(made[1.0][0], made[0.25][0])
+    moved = {rate: after - before for rate, (before, after) in made.items()}
+    torch.testing.assert_close(moved[0.25], 0.25 * moved[1.0], rtol=1e-3, atol=1e-5)

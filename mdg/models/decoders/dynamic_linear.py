@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor, nn
 
 from mdg.errors import ConfigError
@@ -45,16 +46,21 @@ class DynamicLinear(nn.Module):
 
     The matrix is linear in the condition: ``y_e = sum_c x_c M_ce`` with ``M_ce = b_ce + sum_k r_k W_cek``, where
     ``r_k`` runs over the K conditions of the group that ``ce`` belongs to. :mod:`mdg.ops.dynamic_linear` computes it.
+
+    Args:
+        condition_width, width, embed_dim, groups: Numbers of conditions, ``C``, ``E``, and groups of both.
+        rate: What ``b`` and ``W`` are kept in units of. They begin alike whatever it is, and learn so much slower under
+            optimizers whose steps do not depend on the size of gradients (AdamW).
     """
 
-    def __init__(self, condition_width: int, width: int, embed_dim: int, groups: int):
+    def __init__(self, condition_width: int, width: int, embed_dim: int, groups: int, rate: float = 1.0):
         super().__init__()
         if condition_width % groups or (width * embed_dim) % groups:
             raise ConfigError(
                 f"model.decoder.groups: {groups} groups must divide both the {condition_width} channels of the "
                 f"condition and the {width * embed_dim} generated weights"
             )
-        self.width, self.embed_dim = width, embed_dim
+        self.width, self.embed_dim, self.rate = width, embed_dim, rate
         self.generator = nn.Conv2d(condition_width, width * embed_dim, 1, groups=groups)
         self._init_generator(condition_width // groups)
 
@@ -66,9 +72,15 @@ class DynamicLinear(nn.Module):
         assert self.generator.bias is not None
         nn.init.trunc_normal_(self.generator.bias, std=gain, a=-2 * gain, b=2 * gain)
         nn.init.normal_(self.generator.weight, std=0.5 * gain / math.sqrt(fan_in))
+        with torch.no_grad():
+            for parameter in self.generator.parameters():
+                parameter.div_(self.rate)
 
     def forward(self, x_BHWC: Tensor, condition_BhwR: Tensor) -> Tensor:
         """Tokens ``[B, H, W, C]`` and condition ``[B, h, w, R]`` -> ``[B, H, W, E]``; H and W multiples of h and w."""
         weight_FK, bias_F = self.generator.weight[:, :, 0, 0], self.generator.bias
         assert bias_F is not None
+        if self.rate != 1:
+            # Steps of Adam and its kin have one size whatever a weight's is: what is kept larger moves less.
+            weight_FK, bias_F = self.rate * weight_FK, self.rate * bias_F
         return dynamic_linear(x_BHWC, condition_BhwR, weight_FK, bias_F, self.generator.groups)

@@ -37,7 +37,9 @@ class SemanticDynamicDecoder(nn.Module):
                     widths[-1], norm=options.condition_norm[stage - 1], star_relu=options.star_relu
                 )
             if stage in options.dynamic_stages:
-                self.linear[key] = DynamicLinear(condition.width, width, embed_dim, options.groups[stage - 1])
+                self.linear[key] = DynamicLinear(
+                    condition.width, width, embed_dim, options.groups[stage - 1], options.generator_rate
+                )
             else:
                 self.linear[key] = Linear(width, embed_dim)
             if stage in options.frequency_stages:
