@@ -11,10 +11,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from layouts import custom_options, write_custom, write_fmb, write_mfnet_folders, write_pst900, write_shards
+from layouts import (
+    custom_options,
+    write_cityscapes,
+    write_custom,
+    write_fmb,
+    write_mfnet_folders,
+    write_pst900,
+    write_shards,
+)
 from torch import nn
 
 from mdg import registry
+from mdg.config import load_config
 from mdg.data import RGBTDataset
 from mdg.registry import ComponentOptions, ComponentRegistry
 
@@ -29,8 +38,10 @@ OPTIONS = {
     "RandomResizedCrop": SIZE,
     "MDG": {"rgb_backbone": "b0", "thermal_backbone": "b0"},
     "Timm": {"name": "resnet18"},
+    "PlainViT": {"name": "vit_tiny_patch16_224", "width": 8},
 }
 SMALL = (32, 64, 160, 256)
+DEMO = load_config("configs/demo.yaml")
 CONTEXT = {
     registry.MODELS: lambda: {"num_classes": 3},
     registry.BACKBONES: lambda: {"in_channels": 1},
@@ -42,8 +53,15 @@ CONTEXT = {
     registry.SCHEDULES: lambda: {"steps_per_epoch": 5, "epochs": 20},
     registry.TRANSFORMS: dict,
     registry.DATASETS: lambda: {"role": "train"},
+    registry.METHODS: lambda: {"config": DEMO, "num_classes": 9},
 }
-WRITTEN = {"MFNet": write_mfnet_folders, "PST900": write_pst900, "FMB": write_fmb, "Shards": write_shards}
+WRITTEN = {
+    "MFNet": write_mfnet_folders,
+    "PST900": write_pst900,
+    "FMB": write_fmb,
+    "Cityscapes": write_cityscapes,
+    "Shards": write_shards,
+}
 ELSEWHERE = {
     **dict.fromkeys(
         ["MDG", "SingleStream", "LateFusion"], {"pretrained"}

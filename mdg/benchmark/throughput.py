@@ -78,7 +78,7 @@ def augment_frames(
     frames: Sequence[Frame], transforms: Sequence[Transform], batch_size: int, seed: int
 ) -> Iterator[int]:
     """Makes batches of frames that are in memory, in the way of the loader."""
-    samples = TrainSamples(frames, transforms, seed)  # type: ignore[arg-type]  # anything indexed by numbers will do
+    samples = TrainSamples(frames, transforms, seed)
     places = itertools.count()
     while True:
         draws = [divmod(place, len(frames)) for place in itertools.islice(places, batch_size)]

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator, mod
 
 from mdg.errors import nearest
 from mdg.fields import BatchSize, Count, Pictures, Seed, Size, UserPath
-from mdg.registry import DATASETS, LOSSES, MODELS, OPTIMIZERS, SCHEDULES, TRANSFORMS, Options, component
+from mdg.registry import DATASETS, LOSSES, METHODS, MODELS, OPTIMIZERS, SCHEDULES, TRANSFORMS, Options, component
 
 Scale = Annotated[float, Field(gt=0, le=4)]
 
@@ -192,6 +192,8 @@ class TrainConfig(Options):
     ema_decay: float | None = Field(None, gt=0, lt=1)
     """Keep an exponential moving average of the weights and evaluate that; null turns it off. The decay of step t is
     min(ema_decay, (1 + t) / (10 + t)), so that the average forgets where it began."""
+    method: component(METHODS) = Field(default="Supervised", validate_default=True)  # type: ignore[valid-type]
+    """What is learnt from: labels alone, or images without a label as well (`data.labelled`, `unlabelled`)."""
     modality_dropout: ModalityDropout | None = None
     """Let images lose a camera, so that the network works without one (`model.stand_ins`); null loses none."""
     parallel: Literal["ddp", "fsdp2"] = "ddp"
@@ -302,6 +304,9 @@ class RunConfig(Options):
     """Seconds after which processes of a run that wait for each other give up."""
     data: component(DATASETS)  # type: ignore[valid-type]
     """Data set: where it lies and which splits play which role."""
+    unlabelled: list[component(DATASETS)] = []  # type: ignore[valid-type]
+    """Train splits of further data sets of which the images alone are used, by a `train.method` that learns from such;
+    their label files need not be there."""
     pipeline: PipelineConfig = PipelineConfig()
     """Augmentation, input size of the evaluation, loader processes."""
     model: component(MODELS) = Field(default="MDG", validate_default=True)  # type: ignore[valid-type]

@@ -36,7 +36,7 @@ class Frame:
 
     Attributes:
         rgb_HW3: uint8, channels in the order R, G, B.
-        thermal_HW: uint8; brighter is warmer.
+        thermal_HW: uint8; brighter is warmer, and black where the data set has no thermal camera.
         label_HW: uint8 class ids; 255 is ignored.
         name: Name in the split.
     """
@@ -53,6 +53,12 @@ class Frames(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, place: int, /) -> Frame: ...
+
+
+class TrainingFrames(Frames, Protocol):
+    """Frames that may come in an order of their own, see :meth:`RGBTDataset.epoch_order`."""
+
+    def epoch_order(self, generator: torch.Generator, rank: int, world_size: int) -> list[int] | None: ...
 
 
 class RGBTDataset(Dataset, ABC):
@@ -78,6 +84,7 @@ class RGBTDataset(Dataset, ABC):
     palette_K3: np.ndarray  # uint8, R, G, B per class id
     ignore_index: ClassVar[int] = 255
     published_frames: Sequence[Mapping[str, int]] = ()  # per split on disk, as papers state them
+    cameras: tuple[str, ...] = ("rgb", "thermal")  # that there are; the image of one that is not is black
 
     def __init__(self, options: DatasetOptions, *, role: str):
         assert role in (*ROLES, UNLABELLED), role

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from mdg.data.base import RGBTDataset
+from mdg.data.base import Frames, RGBTDataset
 from mdg.data.transforms.chain import Sample, Transform, apply_transforms, to_planes, to_sample
 from mdg.data.transforms.resampling import resize_image
 from mdg.errors import DataError, UserError
@@ -109,7 +109,7 @@ class SampleKey(NamedTuple):
 class TrainSamples(Dataset):
     """Augmented images, as batches of one, by :class:`SampleKey`: equal keys give equal ones, wherever and whenever."""
 
-    def __init__(self, dataset: RGBTDataset, transforms: Sequence[Transform], seed: int):
+    def __init__(self, dataset: Frames, transforms: Sequence[Transform], seed: int):
         self.dataset, self.transforms, self.seed = dataset, transforms, seed
 
     def __getitem__(self, key: SampleKey) -> Batch | UserError:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from mdg.data.base import RGBTDataset
+from mdg.data.base import RGBTDataset, TrainingFrames
 from mdg.data.batches import (
     Batch,
     EvalSamples,
@@ -58,7 +58,7 @@ class TrainLoader:
 
     def __init__(
         self,
-        dataset: RGBTDataset,
+        dataset: TrainingFrames,
         transforms: Sequence[Transform],
         *,
         batch_size: int,

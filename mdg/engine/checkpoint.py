@@ -93,6 +93,8 @@ class CheckpointState(Content):
     world_size: Annotated[int, Field(ge=1, lt=1 << 31)] | None = None
     changes: list[Text] = []
     ancestors: list[FrameSetState] = []
+    unlabelled: list[FrameSetState] = []
+    deployed: Text = ""  # part of what last.pt holds that is scored, where a method of training holds more
     data: dict[Text, Text] = {}
     last: bool = False  # of weights that were passed on: from last.pt
     rounded: Text = ""  # likewise: to what precision
@@ -263,9 +265,13 @@ def load_model(
 
 def scored_weights(state: dict[str, Any]) -> dict[str, Tensor]:
     """The weights that are scored: ``last.pt`` holds the moving average, where there is one, beside the raw ones."""
-    if state.get("ema") is None:
-        return state["model"]
-    return {name.removeprefix("module."): value for name, value in state["ema"].items() if name != "n_averaged"}
+    weights = state["model"]
+    if state.get("ema") is not None:
+        weights = {name.removeprefix("module."): value for name, value in state["ema"].items() if name != "n_averaged"}
+    part = f"{state.get('deployed', '')}."
+    if part == "." or "optimizer" not in state:  # best.pt holds nothing else
+        return weights
+    return {name.removeprefix(part): value for name, value in weights.items() if name.startswith(part)}
 
 
 def verify_checkpoint(file: str | Path) -> None:

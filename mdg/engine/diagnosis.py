@@ -18,12 +18,14 @@ from mdg.config.yaml_tree import parse_yaml
 from mdg.data import Batch
 from mdg.engine.distributed import World, distributed
 from mdg.engine.freezing import freeze, hold
+from mdg.engine.methods import Images
 from mdg.engine.runtime import make_autocast
 from mdg.engine.state import seed_step
 from mdg.errors import NonFiniteError, WeightsError
 from mdg.losses import Objective
 from mdg.models import build_model
 from mdg.models.weight_files import read_tensors
+from mdg.registry import METHODS
 from mdg.utils.files import replacing
 from mdg.utils.run_directory import RunDirectory
 
@@ -127,7 +129,8 @@ def repeat_step(file: Path, device: str = "auto") -> str | None:
         raise WeightsError(f"{file}: not a step that training kept (non-finite-step-N.pt)")
     config = parse_config(parse_yaml(content["config"], f"configuration inside {file}"))
     with distributed(device) as world:
-        model = build_model(config.model, content["classes"], load_pretrained=False)
+        method = METHODS.create(config.train.method, config=config, num_classes=content["classes"])
+        model = method.learner(build_model(config.model, content["classes"], load_pretrained=False))
         model.load_state_dict(
             content["model"]
         )  # load_weights refuses weights that are not finite; here they are sought
@@ -141,12 +144,10 @@ def repeat_step(file: Path, device: str = "auto") -> str | None:
             ignore_index=content["ignore_index"],
             automatic_weights=lambda: content.get("class_weights") or [],
         ).to(world.device)
-        autocast = make_autocast(config, world.device)
+        method.autocast = make_autocast(config, world.device)
 
         def forward(part: int, batch: Batch) -> Tensor:
             seed_step(config.seed, content["step"], part, content["rank"])
-            with autocast:
-                output = model(batch.rgb_B3HW.to(world.device), batch.thermal_B1HW.to(world.device))
-            return objective(output, batch.label_BHW.to(world.device).long())[0]
+            return method.loss(model, Images.of(batch, world.device), objective, content.get("epochs", 0.0))[0]
 
         return find_non_finite(model, forward, [Batch(**batch) for batch in content["batches"]])

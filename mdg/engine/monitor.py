@@ -145,6 +145,17 @@ class Monitor:
         bar.reset(self._eval_task, total=total, visible=True)
         return lambda done: bar.update(self._eval_task, completed=done, visible=done < total)
 
+    def log_view(self, progress: Progress, name: str, evaluation: Evaluation) -> None:
+        """The score of a network that a method of training trains beside the one that is kept."""
+        self._clock = time.perf_counter()
+        if not self.world.main:
+            return
+        score = 100 * evaluation.means()["mIoU"]
+        self.run.log_metrics(
+            {"kind": "view", "view": name, "step": progress.step, "epoch": progress.epoch, "mIoU": score}
+        )
+        logger.info("epoch %d  view %s  mIoU %.2f", progress.epoch, name, score)
+
     def log_evaluation(self, progress: Progress, evaluation: Evaluation, split: str) -> None:
         """Scores of the selection split in every place: the primary rule, and the mIoU under the others."""
         self._clock = time.perf_counter()  # the validation is no part of the next step

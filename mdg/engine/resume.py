@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -194,9 +194,16 @@ def restore(trainer: Trainer, saved: SavedRun) -> None:
     logger.info("resumed from %s at epoch %d, step %d", saved.file.name, trainer.progress.epoch, trainer.progress.step)
 
 
-def identity(config: RunConfig, train_set: RGBTDataset, eval_set: RGBTDataset | None, processes: int) -> dict[str, Any]:
+def identity(
+    config: RunConfig,
+    train_set: RGBTDataset,
+    eval_set: RGBTDataset | None,
+    processes: int,
+    unlabelled: Sequence[RGBTDataset] = (),
+) -> dict[str, Any]:
     """What a run depends on besides its configuration, in plain values, for a checkpoint."""
     sets = {"train": train_set, **({"selection": eval_set} if eval_set is not None else {})}
+    sets |= {f"unlabelled {number}": dataset for number, dataset in enumerate(unlabelled, start=1)}
     return {
         "processes": processes,
         "code": code_fingerprint(tuple(config.custom_imports)),

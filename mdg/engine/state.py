@@ -55,6 +55,8 @@ def description(trainer: Trainer) -> dict[str, Any]:
         "trained_on": trainer.trained_on,
         "selected_on": trainer.selected_on,
         "ancestors": trainer.ancestors,
+        "unlabelled": trainer.unlabelled_on,
+        "deployed": trainer.method.deployed_part,
         "world_size": trainer.world.size,
         "changes": trainer.changes,
     }

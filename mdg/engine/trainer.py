@@ -9,26 +9,25 @@ import logging
 import math
 from collections.abc import Iterator
 from itertools import islice
-from typing import Any
 
 import torch
 from torch import nn
 
 from mdg.config import RunConfig, dump_yaml
-from mdg.data import Batch, TrainLoader, build_transforms
-from mdg.data.build import fill_cache, open_dataset
+from mdg.data import Batch
 from mdg.data.waiting import NoBatch
-from mdg.engine.balance import ClassBalance
 from mdg.engine.checkpoint import save_checkpoint
 from mdg.engine.diagnosis import diverged
-from mdg.engine.distributed import World, compare_processes, summing_gradients
-from mdg.engine.evaluation.evaluator import Evaluation, evaluate_model, make_eval_loader
-from mdg.engine.evaluation.provenance import FrameSet, frame_set
+from mdg.engine.distributed import World, summing_gradients
+from mdg.engine.evaluation.evaluator import Evaluation, evaluate_model
+from mdg.engine.evaluation.provenance import FrameSet
 from mdg.engine.freezing import freeze, hold
 from mdg.engine.guard import StepGuard
+from mdg.engine.methods import Images
 from mdg.engine.monitor import Monitor
 from mdg.engine.optim import set_rates
-from mdg.engine.resume import identity, open_saved, restore
+from mdg.engine.resume import open_saved, restore
+from mdg.engine.run_data import RunData
 from mdg.engine.runtime import compile_network, make_autocast, place_network
 from mdg.engine.sharding import whole
 from mdg.engine.start import start_from
@@ -38,8 +37,8 @@ from mdg.engine.weights import Weights
 from mdg.errors import ConfigError, NonFiniteError
 from mdg.losses import Objective
 from mdg.models import build_model
-from mdg.models.absence import set_modality_dropout
-from mdg.registry import OPTIMIZERS, SCHEDULES
+from mdg.models.absence import require_cameras, set_modality_dropout
+from mdg.registry import METHODS, OPTIMIZERS, SCHEDULES
 from mdg.utils.files import keep_second, sync_file
 from mdg.utils.run_directory import RunDirectory
 
@@ -68,12 +67,11 @@ class Trainer:
         self.changes: list[str] = []  # between this run and the one it continues
         self.ancestors: list[FrameSet] = []  # frames behind the weights it started from
         self.signals, self.interrupted = StopSignals(), False  # interrupted: by a signal to any of the processes
-        self._build_data()
-        saved = open_saved(run, config, self.identity, allow_changes) if resume else None
+        self._open_data()
+        saved = open_saved(run, config, self.data.identity, allow_changes) if resume else None
         self._build_model(load_pretrained=not resume)
         self._build_optimization()
-        for dataset in filter(None, (self.train_set, self.eval_set)):
-            fill_cache(dataset, config.data)  # minutes: after all that can be found wrong without it
+        self.data.fill_caches()
         if saved is not None:
             restore(self, saved)
         self.network = self.weights.connect()
@@ -81,42 +79,25 @@ class Trainer:
 
     # --- building -----------------------------------------------------------------------------------------------------
 
-    def _build_data(self) -> None:
-        config, world = self.config, self.world
-        self.train_set = open_dataset(config.data, "train")
-        self.balance = ClassBalance(self.train_set)
-        self.train_loader = TrainLoader(
-            self.train_set,
-            build_transforms(config.pipeline.train),
-            batch_size=config.train.batch_size,
-            seed=config.seed,
-            workers=config.pipeline.workers,
-            prefetch=config.pipeline.prefetch,
-            rank=world.rank,
-            world_size=world.size,
-            timeout=config.pipeline.timeout,
-            stop=self.signals.asked,
-            chances=self.balance.chances(config.pipeline.rare_class_sampling),
-        )
-        self.eval_set = self.eval_loader = None
-        if config.eval.selection != "last":
-            self.eval_set = open_dataset(config.data, config.eval.selection)
-            workers = min(config.pipeline.workers, 2)
-            self.eval_loader = make_eval_loader(config, self.eval_set, world, workers, stop=self.signals.asked)
-        # Checkpoints keep the names of the frames, so that an evaluation can tell whether it scores some of them.
-        self.trained_on: dict[str, Any] | None = frame_set(self.train_set)
-        self.selected_on = frame_set(self.eval_set) if self.eval_set is not None else None
-        self.steps_per_epoch = math.ceil(len(self.train_loader) / config.train.accumulate)
-        self.identity = identity(config, self.train_set, self.eval_set, world.size)
-        data = {f"data ({role} split)": facts["sizes"] for role, facts in self.identity["data"].items()}
-        compare_processes(world, data)
+    def _open_data(self) -> None:
+        config = self.config
+        data = RunData(config, self.world, self.signals.asked)
+        self.train_set, self.balance = data.train_set, data.balance
+        self.method = METHODS.create(config.train.method, config=config, num_classes=len(self.train_set.classes))
+        data.open_loaders(unlabelled=self.method.uses_unlabelled)
+        self.train_loader, self.eval_set, self.eval_loader = data.train_loader, data.eval_set, data.eval_loader
+        self.trained_on: FrameSet | None = data.trained_on()
+        self.selected_on, self.unlabelled_on = data.selected_on(), data.unlabelled_on()
+        self.steps_per_epoch, self.data = data.steps_per_epoch, data
 
     def _build_model(self, load_pretrained: bool) -> None:
         config, device = self.config, self.world.device
         torch.manual_seed(config.seed)
         model = build_model(config.model, len(self.train_set.classes), load_pretrained=load_pretrained)
+        require_cameras(model, self.train_set.cameras, self.train_set.dataset_name)
         if load_pretrained and config.train.init_from is not None:
             self.ancestors = start_from(model, config.train.init_from, self.train_set.classes)
+        model = self.method.learner(model)
         if config.train.sync_batchnorm and self.world.size > 1 and device.type == "cuda":
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         self.held = freeze(model, config.train.freeze)
@@ -124,7 +105,7 @@ class Trainer:
         set_modality_dropout(model, lost.rgb if lost else 0.0, lost.thermal if lost else 0.0)
         place_network(model, config, device)
         self.model = model
-        self.weights = Weights(model, config, self.world, len(self.train_set.classes))
+        self.weights = Weights(model, self.method, config, self.world, len(self.train_set.classes))
         if config.train.compile:
             compile_network(model)
 
@@ -140,7 +121,7 @@ class Trainer:
             config.schedule, steps_per_epoch=self.steps_per_epoch, epochs=config.train.epochs
         )
         self.scaler = torch.amp.GradScaler(self.world.device.type, enabled=config.train.precision == "fp16")
-        self.autocast = make_autocast(config, self.world.device)
+        self.autocast = self.method.autocast = make_autocast(config, self.world.device)
         self.guard = StepGuard(self.model, self.optimizer, self.scaler, config.train.clip_grad_norm)
         self.skipped = 0  # of which the log tells already
 
@@ -222,16 +203,15 @@ class Trainer:
         with self.monitor.watch.part("optimizer"):
             self.guard.finish()
             self.optimizer.zero_grad(set_to_none=True)
+            self.method.after_step(self.model, self.progress.step)
             self.weights.follow()
         self.monitor.step_done(lr, images=sum(len(batch.names) for batch in group))
 
     def _forward(self, network: nn.Module, part: int, batch: Batch) -> torch.Tensor:
-        device = self.world.device
         seed_step(self.config.seed, self.progress.step, part, self.world.rank)
-        images = batch.rgb_B3HW.to(device, non_blocking=True), batch.thermal_B1HW.to(device, non_blocking=True)
+        images = Images.of(batch, self.world.device)
         try:
-            with self.autocast:
-                output = network(*images)
+            loss, terms = self.method.loss(network, images, self.objective, self._epochs_done())
         except ValueError as error:
             if "more than 1 value per channel" not in str(error):
                 raise
@@ -240,9 +220,11 @@ class Trainer:
                 f"{count} image(s) of {height}x{width} leave BatchNorm a single value per channel at the deepest stage "
                 "(1/32 of the size), which has no variance: raise train.batch_size or the size of the crops"
             ) from None
-        loss, terms = self.objective(output, batch.label_BHW.to(device, non_blocking=True).long())
         self.meter.add({"loss": loss, **terms})
         return loss
+
+    def _epochs_done(self) -> float:
+        return self.progress.step / self.steps_per_epoch
 
     def _set_rates(self) -> float:
         return set_rates(self.optimizer, self.base_rates, self.schedule.factor(self.progress.step))
@@ -274,6 +256,7 @@ class Trainer:
             "ignore_index": self.train_set.ignore_index,
             "class_weights": self.balance.weights,
             "step": self.progress.step,
+            "epochs": self._epochs_done(),
             "lr": self._set_rates(),
         }
 
@@ -352,6 +335,10 @@ class Trainer:
             logger.info("validation interrupted; a resumed run begins with it")
             return None
         self.monitor.log_evaluation(self.progress, evaluation, self.config.eval.selection)
+        for name, view in self.weights.views().items():
+            other = evaluate_model(view, self.eval_loader, self.eval_set, self.config, self.world)
+            if other is not None:
+                self.monitor.log_view(self.progress, name, other)
         if self.world.main:
             self.monitor.log_pictures(model, self.eval_set, self.autocast, self.progress)
         return evaluation
@@ -386,7 +373,7 @@ class Trainer:
                 "skipped": self.guard.state_dict(),
                 "schedule": self.schedule.ends,
                 "steps_per_epoch": self.steps_per_epoch,
-                "identity": self.identity,
+                "identity": self.data.identity,
                 **description(self),
             }
             sync_file(self.run.metrics)  # no state is newer than its log

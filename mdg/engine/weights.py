@@ -11,6 +11,7 @@ from torch import nn
 from mdg.config import RunConfig
 from mdg.engine.checkpoint import load_weights
 from mdg.engine.distributed import World, broadcast_buffers, data_parallel
+from mdg.engine.methods import Method
 from mdg.engine.runtime import place_network
 from mdg.engine.sharding import shard, split_like, whole
 from mdg.engine.state import moving_average
@@ -21,19 +22,21 @@ class Weights:
     """Everything of a run that a score depends on.
 
     Args:
-        model: The network, on its device.
+        model: What learns, on its device.
+        method: Which network of it is scored.
         config: Whether there is a moving average, and how processes share the network.
         world: The processes.
         num_classes: Of the data.
 
     Attributes:
-        model: The network that learns.
+        model: What learns.
         average: The moving average of its weights, or None.
         sharded: Whether each process holds a part of them only.
     """
 
-    def __init__(self, model: nn.Module, config: RunConfig, world: World, num_classes: int):
-        self.model, self.config, self.world, self.num_classes = model, config, world, num_classes
+    def __init__(self, model: nn.Module, method: Method, config: RunConfig, world: World, num_classes: int):
+        self.model, self.method, self.config, self.world = model, method, config, world
+        self.num_classes = num_classes
         decay = config.train.ema_decay
         self.average = moving_average(model, decay) if decay is not None else None
         self.sharded = config.train.parallel == "fsdp2" and world.size > 1
@@ -61,7 +64,11 @@ class Weights:
 
     def scored(self) -> nn.Module:
         """The network that is evaluated, the moving average where there is one; see :meth:`alone`."""
-        return self.alone(self._networks()[-1])
+        return self.method.deployed(self.alone(self._networks()[-1]))
+
+    def views(self) -> dict[str, nn.Module]:
+        """Further networks that are scored beside it, by name."""
+        return self.method.views(self._networks()[-1])
 
     def alone(self, network: nn.Module) -> nn.Module:
         """A network that a process can run by itself; all processes call this.
@@ -72,14 +79,14 @@ class Weights:
         if not self.sharded:
             return network
         with torch.random.fork_rng(devices=[]):
-            copy = build_model(self.config.model, self.num_classes, load_pretrained=False)
+            copy = self.method.learner(build_model(self.config.model, self.num_classes, load_pretrained=False))
         copy.load_state_dict(whole(network.state_dict()))
         place_network(copy, self.config, self.world.device)
         return copy
 
     def scored_state(self) -> dict[str, Any]:
         """The weights of :meth:`scored`, for the main process; all processes call it."""
-        return self._whole(self._networks()[-1].state_dict())
+        return self._whole(self.method.deployed(self._networks()[-1]).state_dict())
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps to continue, for the main process; all processes call it."""

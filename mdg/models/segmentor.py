@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from mdg.errors import ConfigError
 from mdg.models.absence import CAMERAS, Camera, StandIns, absent_camera, why_not_without
+from mdg.models.backbones.layered import can_be_stepped
 from mdg.models.backbones.mit import STAGES
 from mdg.models.decoders.segformer import SegFormerDecoder
 from mdg.models.interaction.divergence import DivergenceMap
@@ -29,11 +30,13 @@ STRIDE = 32
 
 class SegmentationOutput(NamedTuple):
     """Logits ``[B, K, H, W]`` at the input size; auxiliary logits (RGB, thermal) at a quarter of it, empty unless
-    training; the divergence maps of the stages, empty where nothing measures them."""
+    training; the divergence maps of the stages, empty where nothing measures them; per stream the four maps
+    ``[B, h, w, C]`` of its encoder, before the streams interact at their stage, empty unless training."""
 
     logits: Tensor
     auxiliary: tuple[Tensor, ...] = ()
     divergence: tuple[DivergenceMap, ...] = ()
+    maps: tuple[tuple[Tensor, ...], ...] = ()
 
 
 class InputNormalization(nn.Module):
@@ -77,6 +80,12 @@ class Segmentor(nn.Module):
         self.rgb_norm = InputNormalization(*rgb_statistics(normalize, self.rgb_backbone))
         self.thermal_norm = InputNormalization([normalize.thermal_mean], [normalize.thermal_std])
         self.thermal_backbone = BACKBONES.create(options.thermal_backbone, in_channels=1)
+        for encoder in (self.rgb_backbone, self.thermal_backbone):
+            if not can_be_stepped(encoder):
+                raise ConfigError(
+                    f"model: {encoder.name} gives all its maps at once, so nothing can be exchanged between its "
+                    "stages; take another encoder here, or model.type=SingleStream (or LateFusion) for this one"
+                )
         widths = self.rgb_backbone.widths
         if tuple(widths) != tuple(self.thermal_backbone.widths):
             raise ConfigError(
@@ -138,10 +147,11 @@ class Segmentor(nn.Module):
             auxiliary = tuple(
                 head(maps)[..., : quarter[0], : quarter[1]]
                 for head, maps in zip(
-                    self.auxiliary, (rgb_maps, before if self.auxiliary_before else thermal_maps), strict=True
+                    self.auxiliary, (rgb_maps, before[1] if self.auxiliary_before else thermal_maps), strict=True
                 )
             )
-        return SegmentationOutput(logits, auxiliary, divergence)
+        maps = (tuple(before[0]), tuple(before[1])) if self.training else ()
+        return SegmentationOutput(logits, auxiliary, divergence, maps)
 
     def _check_absence(self, absent: Camera | None) -> None:
         if absent in self.needed_cameras:
@@ -149,9 +159,10 @@ class Segmentor(nn.Module):
 
     def _encode(
         self, rgb: Tensor | None, thermal: Tensor | None, seen_B1HW: Tensor | None
-    ) -> tuple[list[Tensor], list[Tensor], list[Tensor], tuple[DivergenceMap, ...]]:
-        """The maps of RGB and of thermal after the interaction, those of thermal before it, and the divergence."""
-        rgb_maps, thermal_maps, before, divergence = [], [], [], []
+    ) -> tuple[list[Tensor], list[Tensor], tuple[list[Tensor], list[Tensor]], tuple[DivergenceMap, ...]]:
+        """The maps of RGB and of thermal after the interaction, those of both before it, and the divergence."""
+        rgb_maps, thermal_maps, divergence = [], [], []
+        before: tuple[list[Tensor], list[Tensor]] = [], []
         first = rgb if rgb is not None else thermal
         assert first is not None
         lost = self.stand_ins.draw(len(first), first.device) if self.stand_ins is not None else {}
@@ -161,7 +172,8 @@ class Segmentor(nn.Module):
             rgb = None if absent == "rgb" else self.rgb_backbone.forward_stage(stage, rgb)
             thermal = None if absent == "thermal" else self.thermal_backbone.forward_stage(stage, thermal)
             rgb, thermal = self._stand_in(index, rgb, thermal, lost)
-            before.append(thermal)
+            before[0].append(rgb)
+            before[1].append(thermal)
             if self.interaction is not None:
                 part, maps = self.interaction[index], [rgb, thermal]
                 if seen_B1HW is not None and getattr(part, "leaves_out_padding", False):

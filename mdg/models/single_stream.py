@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mdg.models.absence import CAMERAS, Camera, absent_camera, why_not_without
+from mdg.models.backbones.layered import can_be_stepped
 from mdg.models.backbones.mit import STAGES
 from mdg.models.layers import resize_bilinear, to_bhwc
 from mdg.models.segmentor import (
@@ -55,12 +56,19 @@ class SingleStream(nn.Module):
         check_inputs(rgb_B3HW, thermal_B1HW)
         image = self._image(rgb_B3HW, thermal_B1HW)
         padded = pad_to_stride(self.norm(image))
-        maps, x_BHWC = [], to_bhwc(padded)
+        maps = self._maps(padded)
+        height, width = image.shape[-2:]
+        logits = resize_bilinear(self.decoder(maps), padded.shape[-2:])[..., :height, :width]
+        return SegmentationOutput(logits, maps=(tuple(maps),) if self.training else ())
+
+    def _maps(self, image_BCHW: Tensor) -> list[Tensor]:
+        if not can_be_stepped(self.backbone):
+            return self.backbone(image_BCHW)
+        maps, x_BHWC = [], to_bhwc(image_BCHW)
         for stage in STAGES:
             x_BHWC = self.backbone.forward_stage(stage, x_BHWC)
             maps.append(x_BHWC)
-        height, width = image.shape[-2:]
-        return SegmentationOutput(resize_bilinear(self.decoder(maps), padded.shape[-2:])[..., :height, :width])
+        return maps
 
     def _image(self, rgb_B3HW: Tensor | None, thermal_B1HW: Tensor | None) -> Tensor:
         images = {"rgb": rgb_B3HW, "thermal": thermal_B1HW}

@@ -16,6 +16,7 @@ from mdg.engine.sharding import is_sharded, split_like, whole
 from mdg.engine.weights import Weights
 from mdg.errors import ConfigError
 from mdg.models import build_model
+from mdg.registry import METHODS
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +82,8 @@ def test_its_checkpoints_are_those_of_any_run(runs):
 
 def test_one_process_splits_nothing(tiny_yaml):
     config = load_config(tiny_yaml, ["train.parallel=fsdp2", "train.ema_decay=0.9"])
-    weights = Weights(build_model(config.model, 4), config, World(), 4)
+    method = METHODS.create(config.train.method, config=config, num_classes=4)
+    weights = Weights(build_model(config.model, 4), method, config, World(), 4)
     assert not weights.sharded and not is_sharded(weights.model)
     assert weights.connect() is weights.model and weights.scored() is weights.average.module
     tensor = torch.ones(3)

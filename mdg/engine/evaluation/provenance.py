@@ -101,7 +101,7 @@ def provenance(state: Mapping[str, Any], checkpoint: Path, dataset: RGBTDataset)
         selection=_selection(state, config, dataset),
         epoch=state["progress"]["epoch"],
         weights=(f"ema {ema}" if ema else "raw") + (f" {state['rounded']}" if state.get("rounded") else ""),
-        trained_on="; ".join([_training(state, dataset), *_ancestry(state, dataset)]),
+        trained_on="; ".join([_training(state, dataset), *_without_labels(state, dataset), *_ancestry(state, dataset)]),
         changes="; ".join(state.get("changes", [])) or "none",
     )
 
@@ -152,6 +152,16 @@ def _training(state: Mapping[str, Any], dataset: RGBTDataset) -> str:
         return f"{UNKNOWN}, {TRAINED_ON} the scored split" if dataset.split == "train" else UNKNOWN
     where = _where({**frames, "role": frames["split"]}, dataset)
     return training_rule(where, len(frames["identities"]), frames["sha256"], overlap(frames, dataset))
+
+
+def _without_labels(state: Mapping[str, Any], dataset: RGBTDataset) -> list[str]:
+    """What is to be said of frames that trained without their labels."""
+    told = []
+    for frames in state.get("unlabelled", []):
+        shared, where = overlap(frames, dataset), _where({**frames, "role": frames["split"]}, dataset)
+        text = f"without labels on {where} ({len(frames['identities'])} frames, {frames['sha256'][:8]})"
+        told.append(f"{text}, {shared[0]} of the {shared[1]} scored frames AMONG THEM" if shared[0] else text)
+    return told
 
 
 def _ancestry(state: Mapping[str, Any], dataset: RGBTDataset) -> list[str]:
