@@ -49,7 +49,7 @@ def model_card(
         HEAD + f"# {name}\n",
         f"{_network(config)}, {len(described['classes'])} classes, {numbers:.2f} M numbers. "
         f"Trained with mdg {described['mdg_version']} on {_frames(described.get('trained_on'))}.\n",
-        _use(name),
+        _use(name, config),
         _input(config),
         _scores(results, described),
         _classes(described),
@@ -77,20 +77,30 @@ def _frames(frames: Mapping[str, Any] | None) -> str:
     return f"{frames['dataset']} {frames['split']} ({len(frames['identities'])} frames, {frames['sha256'][:8]})"
 
 
-def _use(name: str) -> str:
+def _sees_rgb_alone(config: Mapping[str, Any]) -> bool:
+    model = config.get("model") or {}
+    return model.get("type") == "SingleStream" and model.get("input", "rgb") == "rgb"
+
+
+def _use(name: str, config: Mapping[str, Any]) -> str:
+    alone = _sees_rgb_alone(config)
+    heat, view = ("none", "") if alone else ("heat.png", "Both images must show the same view. ")
     return (
         "## Use\n\n```bash\n"
-        f"python tools/infer_mm.py --checkpoint {name}.safetensors --rgb photo.png --thermal heat.png --out masks\n"
+        f"python tools/infer_mm.py --checkpoint {name}.safetensors --rgb photo.png --thermal {heat} --out masks\n"
         f"python tools/val_mm.py --checkpoint {name}.safetensors --split test --out results\n"
         f"bash tools/train_ddp.sh CONFIG --opts train.init_from={name}.safetensors\n"
-        "```\n\nBoth images must show the same view. `data.root` in `config.yaml` is where the data set lies; "
+        f"```\n\n{view}`data.root` in `config.yaml` is where the data set lies; "
         "`--opts data.root=...` names another place.\n"
     )
 
 
 def _input(config: Mapping[str, Any]) -> str:
     normalize = (config.get("model") or {}).get("normalize")
-    lines = ["## Input", "", "RGB of 3 channels and thermal of 1, 8 bits each, any size."]
+    images = (
+        "RGB of 3 channels, 8 bits" if _sees_rgb_alone(config) else "RGB of 3 channels and thermal of 1, 8 bits each"
+    )
+    lines = ["## Input", "", f"{images}, any size."]
     if isinstance(normalize, Mapping):
         shown = ", ".join(f"{key} {value}" for key, value in normalize.items())
         lines.append(f"Normalised inside the network, as fractions of full scale: {shown}.")

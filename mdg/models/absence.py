@@ -98,6 +98,27 @@ def why_not_without(model: nn.Module, camera: Camera) -> str | None:
     )
 
 
+def require_cameras(model: nn.Module, cameras: Sequence[str], dataset: str) -> None:
+    """Refuses a data set without a camera that a network needs.
+
+    Args:
+        model: The network.
+        cameras: That the data set has.
+        dataset: Its name.
+
+    Raises:
+        ConfigError: The network cannot do without one of the others.
+    """
+    for camera in CAMERAS:
+        if camera not in cameras and why_not_without(model, camera) is not None:
+            there = " and ".join(WORDS[name] for name in CAMERAS if name in cameras)
+            raise ConfigError(
+                f"{dataset} has no {WORDS[camera]} camera, and this network looks at {WORDS[camera]}; take one that "
+                f"sees {there} alone (model.type=SingleStream with model.input), or one that can do without "
+                "(model.stand_ins)"
+            )
+
+
 def absent_camera(rgb: Tensor | None, thermal: Tensor | None) -> Camera | None:
     """The camera that is not there; raises ValueError where neither is."""
     if rgb is None and thermal is None:

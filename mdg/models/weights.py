@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from mdg.errors import NonFiniteError, WeightsError
+from mdg.models.backbones.plain_vit import PlainViT
 from mdg.models.backbones.timm_encoder import TimmEncoder
 from mdg.models.layouts import LAYOUTS, PUBLIC, Atoms, find_encoders
 from mdg.models.weight_files import first_non_finite, misfits, read_tensors
@@ -49,7 +50,8 @@ class LoadReport:
 def load_encoder(backbone: nn.Module, file: str | Path, stream: str) -> LoadReport:
     """Loads encoder weights: into a :class:`~mdg.models.backbones.MixTransformer` in any layout that
     :mod:`mdg.models.layouts` knows, of a file with more than an encoder that encoder; into an encoder of timm with the
-    names of :meth:`~mdg.models.backbones.TimmEncoder.from_file`.
+    names of :meth:`~mdg.models.backbones.TimmEncoder.from_file`, or a plain ViT with those of its own, whose neck such
+    files do not have and which is left as it is.
 
     A three-channel stem is summed over its input channels for a one-channel encoder, which equals feeding it the same
     image three times. The ImageNet classifier is left out.
@@ -75,9 +77,10 @@ def load_encoder(backbone: nn.Module, file: str | Path, stream: str) -> LoadRepo
             "train from scratch with --opts model.pretrained=null"
         )
     own = whole = backbone.state_dict()
-    if isinstance(backbone, TimmEncoder):
+    if isinstance(backbone, (TimmEncoder, PlainViT)):
         layout, tensors, unknown = backbone.from_file(plain_state_dict(read_tensors(file), file))
         own = {name: value for name, value in own.items() if not name.endswith("num_batches_tracked")}  # some lack it
+        own = {name: value for name, value in own.items() if not name.startswith(getattr(backbone, "fresh", ()))}
     else:
         encoder = read_encoder(file)
         layout, tensors, unknown = encoder.layout, PUBLIC.tensors(encoder.atoms, ""), encoder.unknown

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from mdg.fields import Seed, UserPath
-from mdg.options.files import DatasetOptions, FileOptions, SplitFolderOptions
+from mdg.options.files import ColourOptions, DatasetOptions, FileOptions, SplitFolderOptions
 from mdg.options.folder import FolderOptions
 from mdg.options.shards import ShardsOptions
 from mdg.registry import DATASETS
@@ -35,6 +35,24 @@ class FMBOptions(SplitFolderOptions):
     unlabeled: Literal["class", "ignore"] = "class"
     """`class`: unlabeled is learnt and predicted as a class of its own, as rule C wants; `ignore`: its pixels take part
     neither in the loss nor in the score, as the authors of rules A and B train."""
+
+
+class CityscapesOptions(ColourOptions):
+    """Where Cityscapes lies and which of its frames are trained on. There is no thermal camera."""
+
+    root: UserPath
+    """Folder with `leftImg8bit/` and `gtFine/`."""
+    test_split: str | None = "val"
+    """Split to report: that of papers, since the labels of `test` are not public."""
+    val_split: str | None = None
+    """Split that selects the best checkpoint. Null, with `eval.selection: last` or a `holdout`: what selects must not
+    be what is reported."""
+    train_list: UserPath | None = None
+    """List of a part of the train split, the paths of an image and of its label a line, below `root`; null takes all of
+    it."""
+    labels: Literal["auto", "trainIds", "labelIds"] = "auto"
+    """Label files: `labelTrainIds.png`, or `labelIds.png`, whose ids the official table turns into train ids; `auto`
+    takes the second where the first was not made."""
 
 
 MIN_SIDE = 32  # px
@@ -78,6 +96,7 @@ DATASETS.declare(
     MFNet=MFNetOptions,
     PST900=PST900Options,
     FMB=FMBOptions,
+    Cityscapes=CityscapesOptions,
     Folder=FolderOptions,
     Synthetic=SyntheticOptions,
     Shards=ShardsOptions,

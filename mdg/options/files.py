@@ -186,6 +186,13 @@ class FileOptions(PairOptions, DatasetOptions):
     """Folder of the data set."""
 
 
+class ColourOptions(DatasetOptions):
+    """Where the files of a colour camera lie that has no thermal one beside it."""
+
+    root: UserPath
+    """Folder of the data set."""
+
+
 class SplitFolderOptions(FileOptions):
     """Where the data set lies. It has no val split: a tenth of train is held out, by a seed."""
 

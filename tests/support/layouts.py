@@ -1,8 +1,8 @@
 """Small data sets in the layouts of the real ones, written from generated scenes. Every writer gives back its root.
 
-The classes of the scenes are dealt out anew (``PST900_IDS``, ``FMB_IDS``, ``CUSTOM_IDS``: id by MFNet id), so labels
-are those of the data set in number and range. Raw thermal counts are ``7000 + 10 * grey``: the scaling ``RAW_SCALING``
-gives back the 8 bits of the scene exactly.
+The classes of the scenes are dealt out anew (``PST900_IDS``, ``FMB_IDS``, ``CITYSCAPES_IDS``, ``CUSTOM_IDS``: id by
+MFNet id), so labels are those of the data set in number and range. Raw thermal counts are ``7000 + 10 * grey``: the
+scaling ``RAW_SCALING`` gives back the 8 bits of the scene exactly.
 
 Shape suffixes: H, W are height and width in pixels, 3 the channels R, G, B.
 """
@@ -26,6 +26,9 @@ FIRST = {"train": 0, "val": 500, "test": 1000}  # scenes of a split that is a fo
 RAW_SCALING = {"mode": "fixed", "range": [7000, 9550]}
 PST900_IDS = np.array([0, 1, 2, 3, 4, 1, 2, 3, 4], np.uint8)
 FMB_IDS = np.array([1, 9, 8, 12, 2, 3, 14, 5, 0], np.uint8)  # bicycle (13) occurs nowhere, as in the real test labels
+CITYSCAPES_IDS = np.array([7, 26, 24, 33, 8, 20, 12, 5, 21], np.uint8)  # 5 is "dynamic", which does not count
+CITYSCAPES_TRAIN_IDS = np.array([0, 13, 11, 18, 1, 7, 3, 255, 8], np.uint8)
+CITIES = {"train": ("aachen", "bochum"), "val": ("frankfurt", "lindau")}
 CUSTOM_IDS = np.array([0, 2, 1, 3, 0, 2, 0, 3, 0], np.uint8)
 CUSTOM_CLASSES = ("background", "person", "vehicle", "small thing")
 CUSTOM_PALETTE = ((10, 10, 10), (220, 20, 60), (0, 0, 142), (255, 170, 0))
@@ -90,6 +93,46 @@ def write_fmb(root: Path, train: int = 6, test: int = 3, size: tuple[int, int] =
             for folder, image in parts.items():
                 write_image(root / split / folder / f"{number:05d}.png", image)
     return root
+
+
+def cityscapes_name(split: str, number: int) -> str:
+    """``CITY/NAME`` of a frame; two cities a split."""
+    city = CITIES[split][number % 2]
+    return f"{city}/{city}_{number:06d}_000019"
+
+
+def write_cityscapes(
+    root: Path,
+    train: int = 6,
+    val: int = 3,
+    size: tuple[int, int] = (64, 128),
+    forms: tuple[str, ...] = ("labelTrainIds", "labelIds"),
+) -> Path:
+    """``leftImg8bit/SPLIT/CITY/NAME_leftImg8bit.png`` and ``gtFine/SPLIT/CITY/NAME_gtFine_FORM.png``, with the other
+    files that the real one has there."""
+    for split, count in (("train", train), ("val", val)):
+        for number, scene in scenes_of(split, count, size):
+            name, ids_HW = cityscapes_name(split, number), CITYSCAPES_IDS[scene.label]
+            write_image(root / "leftImg8bit" / split / f"{name}_leftImg8bit.png", scene.rgb)
+            stem = root / "gtFine" / split / f"{name}_gtFine"
+            labels = {"labelIds": ids_HW, "labelTrainIds": CITYSCAPES_TRAIN_IDS[scene.label]}
+            for form in forms:
+                write_image(Path(f"{stem}_{form}.png"), labels[form])
+            write_image(Path(f"{stem}_instanceIds.png"), ids_HW.astype(np.uint16) * 1000)
+            write_image(Path(f"{stem}_color.png"), scene.rgb)
+            Path(f"{stem}_polygons.json").write_text("{}")
+    return root
+
+
+def write_cityscapes_list(file: Path, split: str, numbers: list[int], separator: str = " ") -> Path:
+    """A list as of U2PL: the paths of image and label a line."""
+    names = [cityscapes_name(split, number) for number in numbers]
+    rows = [
+        (f"leftImg8bit/{split}/{name}_leftImg8bit.png", f"gtFine/{split}/{name}_gtFine_labelTrainIds.png")
+        for name in names
+    ]
+    file.write_text("".join(f"{separator.join(row)}\n" for row in rows))
+    return file
 
 
 def write_mfnet_splits(root: Path, train: int = 6, val: int = 3, test: int = 4) -> list[int]:

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from mdg.data.base import RGBTDataset
+
 
 class Kind(NamedTuple):
     """A heading, and whether what stands below it must be put right (a problem) or looked at (a warning)."""
@@ -36,6 +38,11 @@ KINDS: Mapping[str, Kind] = {
 
 
 NAMES = {"rgb": "RGB", "thermal": "thermal", "label": "label"}  # of the parts of a frame
+
+
+def parts_of(dataset: RGBTDataset) -> tuple[str, ...]:
+    """The parts that frames of a data set have: an image of each camera, and the label."""
+    return (*dataset.cameras, "label")
 
 
 @dataclass(frozen=True)

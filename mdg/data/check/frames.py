@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from mdg.data.base import Frame, RGBTDataset
-from mdg.data.check.findings import NAMES, Finding
+from mdg.data.check.findings import NAMES, Finding, parts_of
 from mdg.data.check.numbers import Digest, ValueCounts, count_levels, digest, is_constant
 from mdg.data.datasets.file_dataset import PARTS, FileDataset
 from mdg.data.reading.images import open_image, read_image, read_rgb
@@ -85,7 +85,7 @@ class Inspector:
         files: Files = dataset.files[index] if isinstance(dataset, FileDataset) else {}
         report = FrameReport(dataset.names[index], self.identities[index], dataset.condition(index), files)
         parts, mistakes = read_parts(dataset, index, files)
-        report.readable = len(parts) == len(PARTS) and not mistakes
+        report.readable = len(parts) == len(parts_of(dataset)) and not mistakes
         if report.readable:
             report.size = parts["label"].shape[:2]
         for kind, message in mistakes:
@@ -136,6 +136,8 @@ class Inspector:
     def _look_at_files(report: FrameReport, dataset: FileDataset) -> None:
         formats = {part: stored_format(file) for part, file in report.files.items() if file is not None}
         report.stored = {part: stored for part, stored in formats.items() if stored is not None}
+        if "thermal" not in dataset.cameras:
+            return
         scaling = dataset.thermal_scaling
         if report.readable and scaling.mode == "none" and dataset.align == "refuse":
             # Then training sees the stored bytes, or their negative: no need to decode them again.
@@ -168,14 +170,15 @@ def read_parts(dataset: RGBTDataset, index: int, files: Mapping[str, Path | None
             before any is read); empty where frames are generated.
 
     Returns:
-        "rgb" [H, W, 3], "thermal" [H, W] and "label" [H, W], uint8, and no mistake. Where the frame cannot be read: the
-        parts that can, before any alignment, and a mistake for each that cannot.
+        "rgb" [H, W, 3], "thermal" [H, W] (of a thermal camera) and "label" [H, W], uint8, and no mistake. Where the
+        frame cannot be read: the parts that can, before any alignment, and a mistake for each that cannot.
     """
     mistakes: Mistakes = []
     if not files or all(files.values()):
         frame = _attempt(lambda: dataset.read(index), "frame", dataset.names[index], mistakes)
         if frame is not None:
-            return _check_format(frame)
+            parts, wrong = _check_format(frame)
+            return {part: image for part, image in parts.items() if part in parts_of(dataset)}, wrong
     if not files:
         return {}, mistakes
     assert isinstance(dataset, FileDataset)
@@ -186,7 +189,7 @@ def read_parts(dataset: RGBTDataset, index: int, files: Mapping[str, Path | None
 def _read_singly(dataset: FileDataset, files: Mapping[str, Path | None]) -> tuple[Parts, Mistakes]:
     mistakes: Mistakes = []
     found: dict[str, np.ndarray | None] = {}
-    rgb, thermal, label = (files[part] for part in PARTS)
+    rgb, thermal, label = (files.get(part) for part in PARTS)
     if rgb is not None and rgb == thermal:
         both = _attempt(lambda: dataset.read_images({"rgb": rgb, "thermal": rgb}), "rgb", rgb, mistakes)
         found["rgb"], found["thermal"] = both or (None, None)

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 import mdg
-from mdg.data.check.findings import KINDS, NAMES, Finding, by_kind
+from mdg.data.check.findings import KINDS, NAMES, Finding, by_kind, parts_of
 from mdg.data.check.frames import Stored
 from mdg.data.check.report import DataReport
 from mdg.data.check.splits import SplitReport
@@ -80,7 +80,8 @@ def _complete(split: SplitReport) -> str:
 def _size_rows(splits: list[SplitReport]) -> Rows:
     """One row of sizes, or one per part where they are stored in different sizes."""
     used = [_sizes(split.sizes) for split in splits]
-    parts = {part: [_without_channels(split.stored[part]) for split in splits] for part in PARTS}
+    present = [part for part in PARTS if any(part in parts_of(split.dataset) for split in splits)]
+    parts = {part: [_without_channels(split.stored[part]) for split in splits] for part in present}
     together = [set().union(*sizes) for sizes in zip(*parts.values(), strict=True)]
     if all(len(sizes) <= 1 for sizes in together) or all(counts == parts["label"] for counts in parts.values()):
         return [("size", used)]
@@ -116,7 +117,11 @@ def _triple(split: SplitReport, which: int) -> str:
 
 
 def _pair(split: SplitReport) -> str:
-    return "{:.3f}, {:.3f}".format(*split.thermal_mean_std()) if split.readable else ""
+    return "{:.3f}, {:.3f}".format(*split.thermal_mean_std()) if split.readable and _has_thermal(split) else ""
+
+
+def _has_thermal(split: SplitReport) -> bool:
+    return "thermal" in split.dataset.cameras
 
 
 def _count(report: DataReport, split: SplitReport, problems: bool) -> str:
@@ -162,8 +167,8 @@ def _split(split: SplitReport) -> dict[str, Any]:
             "conditions": dict(sorted(split.conditions.items())),
         },
         "sizes": [{"height": h, "width": w, "frames": count} for (h, w), count in _by_count(split.sizes)],
-        "stored": {part: _formats(formats) for part, formats in split.stored.items()},
-        "thermal": _thermal(split),
+        "stored": {part: _formats(split.stored[part]) for part in parts_of(split.dataset)},
+        "thermal": _thermal(split) if _has_thermal(split) else None,
         "rgb": {"mean_std": [list(pair) for pair in split.rgb_mean_std()]},
         "classes": _classes(split),
         "ignored_pixels": split.ignored_pixels,

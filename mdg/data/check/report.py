@@ -118,6 +118,10 @@ class DataReport:
             self.findings += find_duplicates(split.role, split.records)
         for one, other in combinations(self.splits.values(), 2):
             self.findings += find_leaks(one.role, one.records, other.role, other.records)
+        if any("thermal" not in split.dataset.cameras for split in self.splits.values()):
+            self.notes.append(
+                f"{self.name} has no thermal camera: nothing is said of thermal, and networks see RGB alone"
+            )
         self.notes += published_notes([split.dataset for split in self.splits.values()])
 
     def count(self, problems: bool) -> int:
@@ -135,13 +139,11 @@ class DataReport:
         if split is None or not split.readable:
             return None
         means, stds = zip(*split.rgb_mean_std(), strict=True)
+        rgb = {"rgb_mean": list(means), "rgb_std": list(stds)}
+        if "thermal" not in split.dataset.cameras:
+            return rgb
         thermal_mean, thermal_std = split.thermal_mean_std()
-        return {
-            "rgb_mean": list(means),
-            "rgb_std": list(stds),
-            "thermal_mean": thermal_mean,
-            "thermal_std": thermal_std,
-        }
+        return {**rgb, "thermal_mean": thermal_mean, "thermal_std": thermal_std}
 
     def thermal_range(self) -> tuple[float, float] | None:
         """Values for ``data.thermal_scaling.range``; None where thermal files hold 8 bits."""

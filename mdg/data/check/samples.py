@@ -79,11 +79,13 @@ def _rarest(split: SplitReport) -> list[int]:
 
 def _draw(split: SplitReport, place: int) -> tuple[tuple[str, str], ...]:
     frame = split.dataset.read(place)
-    rgb_HW3, thermal_HW3 = (_shrink(image, cv2.INTER_AREA) for image in (frame.rgb_HW3, grey(frame.thermal_HW)))
+    rgb_HW3 = _shrink(frame.rgb_HW3, cv2.INTER_AREA)
+    pictures = {"RGB": rgb_HW3}
+    if "thermal" in split.dataset.cameras:
+        pictures["thermal"] = _shrink(grey(frame.thermal_HW), cv2.INTER_AREA)
     # Outlines are drawn at the size of the picture: shrunk ones would fade.
     label_HW = _shrink(frame.label_HW, cv2.INTER_NEAREST)
-    painted_HW3 = overlay(rgb_HW3, label_HW, split.dataset.palette_K3)
-    pictures = {"RGB": rgb_HW3, "thermal": thermal_HW3, "label over RGB": painted_HW3}
+    pictures["label over RGB"] = overlay(rgb_HW3, label_HW, split.dataset.palette_K3)
     return tuple((caption, _data_uri(picture)) for caption, picture in pictures.items())
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from mdg.data.base import RGBTDataset
-from mdg.data.check.findings import Finding
+from mdg.data.check.findings import Finding, parts_of
 from mdg.data.check.frames import FrameReport, Stored
 from mdg.data.check.numbers import LEVELS, Digest, ValueCounts, mean_and_std
 from mdg.data.datasets.file_dataset import PARTS, FileDataset
@@ -98,8 +98,8 @@ class SplitReport:
         self.thermal_dtypes.update([frame.thermal_dtype] if frame.thermal_dtype else [])
         for part, stored in frame.stored.items():
             self.stored[part][stored] += 1
-        if len(frame.stored) == len(PARTS):
-            self._size_groups[tuple(frame.stored[part] for part in PARTS)].append(frame.name)
+        if len(frame.stored) == len(parts_of(self.dataset)):
+            self._size_groups[tuple(frame.stored[part] for part in parts_of(self.dataset))].append(frame.name)
         if frame.values is not None:
             self.values.add(frame.values)
         self.findings.extend(frame.findings)
@@ -115,7 +115,8 @@ class SplitReport:
         # Where images are resized or scaled, only a whole frame tells what the network would see.
         if frame.readable:
             self.rgb_levels_3L += frame.levels["rgb"]
-            self.thermal_levels_L += frame.levels["thermal"]
+            if "thermal" in self.dataset.cameras:
+                self.thermal_levels_L += frame.levels["thermal"]
         files = tuple(dict.fromkeys(str(file) for file in frame.files.values() if file is not None))
         record = FrameRecord(frame.name, frame.identity, files, frame.readable, frame.digests, pixels_K)
         self.records.append(record)
@@ -146,7 +147,7 @@ class SplitReport:
         return [mean_and_std(levels_L) for levels_L in self.rgb_levels_3L]
 
     def thermal_mean_std(self) -> tuple[float, float]:
-        """The same of thermal, as training sees it."""
+        """The same of thermal, as training sees it; NaN without a thermal camera."""
         return mean_and_std(self.thermal_levels_L)
 
     def class_shares(self) -> np.ndarray:

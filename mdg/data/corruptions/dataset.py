@@ -39,6 +39,7 @@ class Corrupted(RGBTDataset):
         self.dataset_name, self.classes, self.palette_K3 = dataset.dataset_name, dataset.classes, dataset.palette_K3
         self.split, self.split_name, self.limit = dataset.split, dataset.split_name, dataset.limit
         self.holdout, self.holdout_seed, self._held_out = dataset.holdout, dataset.holdout_seed, dataset._held_out
+        self.cameras = dataset.cameras
         self.cache, self.cache_dir, self._kept = "none", dataset.cache_dir, None
         self.names = list(dataset.names)
 

@@ -22,7 +22,15 @@ from mdg.data.reading.pairs import align, seen_by_both
 from mdg.data.reading.thermal import read_thermal
 from mdg.data.registration.rig_file import read_rig
 from mdg.errors import DataError, nearest
-from mdg.options.files import Alignment, FileOptions, GreyRGB, RigAlignment, SplitFolderOptions
+from mdg.options.files import (
+    Alignment,
+    ColourOptions,
+    FileOptions,
+    GreyRGB,
+    PairOptions,
+    RigAlignment,
+    SplitFolderOptions,
+)
 from mdg.utils.files import file_sha256
 
 logger = logging.getLogger("mdg.data")
@@ -47,16 +55,18 @@ class FileDataset(RGBTDataset):
 
     read_label: LabelReader
 
-    def __init__(self, options: FileOptions, *, role: str):
+    def __init__(self, options: FileOptions | ColourOptions, *, role: str):
         super().__init__(options, role=role)
         self.root = options.root
-        self.thermal_scaling = options.thermal_scaling
-        self.align: Alignment = options.align
-        self.rig = options.align.file if isinstance(options.align, RigAlignment) else None
+        # One camera leaves nothing to choose.
+        pair = options if isinstance(options, PairOptions) else PairOptions()
+        self.thermal_scaling = pair.thermal_scaling
+        self.align: Alignment = pair.align
+        self.rig = pair.align.file if isinstance(pair.align, RigAlignment) else None
         if self.rig is not None:
             read_rig(self.rig)  # a mistake in it is said before frames are looked for
-        self.grey_rgb: GreyRGB = options.grey_rgb
-        self.parts = PARTS if role != UNLABELLED else PARTS[:2]
+        self.grey_rgb: GreyRGB = pair.grey_rgb
+        self.parts = (*self.cameras, "label") if role != UNLABELLED else self.cameras
         self.files: list[FrameFiles] = []
         self.missing: dict[Path, list[str]] = {}
         self.clues: dict[tuple[Path, str], str] = {}

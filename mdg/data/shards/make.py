@@ -81,6 +81,11 @@ def make_shards(options: Any, out: Path, size: Size, told: Callable[[str], None]
             "data.type: got Shards, expected a data set that is not in shards yet; copy these as they are"
         )
     datasets = {role: open_dataset(options, role) for role in ROLES if _has(options, role)}
+    for dataset in datasets.values():
+        if "thermal" not in dataset.cameras:
+            raise ConfigError(
+                f"{dataset.dataset_name} has no thermal camera, and shards hold pairs; copy its files as they are"
+            )
     with explained(out):
         (out / MADE).mkdir(parents=True, exist_ok=True)
     with _alone(out):

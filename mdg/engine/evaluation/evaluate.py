@@ -11,7 +11,13 @@ from pathlib import Path
 from mdg.data import EvalLoader, build_dataset
 from mdg.engine.checkpoint import load_model, open_checkpoint
 from mdg.engine.distributed import World, distributed
-from mdg.engine.evaluation.evaluator import evaluate_model, make_eval_loader, make_protocol, require_split
+from mdg.engine.evaluation.evaluator import (
+    evaluate_model,
+    for_cameras,
+    make_eval_loader,
+    make_protocol,
+    require_split,
+)
 from mdg.engine.evaluation.provenance import provenance
 from mdg.engine.evaluation.results import describe_result, write_folder
 from mdg.engine.evaluation.scores import Evaluation, score_table
@@ -19,6 +25,7 @@ from mdg.engine.inference import Inference
 from mdg.engine.runtime import apply_runtime, make_autocast
 from mdg.errors import ConfigError
 from mdg.metrics import Protocol
+from mdg.models.absence import require_cameras
 from mdg.utils.files import explained, require_writable, write_json
 from mdg.utils.logging import console, setup_logging
 from mdg.utils.progress import Progress
@@ -72,6 +79,8 @@ def evaluate(
         apply_runtime(run_config)
         dataset = build_dataset(run_config.data, split)
         model = load_model(state, run_config, dataset.classes, checkpoint, world.device)
+        require_cameras(model, dataset.cameras, dataset.dataset_name)
+        run_config = for_cameras(run_config, dataset, model)
         loader = make_eval_loader(run_config, dataset, world)
         logger.info("%s on %s %s: %d images", checkpoint, dataset.dataset_name, split, len(dataset))
         # Before the scoring, which a mistake in any of these would lose.

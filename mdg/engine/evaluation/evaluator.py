@@ -26,6 +26,7 @@ from mdg.engine.runtime import make_autocast
 from mdg.errors import ConfigError
 from mdg.metrics import Protocol
 from mdg.metrics.visibility import visibility
+from mdg.models.absence import CAMERAS, why_not_without
 
 
 def require_split(split: str) -> None:
@@ -53,6 +54,27 @@ def make_eval_loader(
         timeout=config.pipeline.timeout,
         stop=stop,
     )
+
+
+def for_cameras(config: RunConfig, dataset: RGBTDataset, model: nn.Module) -> RunConfig:
+    """The configuration under which a split is scored: of a camera that it does not have, a network that can do without
+    is shown nothing; any other, such as an exported one that takes two images, a black one.
+
+    Raises:
+        ConfigError: ``eval:`` asks for that camera.
+    """
+    if len(dataset.cameras) > 1:
+        return config
+    (camera,) = dataset.cameras
+    if config.eval.cameras not in ("both", camera) or config.eval.objects:
+        asked = "objects: true" if config.eval.objects else f"cameras: {config.eval.cameras}"
+        raise ConfigError(
+            f"eval.{asked}: {dataset.dataset_name} has one camera ({camera}), so there is nothing to compare; leave it "
+            "out"
+        )
+    if any(why_not_without(model, absent) for absent in CAMERAS if absent not in dataset.cameras):
+        return config
+    return config.model_copy(update={"eval": config.eval.model_copy(update={"cameras": camera})})
 
 
 def make_protocol(config: RunConfig, dataset: RGBTDataset, provenance: Provenance) -> Protocol:
@@ -118,8 +140,10 @@ def evaluate_model(
 
     Raises:
         NonFiniteError: The network gave logits that are not finite; names their frames.
+        ConfigError: ``eval:`` asks for a camera that the split does not have.
     """
     model.eval()
+    config = for_cameras(config, dataset, model)
     tally, started = Tally(dataset, config.eval.objects), time.perf_counter()
     inference = Inference(model, config.eval, make_autocast(config, world.device), world.device)
     for batch in world.until_stopped(loader, stop):

@@ -25,14 +25,16 @@ def frame_panel(
     place: int,
     caption: str,
 ) -> np.ndarray:
-    """RGB, thermal, divergence (if any), prediction and label of one image of a batch, side by side.
+    """RGB, thermal and divergence (if any), prediction and label of one image of a batch, side by side.
 
     ``prediction_BHW`` holds class ids at the size of the images; of ``output`` only the divergence is shown.
     """
     rgb = batch.rgb_B3HW[place].permute(1, 2, 0).cpu().numpy()
     label = batch.label_BHW[place].cpu().numpy()
     prediction = prediction_BHW[place].to(torch.uint8).cpu().numpy()
-    parts = [(caption, rgb), ("thermal", vis.grey(batch.thermal_B1HW[place, 0].cpu().numpy()))]
+    parts = [(caption, rgb)]
+    if "thermal" in dataset.cameras:
+        parts.append(("thermal", vis.grey(batch.thermal_B1HW[place, 0].cpu().numpy())))
     if output.divergence:
         where = output.divergence[0]
         divergence = where.divergence_BHW[place].detach().float().cpu().numpy()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from mdg.data.base import RGBTDataset
 from mdg.data.corruptions import CORRUPTIONS, MOST_SEVERE, Corruption, every_corruption
 from mdg.errors import ConfigError, nearest
 
@@ -63,6 +64,21 @@ def chosen_corruptions(names: Sequence[str] | None = None) -> list[Corruption]:
             )
         wanted |= found
     return [corruption for corruption in every if corruption.name in wanted]
+
+
+def befalling(corruptions: Sequence[Corruption], dataset: RGBTDataset) -> list[Corruption]:
+    """Those of the cameras that a data set has.
+
+    Raises:
+        ConfigError: None of them is.
+    """
+    found = [corruption for corruption in corruptions if corruption.camera in dataset.cameras]
+    if not found:
+        raise ConfigError(
+            f"--corruptions: {dataset.dataset_name} has no {corruptions[0].camera} camera; name corruptions of "
+            f"{' and '.join(dataset.cameras)}"
+        )
+    return found
 
 
 def chosen_severities(severities: Sequence[float]) -> list[float]:

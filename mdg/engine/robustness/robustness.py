@@ -13,7 +13,7 @@ from mdg.engine.robustness.cells import Task
 from mdg.engine.robustness.measure import Subject, checkpoint_of, open_subjects, session
 from mdg.engine.robustness.page import make_page
 from mdg.engine.robustness.pictures import Painter
-from mdg.engine.robustness.plan import SEVERITIES, chosen_corruptions, chosen_severities
+from mdg.engine.robustness.plan import SEVERITIES, befalling, chosen_corruptions, chosen_severities
 from mdg.engine.robustness.results import Measured, Robustness, as_tree, shown_severities
 from mdg.engine.robustness.tables import as_markdown, print_robustness
 from mdg.errors import ConfigError
@@ -73,6 +73,7 @@ def robustness(
     place = _place_of(reference, runs)
     setup_logging()
     subjects = open_subjects(runs, config, opts, split, seed, folder)
+    chosen = befalling(chosen, subjects[0].dataset)
     _require_places(folder, json_file, subjects)
     _require_earlier(chosen, levels, len(subjects[0].dataset))
     painter = Painter(subjects[0], chosen, shown_severities(levels), seed, scene)

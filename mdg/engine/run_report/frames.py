@@ -213,7 +213,7 @@ def show(frame: Frame, prediction_HW: np.ndarray, dataset: RGBTDataset, score: I
         (w, h),
         [
             Picture("RGB", _jpeg(rgb), False),
-            Picture("thermal", _jpeg(grey(thermal)), False),
+            *([Picture("thermal", _jpeg(grey(thermal)), False)] if "thermal" in dataset.cameras else []),
             Picture("prediction", _png(colorize(prediction, dataset.palette_K3)), True),
             Picture("label", _png(colorize(label, dataset.palette_K3)), True),
             Picture("errors", _jpeg(error_map(rgb, counted > 0, wrong > 0)), False),

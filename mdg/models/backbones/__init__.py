@@ -2,6 +2,7 @@
 
 from mdg.models.backbones.mit import MixTransformer
 from mdg.models.backbones.mspa import PoolingEncoder
+from mdg.models.backbones.plain_vit import PlainViT
 from mdg.models.backbones.timm_encoder import TimmEncoder
 
-__all__ = ["MixTransformer", "PoolingEncoder", "TimmEncoder"]
+__all__ = ["MixTransformer", "PlainViT", "PoolingEncoder", "TimmEncoder"]

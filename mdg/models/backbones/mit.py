@@ -14,7 +14,7 @@ from mdg.models.layers import DropPath, Linear, conv_bhwc, depthwise, init_weigh
 from mdg.models.recompute import Recomputable, run
 from mdg.ops import attention
 from mdg.ops.feed_forward import mix_feed_forward
-from mdg.options.models import MixTransformerOptions
+from mdg.options.backbones import MixTransformerOptions
 from mdg.registry import BACKBONES
 
 VARIANTS: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {

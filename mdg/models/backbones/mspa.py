@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mdg.models.backbones.mit import STAGES, VARIANTS
 from mdg.models.layers import DropPath, conv_bhwc, depthwise, init_weights, to_bchw, to_bhwc
-from mdg.options.models import PoolingEncoderOptions
+from mdg.options.backbones import PoolingEncoderOptions
 from mdg.registry import BACKBONES
 
 POOLS = (3, 7, 11)

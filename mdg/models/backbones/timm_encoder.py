@@ -17,14 +17,15 @@ from torch import Tensor, nn
 from mdg.errors import ConfigError
 from mdg.models.backbones.layered import Layered
 from mdg.models.backbones.mit import STAGES
+from mdg.models.backbones.tiny_vit import attend_globally
 from mdg.models.layers import to_bchw, to_bhwc
-from mdg.options.models import TimmOptions
+from mdg.options.backbones import TimmOptions
 from mdg.registry import BACKBONES
 
 REDUCTIONS = (4, 8, 16, 32)
 FAMILIES = (
     "ResNet and its kin, RegNet, ConvNeXt, ConvNeXt V2, Swin, EfficientNet, EfficientNet-Lite, MobileNetV3 and V4, "
-    "PVT v2, RepViT, EfficientViT, PoolFormer, FastViT"
+    "PVT v2, RepViT, EfficientViT, PoolFormer, FastViT, TinyViT"
 )
 PREFIXES = ("", "module.", "model.", "backbone.", "encoder.", "module.model.", "module.backbone.")
 # What lets a network take images of any size; few take any of these.
@@ -54,8 +55,10 @@ class TimmEncoder(Layered):
     def __init__(self, options: TimmOptions, *, in_channels: int):
         super().__init__()
         net = create(options, in_channels)
-        self.name = options.name
+        self.name, self.global_last_block = options.name, options.global_last_block
         modules, taps = steps_of(net, options.name)
+        if self.global_last_block:
+            attend_globally(modules[-1][1], options.name)
         self.body = nn.ModuleList(module for _, module in modules)
         self.paths = [path for path, _ in modules]  # in timm's own network, by which weights are found
         self.ends = [self.paths.index(tap) + 1 for tap in taps]
@@ -84,18 +87,25 @@ class TimmEncoder(Layered):
         Returns:
             Whose names the file has, the tensors, and the names that belong to nothing of timm's network.
         """
-        whole = {name: value.shape for name, value in _whole(self.name).state_dict().items()}
-        title, named = _timm_names(self.name, tensors, whole)
+        whole = {name: value.shape for name, value in whole_network(self.name).state_dict().items()}
+        title, named = timm_names(self.name, tensors, whole)
         own = {f"{path}.": f"body.{place}." for place, path in enumerate(self.paths)}
         stem = next(name for name, value in self.state_dict().items() if value.dim() == 4)
         found: dict[str, Tensor] = {}
         for name, value in named.items():
             path = next((path for path in own if name.startswith(path)), None)
-            if path is not None:
+            if path is not None and not self._left_out(name):
                 found[own[path] + name[len(path) :]] = value
         if stem in found and found[stem].shape[1] == 3 and self.state_dict()[stem].shape[1] == 1:
             found[stem] = found[stem].sum(dim=1, keepdim=True)
         return title, found, [name for name in named if name not in whole]
+
+    def _left_out(self, name: str) -> bool:
+        """Whether a tensor is the bias of windows that a block does not have any more."""
+        if not self.global_last_block or not name.startswith(f"{self.paths[-1]}."):
+            return False
+        stage: Any = self.body[-1]
+        return name.endswith(f".{len(stage.blocks) - 1}.attn.attention_biases")
 
     def layers(self) -> list[list[str]]:
         """A layer is a block where a part is a sequence of blocks, else a part."""
@@ -108,7 +118,7 @@ class TimmEncoder(Layered):
         return found
 
 
-def _whole(name: str) -> nn.Module:
+def whole_network(name: str) -> nn.Module:
     """timm's network with its head, without memory for its weights."""
     import timm
 
@@ -116,7 +126,14 @@ def _whole(name: str) -> nn.Module:
         return timm.create_model(name, pretrained=False)
 
 
-def _timm_names(name: str, tensors: dict[str, Tensor], whole: dict[str, torch.Size]) -> tuple[str, dict[str, Tensor]]:
+def timm_names(name: str, tensors: dict[str, Tensor], whole: dict[str, torch.Size]) -> tuple[str, dict[str, Tensor]]:
+    """Whose names a file has, and its tensors under timm's, as far as they can be told.
+
+    Args:
+        name: The network.
+        tensors: Of the file.
+        whole: Shapes of the tensors of timm's network with its head.
+    """
     for prefix in PREFIXES:
         plain = {key.removeprefix(prefix): value for key, value in tensors.items()}
         if sum(key in whole for key in plain) > len(whole) // 2:
@@ -130,10 +147,21 @@ def _timm_names(name: str, tensors: dict[str, Tensor], whole: dict[str, torch.Si
     convert = getattr(sys.modules[timm.models.model_entrypoint(name).__module__], "checkpoint_filter_fn", None)
     if convert is not None:
         try:
-            return "the original repository", dict(convert(dict(tensors), _whole(name)))
+            return "the original repository", dict(convert(dict(tensors), whole_network(name)))
         except (KeyError, AttributeError, RuntimeError, ValueError, NotImplementedError):  # of a file it does not know
             pass
     return "nobody known", dict(tensors)
+
+
+def known_to_timm(name: str) -> None:
+    """Raises ConfigError where timm has no network of that name."""
+    import timm
+
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.4)
+        raise ConfigError(
+            f"timm {timm.__version__} has no network '{name}'" + (f"; near: {', '.join(near)}" if near else "")
+        )
 
 
 def create(options: TimmOptions, in_channels: int) -> Any:
@@ -144,11 +172,7 @@ def create(options: TimmOptions, in_channels: int) -> Any:
     """
     import timm  # takes a second
 
-    if not timm.is_model(options.name):
-        near = difflib.get_close_matches(options.name, timm.list_models(), n=3, cutoff=0.4)
-        raise ConfigError(
-            f"timm {timm.__version__} has no network '{options.name}'" + (f"; near: {', '.join(near)}" if near else "")
-        )
+    known_to_timm(options.name)
     plain: dict[str, Any] = {"features_only": True, "in_chans": in_channels, "pretrained": False}
     if options.drop_path_rate:
         plain["drop_path_rate"] = options.drop_path_rate

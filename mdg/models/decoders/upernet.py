@@ -25,6 +25,40 @@ def convolution(in_channels: int, out_channels: int, kernel_size: int) -> nn.Seq
     )
 
 
+def classifier(width: int, num_classes: int) -> nn.Conv2d:
+    """A 1x1 convolution to logits near zero, which is sure of no class at the start."""
+    layer = nn.Conv2d(width, num_classes, 1)
+    keep_own_init(layer)
+    nn.init.normal_(layer.weight, std=0.01)
+    assert layer.bias is not None
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def with_pooled(deepest_BCHW: Tensor, grids: Sequence[int], convolutions: nn.ModuleList) -> Tensor:
+    """The deepest map and what it shows on each grid, one behind the other along the channels.
+
+    Args:
+        deepest_BCHW: Map of stage 4.
+        grids: Sides of the grids.
+        convolutions: A 1x1 convolution for each grid.
+    """
+    # No BatchNorm behind the pooling: on a grid of one cell and a batch of one image it has nothing to normalise.
+    pooled = [
+        resize_bilinear(F.relu(conv(F.adaptive_avg_pool2d(deepest_BCHW, grid))), deepest_BCHW.shape[-2:])
+        for grid, conv in zip(grids, convolutions, strict=True)
+    ]
+    return torch.cat([deepest_BCHW, *pooled], dim=1)
+
+
+def fuse_levels(levels_BCHW: Sequence[Tensor], smooth: nn.ModuleList, fuse: nn.Module) -> Tensor:
+    """The levels of the pyramid, finest first, as one map of the finest size: all but the deepest are smoothed, all are
+    resized, ``fuse`` sees them one behind the other along the channels."""
+    *finer, deepest = levels_BCHW
+    smoothed = [layer(x) for layer, x in zip(smooth, finer, strict=True)] + [deepest]
+    return fuse(torch.cat([resize_bilinear(x, finer[0].shape[-2:]) for x in smoothed], dim=1))
+
+
 @DECODERS.register(UperNetDecoderOptions)
 class UperNetDecoder(nn.Module):
     """Pyramid pooling, feature pyramid, one classifier on the four maps together.
@@ -44,25 +78,13 @@ class UperNetDecoder(nn.Module):
         self.smooth = nn.ModuleList(convolution(width, width, 3) for _ in widths[:-1])
         self.fuse = convolution(len(widths) * width, width, 3)
         self.dropout = nn.Dropout2d(options.dropout)
-        self.classifier = nn.Conv2d(width, num_classes, 1)
-        keep_own_init(self.classifier)
-        nn.init.normal_(self.classifier.weight, std=0.01)
-        assert self.classifier.bias is not None
-        nn.init.zeros_(self.classifier.bias)
+        self.classifier = classifier(width, num_classes)
         self.apply(init_weights)
 
     def forward(self, maps_BHWC: Sequence[Tensor]) -> Tensor:
         """Maps ``[B, H_s, W_s, C_s]``, finest first -> logits ``[B, K, H_1, W_1]``."""
         *finer, deepest = map(to_bchw, maps_BHWC)
-        # No BatchNorm behind the pooling: on a grid of one cell and a batch of one image it has nothing to normalise.
-        pooled = [
-            resize_bilinear(F.relu(conv(F.adaptive_avg_pool2d(deepest, grid))), deepest.shape[-2:])
-            for grid, conv in zip(self.grids, self.pooled, strict=True)
-        ]
-        path = [self.deepest(torch.cat([deepest, *pooled], dim=1))]
+        path = [self.deepest(with_pooled(deepest, self.grids, self.pooled))]
         for lateral, finer_map in zip(reversed(self.lateral), reversed(finer), strict=True):
             path.insert(0, lateral(finer_map) + resize_bilinear(path[0], finer_map.shape[-2:]))
-        size = path[0].shape[-2:]
-        smoothed = [smooth(x) for smooth, x in zip(self.smooth, path[:-1], strict=True)] + [path[-1]]
-        fused = self.fuse(torch.cat([resize_bilinear(x, size) for x in smoothed], dim=1))
-        return self.classifier(self.dropout(fused))
+        return self.classifier(self.dropout(fuse_levels(path, self.smooth, self.fuse)))
