@@ -124,7 +124,8 @@ class ComponentOptions(Options):
         if not others:
             return super()._expected(key)
         type_name = cls.model_fields["type"].default
-        return f"expected one of: {_listed(cls.model_fields)}. It is a key of {', '.join(others)}, not of {type_name}."
+        elsewhere = f"It is a key of {', '.join(others)}, not of {type_name}."
+        return f"expected one of: {_listed(cls.model_fields)}. {elsewhere}{nearest(str(key), cls.model_fields)}"
 
 
 class ComponentRegistry:

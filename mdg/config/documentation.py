@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import re
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from itertools import chain
 from typing import Annotated, Any, NamedTuple, get_args, get_origin
 
@@ -225,17 +225,21 @@ def _run_blocks(run: Model) -> Iterator[str]:
         yield table(chain(*(rows_of(model, prefix=f"{name}.") for name, model in models.items())))
 
 
-def places(model: Model, prefix: str = "") -> dict[ComponentRegistry, list[str]]:
-    """Dotted keys that hold a component, by registry, in the order in which they are met."""
+def places(
+    model: Model, prefix: str = "", known: Collection[ComponentRegistry] = ()
+) -> dict[ComponentRegistry, list[str]]:
+    """Dotted keys that hold a component, by registry, in the order in which they are met. What components hold is told
+    once: not again of the networks inside of a method of training, nor of registries that are ``known``."""
     found: dict[ComponentRegistry, list[str]] = {}
     for name, field in model.model_fields.items():
         registry, mapping = registry_of(field), mapping_of(field)
         inside: list[Model] = [mapping] if mapping else []
         if registry is not None:
+            told = registry in found or registry in known
             found.setdefault(registry, []).append(prefix + name)
-            inside = [registry.options_of(type_name) for type_name in shipped(registry)]
+            inside = [] if told else [registry.options_of(type_name) for type_name in shipped(registry)]
         for options in inside:
-            for other, keys in places(options, f"{prefix}{name}.").items():
+            for other, keys in places(options, f"{prefix}{name}.", [*known, *found]).items():
                 found[other] = list(dict.fromkeys([*found.get(other, []), *keys]))
     return found
 

@@ -219,9 +219,9 @@ class DualFrequencyDecoderOptions(Options):
     256, 512) or a plain ViT (`vit`: 48, 96, 192, 256), or four numbers."""
     pool_sizes: list[Channels] = Field([1, 2, 3, 6], min_length=1)
     """Sides of the grids that the deepest map is pooled to."""
-    low_stages: list[int] = [3]
+    low_stages: list[Annotated[int, Field(ge=1, le=3)]] = [3]
     """Stages whose channels are weighed by their low frequencies."""
-    high_stages: list[int] = [1, 2]
+    high_stages: list[Annotated[int, Field(ge=1, le=3)]] = [1, 2]
     """Stages whose channels are weighed by their high frequencies; a stage in neither list is not weighed."""
     sigma: float = Field(10.0, gt=0)
     """Standard deviation of the Gaussian that parts low from high, in bins of the spectrum of the map at hand."""

@@ -179,7 +179,7 @@ def test_parameters_by_hand(kind):
     ("options", "message"),
     [
         ({"low_stages": [1], "high_stages": [1, 2]}, "stage 1 in low_stages and in high_stages"),
-        ({"low_stages": [4]}, "different stages out of 1, 2, 3"),
+        ({"low_stages": [4]}, "less than or equal to 3"),
         ({"high_stages": [2, 2]}, "different stages out of 1, 2, 3"),
         ({"sigma": 0}, "greater than 0"),
         ({"level_widths": "large"}, "tiny"),
