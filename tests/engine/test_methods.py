@@ -158,6 +158,23 @@ def test_shared_views_are_heads_on_its_own_encoders(semi_yaml):
     assert sum(p.numel() for p in learner.parameters()) < 0.7 * sum(p.numel() for p in whole.parameters())
 
 
+def test_views_start_from_the_pretrained_encoders_of_the_network(semi_yaml, tmp_path):
+    """And from weights of their own where there are none."""
+    method, learner, _, _ = made(semi_yaml, "TriTraining")
+    one, other = learner.student.rgb_backbone.state_dict(), learner.rgb.backbone.state_dict()
+    assert one.keys() == other.keys() and not all(torch.equal(one[name], other[name]) for name in one)
+    torch.save(one, tmp_path / "mit_b0.pth")
+    start = f"model.pretrained={{rgb: {tmp_path / 'mit_b0.pth'}}}"
+    _, learner, _, _ = made(semi_yaml, "TriTraining", start)
+    assert all(torch.equal(value, learner.rgb.backbone.state_dict()[name]) for name, value in one.items())
+    assert all(torch.equal(value, learner.student.rgb_backbone.state_dict()[name]) for name, value in one.items())
+    thermal = learner.student.thermal_backbone.state_dict()
+    assert not all(torch.equal(value, learner.thermal.backbone.state_dict()[name]) for name, value in thermal.items())
+    view = f"{{type: SingleStream, input: rgb, backbone: b0, pretrained: {tmp_path / 'mit_b0.pth'}}}"
+    with pytest.raises(ConfigError, match="views of their own start from scratch"):
+        made(semi_yaml, f"{{type: TriTraining, rgb_view: {view}}}")
+
+
 @pytest.mark.parametrize(
     "opts, words",
     [

@@ -130,14 +130,15 @@ class TriTraining(Method):
         if self.shared:
             rgb_head, thermal_head = (StreamHead(stream, widths, self.num_classes) for stream in range(2))
             return ThreeViews(network, rgb_head, thermal_head, None)
-        rgb, thermal = self._view("rgb"), self._view("thermal")
+        rgb, thermal = self._view("rgb", network.rgb_backbone), self._view("thermal", network.thermal_backbone)
         pairs = tuple((widths[0], _widths(view)[0]) for view in (rgb, thermal)) if self.low_weight else None
         return ThreeViews(network, rgb, thermal, pairs)
 
-    def _view(self, camera: str) -> nn.Module:
-        given = self.given[camera]
-        if given is None:
-            model = self.config.model
+    def _view(self, camera: str, encoder: nn.Module) -> nn.Module:
+        """A view with weights of its own, or with those that the network's encoder of the same camera starts from."""
+        given, model = self.given[camera], self.config.model
+        alike = given is None
+        if alike:
             plain = model.model_dump(mode="json")
             given = {
                 "type": "SingleStream",
@@ -151,6 +152,13 @@ class TriTraining(Method):
                 f"train.method.{camera}_view: expected a network that sees {camera} alone, as {{type: SingleStream, "
                 f"input: {camera}}}"
             )
+        if getattr(given, "pretrained", None) is not None:
+            raise ConfigError(
+                f"train.method.{camera}_view.pretrained: views of their own start from scratch; leave {camera}_view "
+                f"out, and the view starts from model.pretrained.{camera}"
+            )
+        if alike and model.encoder_files()[f"{camera}_backbone"] is not None:
+            view.backbone.load_state_dict(encoder.state_dict())
         return view
 
     def views(self, learner: nn.Module) -> dict[str, nn.Module]:
