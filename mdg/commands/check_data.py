@@ -12,7 +12,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from mdg.utils.cli import add_opts, imports, run_tool, user_path
+from mdg.utils.cli import add_opts, imports, positive, run_tool, user_path
 
 EXIT_PROBLEMS = 1
 
@@ -27,13 +27,6 @@ def parse() -> argparse.ArgumentParser:
     parser.add_argument("--json", type=user_path, metavar="FILE", help="write everything, for programs")
     add_opts(parser)
     return parser
-
-
-def positive(text: str) -> int:
-    """A number of workers."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"got '{text}', expected a whole number from 1 up")
-    return int(text)
 
 
 def run(args: argparse.Namespace) -> None:

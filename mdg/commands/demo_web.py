@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from mdg.utils.cli import add_network, add_opts, imports, run_tool
+from mdg.utils.cli import add_network, add_opts, imports, positive, run_tool
 
 
 def parse() -> argparse.ArgumentParser:
@@ -26,7 +26,7 @@ def parse() -> argparse.ArgumentParser:
     parser.add_argument(
         "--port", type=_port, default=7860, metavar="N", help="the first one that is tried; 0: any; default: 7860"
     )
-    parser.add_argument("--frames", type=_count, default=300, metavar="N", help="of a video, at most; default: 300")
+    parser.add_argument("--frames", type=positive, default=300, metavar="N", help="of a video, at most; default: 300")
     add_opts(parser)
     return parser
 
@@ -35,12 +35,6 @@ def _port(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text[:6]) < 65536):
         raise argparse.ArgumentTypeError(f"got {text[:40]!r}, expected a whole number from 0 to 65535")
     return int(text)
-
-
-def _count(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text[:12]) > 0):
-        raise argparse.ArgumentTypeError(f"got {text[:40]!r}, expected a whole number from 1 up")
-    return int(text[:12])
 
 
 def run(args: argparse.Namespace) -> None:

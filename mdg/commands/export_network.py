@@ -17,7 +17,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mdg.utils.cli import add_checkpoint, add_opts, imports, run_tool, user_path
+from mdg.utils.cli import add_checkpoint, add_opts, imports, positive, run_tool, user_path
 
 
 def parse() -> argparse.ArgumentParser:
@@ -28,7 +28,7 @@ def parse() -> argparse.ArgumentParser:
     parser.add_argument("--format", default="onnx", choices=("onnx", "torch-export", "torchscript"), help="(onnx)")
     parser.add_argument("--out", type=user_path, metavar="FILE", help="default: export/ in the run directory")
     parser.add_argument("--size", type=_size, metavar="HxW", help="of the images; default: that of the evaluation")
-    parser.add_argument("--batch", type=_count, default=1, metavar="N", help="images at once (1)")
+    parser.add_argument("--batch", type=positive, default=1, metavar="N", help="images at once (1)")
     parser.add_argument("--dynamic", action="store_true", help="any batch, height and width, in multiples of 32")
     parser.add_argument(
         "--output",
@@ -46,18 +46,11 @@ def parse() -> argparse.ArgumentParser:
     parser.add_argument(
         "--calibration", nargs=2, type=user_path, metavar="DIR", help="RGB and thermal; default: the train split"
     )
-    parser.add_argument("--pairs", type=_count, default=64, metavar="N", help="to calibrate with (64)")
+    parser.add_argument("--pairs", type=positive, default=64, metavar="N", help="to calibrate with (64)")
     parser.add_argument("--score", metavar="SPLIT", help="mIoU of the network and of the file: train, val or test")
-    parser.add_argument("--time", type=_count, default=0, metavar="N", help="median time of N calls of each runtime")
+    parser.add_argument("--time", type=positive, default=0, metavar="N", help="median time of N calls of each runtime")
     add_opts(parser)
     return parser
-
-
-def _count(text: str) -> int:
-    count = int(text)
-    if count < 1:
-        raise ValueError(text)
-    return count
 
 
 def _size(text: str) -> tuple[int, int]:

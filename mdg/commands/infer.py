@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from mdg.utils.cli import add_opts, add_pairs, imports, run_tool, user_path
+from mdg.utils.cli import add_opts, add_pairs, imports, positive, run_tool, user_path
 
 
 def parse() -> argparse.ArgumentParser:
@@ -30,8 +30,8 @@ def parse() -> argparse.ArgumentParser:
         "--rgb-half", choices=("left", "right"), help="one video shows both cameras; colour is in this half"
     )
     parser.add_argument("--delay", type=float, default=0.0, metavar="S", help="the thermal video began so much later")
-    parser.add_argument("--every", type=_count, default=1, metavar="N", help="take every Nth frame of a video")
-    parser.add_argument("--frames", type=_count, metavar="N", help="stop behind so many pairs or frames")
+    parser.add_argument("--every", type=positive, default=1, metavar="N", help="take every Nth frame of a video")
+    parser.add_argument("--frames", type=positive, metavar="N", help="stop behind so many pairs or frames")
     parser.add_argument(
         "--save",
         nargs="+",
@@ -40,19 +40,12 @@ def parse() -> argparse.ArgumentParser:
         help="mask, overlay, colour, divergence, probabilities, labelme of every pair; areas, uncertainty, coco, cvat, "
         "video of all (images: mask overlay; videos: video areas)",
     )
-    parser.add_argument("--batch", type=_count, default=1, metavar="N", help="pairs of equal size in one pass (1)")
-    parser.add_argument("--tile", type=_count, metavar="SIDE", help="large images in windows of so many pixels")
+    parser.add_argument("--batch", type=positive, default=1, metavar="N", help="pairs of equal size in one pass (1)")
+    parser.add_argument("--tile", type=positive, metavar="SIDE", help="large images in windows of so many pixels")
     parser.add_argument("--out", type=user_path, default="predictions", metavar="DIR", help="default: predictions")
     parser.add_argument("--resume", action="store_true", help="leave out the pairs whose outputs exist")
     add_opts(parser)
     return parser
-
-
-def _count(text: str) -> int:
-    count = int(text)
-    if count < 1:
-        raise ValueError(text)
-    return count
 
 
 def tiles(side: int | None) -> list[str]:

@@ -13,7 +13,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from mdg.utils.cli import add_opts, imports, run_tool, user_path
+from mdg.utils.cli import add_opts, imports, positive, run_tool, user_path
 
 DEFAULT_MIB = 256
 
@@ -29,13 +29,6 @@ def parse() -> argparse.ArgumentParser:
     size.add_argument("--shard-mib", type=positive, metavar="M", help=f"MiB of a shard at most ({DEFAULT_MIB})")
     add_opts(parser)
     return parser
-
-
-def positive(text: str) -> int:
-    """A number of frames or MiB."""
-    if not (text.isascii() and text.isdecimal()) or not 0 < int(text) < 1 << 31:
-        raise argparse.ArgumentTypeError(f"got '{text}', expected a whole number from 1 up")
-    return int(text)
 
 
 def run(args: argparse.Namespace) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from mdg.utils.cli import add_opts, imports, run_tool, user_path
+from mdg.utils.cli import add_opts, imports, positive, run_tool, user_path
 
 
 def parse() -> argparse.ArgumentParser:
@@ -40,7 +40,7 @@ def parse() -> argparse.ArgumentParser:
     parser.add_argument(
         "--reference", type=user_path, metavar="RUN", help="one of the runs, against whose errors those of all stand"
     )
-    parser.add_argument("--frames", type=_count, metavar="N", help="score only the first N frames of the split")
+    parser.add_argument("--frames", type=positive, metavar="N", help="score only the first N frames of the split")
     parser.add_argument("--scene", metavar="NAME", help="frame to show; default: one with many classes")
     parser.add_argument(
         "--out", type=user_path, metavar="DIR", help="folder; default: robustness/SPLIT in the first run"
@@ -66,12 +66,6 @@ def _severity(text: str) -> float:
 def _whole(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 10):
         raise argparse.ArgumentTypeError(f"got {text[:40]!r}, expected a whole number from 0 to 999999999")
-    return int(text)
-
-
-def _count(text: str) -> int:
-    if _whole(text) < 1:
-        raise argparse.ArgumentTypeError("got 0, expected one frame at least")
     return int(text)
 
 

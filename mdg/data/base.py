@@ -20,7 +20,7 @@ import torch
 from torch.utils.data import Dataset
 
 from mdg.data.reading.files import stamp
-from mdg.data.reading.names import name_bytes
+from mdg.data.reading.names import name_bytes, read_lines
 from mdg.errors import DataError, UserError
 from mdg.metrics.scoring import ScoringRule, all_classes
 from mdg.options.files import DatasetOptions, LabelledOptions
@@ -136,7 +136,7 @@ class RGBTDataset(Dataset, ABC):
         fraction holds those of a smaller one."""
         scenes = {self.scene(name) for name in names}
         if labelled.list is not None:
-            listed = read_names(labelled.list)
+            listed = _listed_names(labelled.list)
             unknown = [name for name in listed if self.scene(name) not in scenes]
             if unknown:
                 raise DataError(
@@ -300,17 +300,16 @@ class RGBTDataset(Dataset, ABC):
         }
 
 
-def read_names(file: Path) -> list[str]:
-    """The names in a file, one a line; empty lines do not count.
+def _listed_names(file: Path) -> list[str]:
+    """The names in a list, one a line.
 
     Raises:
         DataError: It cannot be read, or holds none.
     """
     try:
-        names = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no text"
-        raise DataError(f"{file}: cannot be read as a list of names ({reason})") from None
+        names = list(read_lines(file).values())
+    except DataError as error:
+        raise DataError(f"data.labelled.list: cannot be read as a list of names: {error}") from None
     if not names:
         raise DataError(f"{file}: holds no name; expected one name of a frame a line")
     return names

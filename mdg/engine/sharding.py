@@ -89,5 +89,4 @@ def _is_moment(value: Any, parameter: Tensor) -> bool:
 
 def whole_norm(norm: Tensor) -> Tensor:
     """A norm over split gradients as a plain number; all processes call it."""
-    full = getattr(norm, "full_tensor", None)
-    return norm if full is None else full()
+    return norm.full_tensor() if is_sharded(norm) else norm  # type: ignore[attr-defined]

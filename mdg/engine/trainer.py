@@ -105,7 +105,7 @@ class Trainer:
         set_modality_dropout(model, lost.rgb if lost else 0.0, lost.thermal if lost else 0.0)
         place_network(model, config, device)
         self.model = model
-        self.weights = Weights(model, self.method, config, self.world, len(self.train_set.classes))
+        self.weights = Weights(model, self.method, self.world)
         if config.train.compile:
             compile_network(model)
 

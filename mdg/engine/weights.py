@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from mdg.config import RunConfig
 from mdg.engine.checkpoint import load_weights
 from mdg.engine.distributed import World, broadcast_buffers, data_parallel
 from mdg.engine.methods import Method
@@ -23,10 +22,9 @@ class Weights:
 
     Args:
         model: What learns, on its device.
-        method: Which network of it is scored.
-        config: Whether there is a moving average, and how processes share the network.
+        method: Which network of it is scored. Its configuration says whether there is a moving average, and how
+            processes share the network.
         world: The processes.
-        num_classes: Of the data.
 
     Attributes:
         model: What learns.
@@ -34,12 +32,11 @@ class Weights:
         sharded: Whether each process holds a part of them only.
     """
 
-    def __init__(self, model: nn.Module, method: Method, config: RunConfig, world: World, num_classes: int):
-        self.model, self.method, self.config, self.world = model, method, config, world
-        self.num_classes = num_classes
-        decay = config.train.ema_decay
-        self.average = moving_average(model, decay) if decay is not None else None
-        self.sharded = config.train.parallel == "fsdp2" and world.size > 1
+    def __init__(self, model: nn.Module, method: Method, world: World):
+        self.model, self.method, self.world = model, method, world
+        train = method.config.train
+        self.average = moving_average(model, train.ema_decay) if train.ema_decay is not None else None
+        self.sharded = train.parallel == "fsdp2" and world.size > 1
         if self.sharded:
             mesh = world.mesh()
             for network in self._networks():
@@ -78,10 +75,11 @@ class Weights:
         """
         if not self.sharded:
             return network
+        config = self.method.config
         with torch.random.fork_rng(devices=[]):
-            copy = self.method.learner(build_model(self.config.model, self.num_classes, load_pretrained=False))
+            copy = self.method.learner(build_model(config.model, self.method.num_classes, load_pretrained=False))
         copy.load_state_dict(whole(network.state_dict()))
-        place_network(copy, self.config, self.world.device)
+        place_network(copy, config, self.world.device)
         return copy
 
     def scored_state(self) -> dict[str, Any]:

@@ -136,7 +136,7 @@ class Segmentor(nn.Module):
         size = shown[0].shape[-2:]
         rgb = None if rgb_B3HW is None else to_bhwc(pad_to_stride(self.rgb_norm(rgb_B3HW)))
         thermal = None if thermal_B1HW is None else to_bhwc(pad_to_stride(self.thermal_norm(thermal_B1HW)))
-        padded = [side + -side % STRIDE for side in size]
+        padded = padded_size(size)
         seen = pad_to_stride(seen_pixels(*shown)) if self._needs_seen else None
         rgb_maps, thermal_maps, before, divergence = self._encode(rgb, thermal, seen)
         fused = [fuse(r, t) for fuse, r, t in zip(self.fusion, rgb_maps, thermal_maps, strict=True)]
@@ -223,6 +223,11 @@ def start_alike(encoder: nn.Module, other: nn.Module) -> None:
 def seen_pixels(*images_BCHW: Tensor) -> Tensor:
     """``[B, 1, H, W]`` float32: 0 where all images are black, as the transforms leave what no camera saw, else 1."""
     return torch.stack([(image != 0).any(1, keepdim=True) for image in images_BCHW]).any(0).float()
+
+
+def padded_size(size: Sequence[int], stride: int = STRIDE) -> list[int]:
+    """[height, width] of :func:`pad_to_stride`, whatever the image shows."""
+    return [side + -side % stride for side in size]
 
 
 def pad_to_stride(x_BCHW: Tensor, stride: int = STRIDE) -> Tensor:

@@ -113,6 +113,13 @@ def user_path(text: str) -> str:
     return os.path.expanduser(text)
 
 
+def positive(text: str) -> int:
+    """A whole number of the command line, from 1 to 999999999."""
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"got {text[:40]!r}, expected a whole number from 1 up")
+    return int(text)
+
+
 def add_pairs(parser: argparse.ArgumentParser, required: bool = True) -> None:
     """The image pairs of a tool, and the network that sees them."""
     parser.add_argument(

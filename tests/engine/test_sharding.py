@@ -83,7 +83,7 @@ def test_its_checkpoints_are_those_of_any_run(runs):
 def test_one_process_splits_nothing(tiny_yaml):
     config = load_config(tiny_yaml, ["train.parallel=fsdp2", "train.ema_decay=0.9"])
     method = METHODS.create(config.train.method, config=config, num_classes=4)
-    weights = Weights(build_model(config.model, 4), method, config, World(), 4)
+    weights = Weights(build_model(config.model, 4), method, World())
     assert not weights.sharded and not is_sharded(weights.model)
     assert weights.connect() is weights.model and weights.scored() is weights.average.module
     tensor = torch.ones(3)

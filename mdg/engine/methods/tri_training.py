@@ -18,7 +18,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mdg.config import RunConfig
@@ -28,7 +27,7 @@ from mdg.losses import Objective
 from mdg.losses.pseudo_labels import affinity_divergence, cross_pseudo_supervision, feature_distance
 from mdg.models.decoders.segformer import SegFormerDecoder
 from mdg.models.layers import Linear, resize_bilinear
-from mdg.models.segmentor import SegmentationOutput, Segmentor
+from mdg.models.segmentor import SegmentationOutput, Segmentor, padded_size
 from mdg.models.single_stream import SingleStream
 from mdg.options.methods import TriTrainingOptions
 from mdg.options.models import SegFormerDecoderOptions, SegmentorOptions
@@ -92,8 +91,7 @@ class StreamHead(nn.Module):
     def of(self, fused: SegmentationOutput, image_BCHW: Tensor) -> SegmentationOutput:
         """The view's output from a pass of the student."""
         maps, (height, width) = fused.maps[self.stream], image_BCHW.shape[-2:]
-        padded = [side + -side % 32 for side in (height, width)]
-        logits = resize_bilinear(self.head(list(maps)), padded)
+        logits = resize_bilinear(self.head(list(maps)), padded_size((height, width)))
         return SegmentationOutput(logits[..., :height, :width])
 
 
@@ -225,6 +223,5 @@ def _agreement_of_cameras(fused: SegmentationOutput, count: int, size: torch.Siz
     if not fused.divergence:
         raise ConfigError("train.method.reliability: divergence: this network measures none; set reliability: none")
     divergence_U1hw = fused.divergence[0].divergence_BHW[count:, None].float()
-    padded = [side + -side % 32 for side in size]
-    wide = F.interpolate(divergence_U1hw, padded, mode="bilinear", align_corners=False)[:, 0, : size[0], : size[1]]
+    wide = resize_bilinear(divergence_U1hw, padded_size(size))[:, 0, : size[0], : size[1]]
     return (1 - wide / 2).clamp(0, 1)
