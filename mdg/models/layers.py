@@ -68,6 +68,16 @@ class GroupedLinear(nn.Conv2d):
         return convolve_rows(x, self.weight, self.bias, self.groups)
 
 
+def normalization(kind: Literal["layer", "batch"], width: int) -> nn.LayerNorm | nn.BatchNorm2d:
+    """``layer``: each position on its own; ``batch``: each channel over the batch."""
+    return nn.LayerNorm(width) if kind == "layer" else nn.BatchNorm2d(width)
+
+
+def normalize_bhwc(norm: nn.LayerNorm | nn.BatchNorm2d, x_BHWC: Tensor) -> Tensor:
+    """Applies what :func:`normalization` made to a ``BHWC`` map."""
+    return conv_bhwc(norm, x_BHWC) if isinstance(norm, nn.BatchNorm2d) else norm(x_BHWC)
+
+
 class ConvBatchNorm(nn.Module):
     """1x1 convolution without bias, then BatchNorm, on a ``BHWC`` map."""
 

@@ -130,6 +130,8 @@ class CrossModalFusionOptions(Options):
 
     squeeze_bias: bool = True
     """Biases in squeeze-and-excitation; published: none."""
+    output_norm: Norm | None = None
+    """What normalizes the fused map before the decoder reads it; published: nothing."""
 
 
 class SpatialMambaFusionOptions(Options):

@@ -47,6 +47,20 @@ def test_cross_modal_fusion_equals_the_definition(draw, shaken):
     torch.testing.assert_close(module(rgb, thermal), ffn + z * gate, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize(("kind", "axes"), [("layer", -1), ("batch", (0, 1, 2))])
+def test_what_is_normalized_afterwards(draw, shaken, kind, axes):
+    module = CrossModalFusion(CrossModalFusionOptions(output_norm=kind), width=16).train()
+    rgb, thermal = draw(2, 5, 9, 16), draw(2, 5, 9, 16, seed=1)
+    fused = module(rgb, thermal).detach()
+    assert float(fused.mean(axes).abs().max()) < 1e-4 and float((fused.var(axes) - 1).abs().max()) < 0.1
+    shaken(module).eval()
+    plain = CrossModalFusion(CrossModalFusionOptions(), width=16).eval()
+    plain.load_state_dict({key: value for key, value in module.state_dict().items() if "output_norm" not in key})
+    by_hand, norm = plain(rgb, thermal), module.output_norm
+    expected = norm(by_hand) if kind == "layer" else batch_norm(norm, by_hand)
+    torch.testing.assert_close(module(rgb, thermal), expected)
+
+
 @pytest.mark.parametrize(("channels", "hidden"), [(64, 4), (320, 20), (8, 1)])
 def test_squeeze_and_excitation_reduces_by_sixteen(channels, hidden):
     assert SqueezeExcitation(channels).reduce.out_features == hidden

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mdg.errors import ConfigError
-from mdg.models.layers import Linear, StarReLU, conv_bhwc, depthwise, keep_own_init
+from mdg.models.layers import Linear, StarReLU, conv_bhwc, depthwise, keep_own_init, normalization, normalize_bhwc
 from mdg.ops.dynamic_linear import dynamic_linear
 from mdg.options.models import Norm
 
@@ -31,13 +31,12 @@ class ConditionBranch(nn.Module):
         self.width = deepest_width // 2
         self.reduce = Linear(deepest_width, self.width)
         self.conv = depthwise(self.width, 3)
-        self.norm = nn.LayerNorm(self.width) if norm == "layer" else nn.BatchNorm2d(self.width)
+        self.norm = normalization(norm, self.width)
         self.act = StarReLU(*star_relu)
 
     def forward(self, deepest_BhwD: Tensor) -> Tensor:
         mixed_BhwR = conv_bhwc(self.conv, self.reduce(deepest_BhwD))
-        by_batch = isinstance(self.norm, nn.BatchNorm2d)
-        return self.act(conv_bhwc(self.norm, mixed_BhwR) if by_batch else self.norm(mixed_BhwR))
+        return self.act(normalize_bhwc(self.norm, mixed_BhwR))
 
 
 class DynamicLinear(nn.Module):

@@ -11,7 +11,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mdg.models.layers import ConvBatchNorm, Linear, SqueezeExcitation, conv_bhwc, depthwise
+from mdg.models.layers import (
+    ConvBatchNorm,
+    Linear,
+    SqueezeExcitation,
+    conv_bhwc,
+    depthwise,
+    normalization,
+    normalize_bhwc,
+)
 from mdg.options.models import CrossModalFusionOptions
 from mdg.registry import FUSIONS, Options
 
@@ -43,11 +51,13 @@ class CrossModalFusion(nn.Module):
         self.reduce = Linear(2 * width, width)
         self.ffn = MultiKernelFeedForward(width)
         self.excite = SqueezeExcitation(width, bias=options.squeeze_bias)
+        self.output_norm = None if options.output_norm is None else normalization(options.output_norm, width)
 
     def forward(self, rgb_BHWC: Tensor, thermal_BHWC: Tensor) -> Tensor:
         """``F̂_r, F̂_t`` -> ``F_fuse``, all ``[B, H, W, C]``."""
         z_BHWC = self.reduce(self.norm(torch.cat([rgb_BHWC, thermal_BHWC], dim=-1)))
-        return self.ffn(z_BHWC) + self.excite(z_BHWC)
+        fused_BHWC = self.ffn(z_BHWC) + self.excite(z_BHWC)
+        return fused_BHWC if self.output_norm is None else normalize_bhwc(self.output_norm, fused_BHWC)
 
 
 @FUSIONS.register()
