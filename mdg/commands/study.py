@@ -22,12 +22,26 @@ def parse() -> argparse.ArgumentParser:
     parser.add_argument("--jobs", type=int, metavar="N", help="runs at once; default: one on each GPU, one on a CPU")
     parser.add_argument("--allow-changes", action="store_true", help="continue runs that other code has begun")
     parser.add_argument("--list", action="store_true", help="say what is done and what is left, and run nothing")
+    keep = parser.add_mutually_exclusive_group()
+    keep.add_argument(
+        "--pack",
+        type=user_path,
+        metavar="FILE.zip",
+        help="write what the runs that are done have measured, without their weights, and run nothing",
+    )
+    keep.add_argument(
+        "--unpack",
+        type=user_path,
+        metavar="FILE.zip",
+        help="take over the runs that such a file holds, write the table, and run nothing",
+    )
     return parser
 
 
 def run(args: argparse.Namespace) -> int:
     with imports():
         from mdg.engine.study.plan import read_study
+        from mdg.engine.study.records import pack_records, unpack_records
         from mdg.engine.study.report import write_report
         from mdg.engine.study.runner import StudyRunner, require_devices
 
@@ -35,6 +49,17 @@ def run(args: argparse.Namespace) -> int:
     if args.list:
         for job in study.jobs:
             print(f"{'done' if job.scored else 'begun' if job.run.has_state else 'to do':6} {job.title}  {job.folder}")
+        return 0
+    if args.pack is not None:
+        print(f"{args.pack}: {len(pack_records(study, args.pack))} of {len(study.jobs)} runs")
+        return 0
+    if args.unpack is not None:
+        taken = unpack_records(study, args.unpack)
+        print(
+            f"{len(taken)} runs taken from {args.unpack}; {sum(job.scored for job in study.jobs)} of "
+            f"{len(study.jobs)} are done"
+        )
+        print(f"written: {', '.join(map(str, write_report(study)))}")
         return 0
     summary = StudyRunner(study, require_devices(args.jobs), allow_changes=args.allow_changes).run()
     files = write_report(study)

@@ -202,13 +202,17 @@ def _check(job: Job, file: str | Path) -> None:
         raise ConfigError(f"{file}: {job.title}: {error}") from None
     if config.seed != job.seed:
         raise ConfigError(f"{file}: {job.title}: an override sets seed={config.seed}; expected seeds under `seeds:`")
-    if not job.run.config.is_file():
-        return
-    changed = differences(_comparable(load_config(job.run.config)), _comparable(config))
+    if job.run.config.is_file():
+        require_configuration(job, job.run.config, f"{file}: {job.title}")
+
+
+def require_configuration(job: Job, config: Path, where: str) -> None:
+    """Raises ConfigError, which begins with ``where``, unless a run's configuration is that of its job."""
+    changed = differences(_comparable(load_config(config)), _comparable(job.resolved()))
     if changed:
         shown = "; ".join(f"{path}: {was} there, {now} here" for path, (was, now) in list(changed.items())[:4])
         raise ConfigError(
-            f"{file}: {job.title}: the run in {job.folder} was begun with another configuration ({shown}): give the "
+            f"{where}: the run in {config.parent} was begun with another configuration ({shown}): give the "
             "row another name, the study another folder, or remove the run"
         )
 

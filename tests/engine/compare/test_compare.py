@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import csv
 import json
 import os
@@ -10,6 +9,7 @@ import statistics
 
 import numpy as np
 import pytest
+from invented_results import CLASSES, CONFIG, RULES, counts, invented_result
 from pages import parse
 
 from mdg.commands import compare as command
@@ -18,57 +18,18 @@ from mdg.engine.compare.comparison import compare, letter
 from mdg.engine.compare.output import write_comparison
 from mdg.engine.compare.page import make_page
 from mdg.engine.compare.tables import as_csv, as_markdown, as_tree, notes, score_grid
-from mdg.engine.evaluation.scores import Evaluation
 from mdg.errors import MachineError, UserError
-from mdg.metrics import ConfusionMatrix, Protocol, ScoringRule
-from mdg.metrics.scoring import all_classes
+from mdg.metrics import ConfusionMatrix, ScoringRule
 from mdg.utils.files import write_json
-
-CLASSES = ("road", "car", "person")
-RULES = (all_classes(CLASSES, "C"), ScoringRule("A", CLASSES[1:], ("road",), 0.0))
-CONFIG = {
-    "name": "net",
-    "seed": 0,
-    "exp_dir": "exp",
-    "device": "cpu",
-    "threads": 2,
-    "data": {"type": "Synthetic", "cache": "none"},
-    "pipeline": {"workers": 4, "prefetch": 2, "train": [{"type": "HorizontalFlip", "p": 0.5}]},
-    "model": {"width": 8},
-}
-
-
-def protocol(**changes) -> Protocol:
-    text = dict.fromkeys(Protocol.__dataclass_fields__, "x")
-    rule = {"rule": "C", "averaged_classes": CLASSES, "ignored_classes": (), "absent_class": RULES[0].absent_text}
-    known = {"classes": CLASSES, "images": 4, "selection": "best mIoU on val", "trained_on": "train"}
-    return Protocol(**{**text, **known, **rule, **changes})
-
-
-def counts(seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).integers(1, 100, (3, 3))
 
 
 @pytest.fixture
 def result(tmp_path):
     """Writes results with invented counts: ``result("name", seed=1, config={...}, input_size=...)`` gives the file."""
 
-    def write(name: str, seed: int = 1, config: dict | None = None, matrix=None, **changes):
-        matrix = counts(seed) if matrix is None else matrix
-        groups = {group: ConfusionMatrix(3, matrix // part) for part, group in ((2, "day"), (3, "night"))}
-        evaluation = Evaluation(CLASSES, RULES, ConfusionMatrix(3, matrix), groups, None, None, 4)
-        tree = {**copy.deepcopy(CONFIG), "seed": seed, "name": "net", **(config or {})}
-        content = {
-            "format": 2,
-            **evaluation.as_dict(protocol(epoch=seed, **changes)),
-            "checkpoint": f"{name}.pt",
-            "checkpoint_sha256": name,
-            "seed": seed,
-            "training_processes": 1,
-            "config": tree,
-        }
+    def write(name: str, *args, **options):
         file = tmp_path / name / "results.json"
-        write_json(file, content)
+        write_json(file, invented_result(name, *args, **options))
         return file
 
     return write
@@ -142,10 +103,9 @@ def test_protocols_never_share_a_column(result):
         assert setting.protocol.text() in text
 
 
-def test_rules_of_one_name_and_another_meaning_do_not_share_a_column(result, monkeypatch):
-    first = result("a", 1)
-    monkeypatch.setitem(globals(), "RULES", (RULES[0], ScoringRule("A", CLASSES[1:], ("road",))))
-    comparison = compare([first, result("b", 1, {"model": {"width": 9}})])
+def test_rules_of_one_name_and_another_meaning_do_not_share_a_column(result):
+    others = (RULES[0], ScoringRule("A", CLASSES[1:], ("road",)))
+    comparison = compare([result("a", 1), result("b", 1, {"model": {"width": 9}}, rules=others)])
     assert len(comparison.settings) == 2
     assert "differs from [1] in rules" in "\n".join(notes(comparison))
 

@@ -1,0 +1,116 @@
+"""The records of a study: packed, taken over elsewhere, and refused where they belong to something else."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import pytest
+from invented_results import invented_result
+
+from mdg.commands import study as command
+from mdg.config import dump_yaml
+from mdg.engine.study.plan import Study, read_study
+from mdg.engine.study.records import pack_records, unpack_records
+from mdg.engine.study.report import as_markdown
+from mdg.errors import ConfigError
+from mdg.utils.files import write_json
+
+DEMO = Path(__file__).resolve().parents[3] / "configs" / "demo.yaml"
+STUDY = """
+name: rows
+folder: {folder}
+config: {demo}
+seeds: [1, 2]
+opts: [train.epochs={epochs}]
+rows: [{{name: Whole}}, {{name: Bare, opts: [model.interaction=null]}}]
+"""
+
+
+def study_in(folder: Path, epochs: int = 1) -> Study:
+    file = folder.with_suffix(".yaml")
+    file.write_text(STUDY.format(folder=folder, demo=DEMO, epochs=epochs))
+    return read_study(file)
+
+
+def finish(job) -> None:
+    job.results("val").parent.mkdir(parents=True)
+    job.run.config.write_text(dump_yaml(job.resolved()))
+    (job.folder / "checkpoints").mkdir()
+    job.run.last.write_bytes(b"weights")
+    write_json(job.results("val"), invented_result(job.row, seed=job.seed))
+
+
+@pytest.fixture
+def packed(tmp_path):
+    """Two of four runs in a file, and their study."""
+    study = study_in(tmp_path / "here")
+    for job in study.jobs[:2]:
+        finish(job)
+    file = tmp_path / "records.zip"
+    assert pack_records(study, file) == list(study.jobs[:2])
+    return study, file
+
+
+def test_a_study_goes_on_where_its_records_are_taken_over(packed, tmp_path):
+    here, file = packed
+    there = study_in(tmp_path / "there")
+    assert [job.title for job in unpack_records(there, file)] == ["Whole, seed 1", "Bare, seed 1"]
+    assert [job.scored for job in there.jobs] == [True, True, False, False]
+    assert as_markdown(there) == as_markdown(here) and "| Whole | 1 |" in as_markdown(there)
+    assert not there.jobs[0].run.has_state and not list(there.folder.glob(".records*"))
+    assert unpack_records(there, file) == []
+    read_study(tmp_path / "there.yaml")
+
+
+def test_equal_records_are_equal_bytes_and_hold_no_weights(packed, tmp_path):
+    study, file = packed
+    again = tmp_path / "again.zip"
+    pack_records(study, again)
+    assert again.read_bytes() == file.read_bytes()
+    with zipfile.ZipFile(file) as archive:
+        assert sorted(archive.namelist())[:2] == ["bare/seed1/config.yaml", "bare/seed1/results/val/results.json"]
+
+
+def test_a_run_that_was_begun_here_goes_on_here(packed, tmp_path):
+    there = study_in(tmp_path / "there")
+    there.jobs[0].run.last.parent.mkdir(parents=True)
+    there.jobs[0].run.last.write_bytes(b"state")
+    assert [job.title for job in unpack_records(there, packed[1])] == ["Bare, seed 1"]
+    assert there.jobs[0].run.last.read_bytes() == b"state"
+
+
+def test_records_of_another_configuration_are_refused(packed, tmp_path):
+    there = study_in(tmp_path / "there", epochs=2)
+    with pytest.raises(ConfigError, match=r"records.zip: Whole, seed 1: .*train.epochs: 1 there, 2 here"):
+        unpack_records(there, packed[1])
+    assert not there.jobs[0].folder.exists() and not list(there.folder.glob(".records*"))
+
+
+@pytest.mark.parametrize("content", [b"", b"no archive", None])
+def test_what_is_no_file_of_records(packed, tmp_path, content):
+    file = tmp_path / "broken.zip"
+    data = packed[1].read_bytes()
+    file.write_bytes(data[: len(data) // 2] if content is None else content)
+    with pytest.raises(ConfigError, match=r"broken.zip: not a file of records"):
+        unpack_records(study_in(tmp_path / "there"), file)
+
+
+def test_scores_that_cannot_be_read_are_refused(packed, tmp_path):
+    file = tmp_path / "other.zip"
+    with zipfile.ZipFile(packed[1]) as old, zipfile.ZipFile(file, "w") as new:
+        for name in old.namelist():
+            new.writestr(name, b"{}" if name.endswith("results.json") else old.read(name))
+    with pytest.raises(ConfigError, match="not the results.json"):
+        unpack_records(study_in(tmp_path / "there"), file)
+
+
+def test_the_command(packed, tmp_path, capsys):
+    _, file = packed
+    study_in(tmp_path / "there")
+    command.run(command.parse().parse_args([str(tmp_path / "there.yaml"), "--unpack", str(file)]))
+    out = capsys.readouterr().out
+    assert "2 runs taken from" in out and "2 of 4 are done" in out and "table.md" in out
+    command.run(command.parse().parse_args([str(tmp_path / "there.yaml"), "--pack", str(tmp_path / "b.zip")]))
+    assert "b.zip: 2 of 4 runs" in capsys.readouterr().out
+    assert (tmp_path / "b.zip").read_bytes() == file.read_bytes()
