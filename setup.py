@@ -53,6 +53,7 @@ setup(
             "mdg-fetch = mdg.commands.fetch_weights:main",
             "mdg-report = mdg.commands.report:main",
             "mdg-robustness = mdg.commands.robustness:main",
+            "mdg-calibrate = mdg.commands.calibrate:main",
             "mdg-register = mdg.commands.register:main",
             "mdg-demo-web = mdg.commands.demo_web:main",
         ],

@@ -37,8 +37,8 @@ def parse() -> argparse.ArgumentParser:
         nargs="+",
         default=[],
         metavar="WHAT",
-        help="mask, overlay, colour, divergence, probabilities, labelme of every pair; areas, uncertainty, coco, cvat, "
-        "video of all (images: mask overlay; videos: video areas)",
+        help="mask, overlay, colour, divergence, entropy, probabilities, labelme of every pair; areas, uncertainty, "
+        "coco, cvat, video of all (images: mask overlay; videos: video areas)",
     )
     parser.add_argument("--batch", type=positive, default=1, metavar="N", help="pairs of equal size in one pass (1)")
     parser.add_argument("--tile", type=positive, metavar="SIDE", help="large images in windows of so many pixels")

@@ -19,6 +19,7 @@ from mdg.config.yaml_tree import apply_override, parse_yaml
 from mdg.engine.runtime import compile_network
 from mdg.engine.sharding import split_like
 from mdg.engine.slim_file import read_slim
+from mdg.engine.trust.state import TrustState
 from mdg.errors import ConfigError, NonFiniteError, WeightsError
 from mdg.fields import user_path
 from mdg.models import build_model
@@ -98,6 +99,7 @@ class CheckpointState(Content):
     data: dict[Text, Text] = {}
     last: bool = False  # of weights that were passed on: from last.pt
     rounded: Text = ""  # likewise: to what precision
+    trust: TrustState | None = None  # what tools/calibrate.py measured
 
     @model_validator(mode="after")
     def _a_colour_for_every_class(self) -> CheckpointState:
@@ -118,6 +120,12 @@ class TrainingState(CheckpointState):
     identity: dict[Text, Any] = {}
     schedule: list[Annotated[list[Count], Field(min_length=2, max_length=2)]] = []
     steps_per_epoch: Annotated[int, Field(ge=1, lt=1 << 63)] | None = None
+
+
+def trust_of(state: Mapping[str, Any]) -> TrustState | None:
+    """What ``tools/calibrate.py`` measured of these weights; None where nobody did."""
+    value = state.get("trust")
+    return None if value is None else TrustState.model_validate(value)
 
 
 def checked_content(content: Mapping[str, Any], file: Path, training: bool) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from mdg.utils.files import file_sha256, write_text
 from mdg.utils.run_directory import RunDirectory
 
 PRECISIONS = ("fp32", "bf16")
-KEPT = ("format", "config", "progress", "mdg_version", "classes", "palette", "changes", "data", "world_size")
+KEPT = ("format", "config", "progress", "mdg_version", "classes", "palette", "changes", "data", "world_size", "trust")
 
 
 class Exported(NamedTuple):

@@ -33,6 +33,7 @@ from mdg.models.segmentor import SegmentationOutput
 Place = tuple[int, int, int]  # image of the batch, top, left
 
 
+SMALLEST = 1e-30  # of probabilities, before their logarithm
 CAMERAS_ALONE = {"rgb": "RGB alone", "thermal": "thermal alone"}
 
 
@@ -63,13 +64,23 @@ class Inference:
         options: ``eval:`` of the configuration.
         autocast: Precision of the forward passes; everything after the logits is float32.
         device: Where images are moved to.
+        temperature: What logits are divided by before they become probabilities (:mod:`mdg.engine.trust`). It
+            changes no mask.
 
     Raises:
         ConfigError: ``eval.cameras`` leaves out a camera that the network needs.
     """
 
-    def __init__(self, model: nn.Module, options: EvalConfig, autocast: torch.autocast, device: torch.device):
+    def __init__(
+        self,
+        model: nn.Module,
+        options: EvalConfig,
+        autocast: torch.autocast,
+        device: torch.device,
+        temperature: float = 1.0,
+    ):
         self.model, self.options, self.autocast, self.device = model, options, autocast, device
+        self.temperature = temperature
         absent: dict[str, Camera] = {"rgb": "thermal", "thermal": "rgb"}
         if options.cameras != "both" and (reason := why_not_without(model, absent[options.cameras])):
             raise ConfigError(f"eval.cameras: {options.cameras}: {reason}")
@@ -137,7 +148,20 @@ class Inference:
 
     def probabilities(self, scores_BKHW: Tensor) -> Tensor:
         """Of the classes at every pixel: what :meth:`scores` gives are logits where there is one view."""
-        return scores_BKHW.softmax(dim=1) if len(self.views) == 1 else scores_BKHW
+        if self.temperature == 1 and len(self.views) > 1:
+            return scores_BKHW
+        return (self.logits(scores_BKHW) / self.temperature).softmax(dim=1)
+
+    def logits(self, scores_BKHW: Tensor) -> Tensor:
+        """What :meth:`scores` gives as logits: the logarithm of mean probabilities where there are several views."""
+        return scores_BKHW if len(self.views) == 1 else scores_BKHW.clamp_min(SMALLEST).log()
+
+    def confidence(self, scores_BKHW: Tensor) -> Tensor:
+        """Probability of the predicted class, float32 ``[B, H, W]``, without those of all classes in memory."""
+        logits_BKHW = self.logits(scores_BKHW)
+        if self.temperature != 1:
+            logits_BKHW = logits_BKHW / self.temperature
+        return (logits_BKHW.amax(dim=1) - logits_BKHW.logsumexp(dim=1)).exp()
 
     def describe(self) -> InferenceRule:
         """The rule in words, see :func:`describe_inference`."""

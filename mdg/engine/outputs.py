@@ -22,7 +22,7 @@ from mdg.utils import visualization as vis
 from mdg.utils.files import append_line, explained, write_bytes, write_text
 
 SMALLEST = 16  # pixels: smaller regions become what lies around them in shapes that people shall correct
-PROBABLE = {"probabilities", "uncertainty"}  # need more than the mask
+PROBABLE = {"probabilities", "uncertainty", "entropy"}  # need more than the mask
 DEFAULT = ("mask", "overlay")
 DEFAULT_OF_VIDEOS = ("video", "areas")
 
@@ -55,6 +55,10 @@ def _divergence(file: Path, prediction: Prediction, image: Path | None) -> None:
     vis.save_picture(file, divergence_picture(prediction))
 
 
+def _entropy(file: Path, prediction: Prediction, image: Path | None) -> None:
+    vis.save_picture(file, vis.heatmap(prediction.entropy(), 0.0, 1.0))
+
+
 def _probabilities(file: Path, prediction: Prediction, image: Path | None) -> None:
     assert prediction.probabilities is not None
     stream = io.BytesIO()
@@ -76,6 +80,7 @@ OF_A_PAIR: dict[str, tuple[str, Callable[[Path, Prediction, Path | None], None]]
     "colour": ("_colour.png", _colour),
     "divergence": ("_divergence.png", _divergence),
     "probabilities": ("_probabilities.npz", _probabilities),
+    "entropy": ("_entropy.png", _entropy),
     "labelme": (".json", _labelme),
     "mask": ("_mask.png", _mask),  # last: where it is, the pair is done
 }
@@ -146,7 +151,10 @@ class Outputs:
             shares = {label: round(share, 6) for label, share in prediction.areas().items()}
             with explained(self.folder):
                 self.folder.mkdir(parents=True, exist_ok=True)
-            append_line(self.of_all["areas"], json.dumps({"name": name, "areas": shares}, ensure_ascii=False))
+            told: dict[str, object] = {"name": name, "areas": shares}
+            if prediction.unlikeness is not None:
+                told["unlikeness"] = round(prediction.unlikeness, 3)
+            append_line(self.of_all["areas"], json.dumps(told, ensure_ascii=False))
         if "uncertainty" in self.kinds:
             self._uncertainties[name] = prediction.uncertainty()
         for kind, writer in SHAPES.items():

@@ -97,9 +97,9 @@ def predict(
         resume: Leave out the pairs whose outputs exist.
         thermal_scaling, align, grey_rgb: Options of :class:`PairOptions` (``thermal_scaling`` also as YAML, or as the
             name of a mode); None prepares images as those of the training set were.
-        save: What to write: ``mask``, ``overlay``, ``colour``, ``divergence``, ``probabilities``, ``labelme`` of every
-            pair; ``areas``, ``uncertainty``, ``coco``, ``cvat``, ``video`` of all. Empty: masks and overlays of images,
-            a video and areas of videos.
+        save: What to write: ``mask``, ``overlay``, ``colour``, ``divergence``, ``entropy``, ``probabilities``,
+            ``labelme`` of every pair; ``areas``, ``uncertainty``, ``coco``, ``cvat``, ``video`` of all. Empty: masks
+            and overlays of images, a video and areas of videos.
         rgb_name, thermal_name: How files in the folders are called, such as ``{name}_ir.*``; equal names else.
         pair_list: A CSV that names the pairs, in place of ``rgb``.
         batch_size: Pairs of equal size in one pass.
@@ -248,6 +248,7 @@ def _run(
 ) -> list[Path]:
     """Reads, segments and writes; what cannot be read is left out and named at the end."""
     done: list[Path] = []
+    unlike: list[str] = []
     failed: dict[str, str] = {}
     wanted = {"probabilities": bool(PROBABLE & set(outputs.kinds)), "divergence": "divergence" in outputs.kinds}
     unit = "pairs" if set(OF_A_PAIR) & set(outputs.kinds) else "frames"
@@ -267,11 +268,16 @@ def _run(
                     found = predictor.predict(pairs, names, **wanted)
                     for read, prediction in zip(good, found, strict=True):
                         writer.write(read.item, prediction)
+                        unlike += [read.item.name] if prediction.is_unlike else []
                         done += outputs.files(read.item.name)[-1:]
                 progress.advance(len(batch))
         except KeyboardInterrupt:
             logger.warning("stopped; %d %s are done", progress.done, unit)
     _tell(predictor, outputs, progress, len(failed))
+    if unlike:
+        shown = ", ".join(unlike[:SHOWN]) + (f" and {len(unlike) - SHOWN} more" if len(unlike) > SHOWN else "")
+        logger.warning("%d of %d %s are unlike what trained the network, and their masks are not to be trusted: %s",
+                       len(unlike), progress.done, unit, shown)  # fmt: skip
     if failed:
         lines = [f"  {message}" for message in list(failed.values())[:SHOWN]]
         lines += [f"  ... and {len(failed) - SHOWN} more"] if len(failed) > SHOWN else []

@@ -5,6 +5,7 @@ Legend: B batch, H W image size, h w map size, K classes.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,14 +22,19 @@ from mdg.data.reading.images import quiet_opencv
 from mdg.data.reading.in_memory import Source, image_alone, pair_of
 from mdg.data.registration.rig_file import read_rig
 from mdg.data.transforms.resampling import resize_image
-from mdg.engine.checkpoint import load_model, open_checkpoint
+from mdg.engine.checkpoint import load_model, open_checkpoint, trust_of
 from mdg.engine.distributed import pick_device, set_threads
-from mdg.engine.inference import Inference
+from mdg.engine.inference import Inference, describe_inference
 from mdg.engine.runtime import apply_runtime, make_autocast
+from mdg.engine.trust.familiarity import unlikeness
+from mdg.engine.trust.measure import measured
+from mdg.engine.trust.state import TrustState
 from mdg.errors import ConfigError, DataError
+from mdg.models.segmentor import SegmentationOutput
 from mdg.options.files import PairOptions, RigAlignment
 from mdg.utils import visualization as vis
 
+logger = logging.getLogger("mdg.infer")
 Pair = tuple[np.ndarray, np.ndarray]  # RGB [H, W, 3] and thermal [H, W], uint8
 
 
@@ -44,6 +50,8 @@ class Prediction:
         rgb, thermal: The images as the network got them, ``[H, W, 3]`` and ``[H, W]`` uint8.
         classes: Names of the K classes.
         palette: Their colours, ``[K, 3]`` uint8.
+        unlikeness: How far the pair is from those that trained the network: above 1, farther than 99 of 100 frames of
+            the split on which that was measured. None where ``tools/calibrate.py`` has not measured it.
     """
 
     mask: np.ndarray
@@ -53,14 +61,20 @@ class Prediction:
     thermal: np.ndarray
     classes: tuple[str, ...]
     palette: np.ndarray
+    unlikeness: float | None = None
+
+    @property
+    def is_unlike(self) -> bool:
+        """Whether the mask is not to be trusted, since the pair is unlike those that trained the network."""
+        return self.unlikeness is not None and self.unlikeness > 1
 
     def areas(self) -> dict[str, float]:
         """The share of the image that every class covers, 0..1."""
         counts = np.bincount(self.mask.ravel(), minlength=len(self.classes))
         return {name: int(count) / self.mask.size for name, count in zip(self.classes, counts, strict=True)}
 
-    def uncertainty(self) -> float:
-        """Mean entropy of the probabilities over the pixels, as a share of the largest that there can be: 0..1.
+    def entropy(self) -> np.ndarray:
+        """Entropy of the probabilities of every pixel as a share of the largest that there can be, ``[H, W]`` in 0..1.
 
         Raises:
             ValueError: The probabilities were not asked for.
@@ -68,15 +82,22 @@ class Prediction:
         if self.probabilities is None:
             raise ValueError("a prediction without probabilities; ask for them")
         entropy_HW = -(self.probabilities * np.log(np.maximum(self.probabilities, 1e-12))).sum(axis=0)
-        return float(entropy_HW.mean() / np.log(len(self.classes)))
+        return entropy_HW / np.log(max(2, len(self.classes)))
+
+    def uncertainty(self) -> float:
+        """The mean entropy over the pixels; raises as :meth:`entropy`."""
+        return float(self.entropy().mean())
 
     def coloured(self) -> np.ndarray:
         """The mask in the colours of the classes, ``[H, W, 3]`` uint8."""
         return vis.colorize(self.mask, self.palette)
 
     def overlay(self, opacity: float = 0.6, legend: bool = False) -> np.ndarray:
-        """The mask over RGB, ``[H, W, 3]`` uint8; ``legend`` adds the names of the classes below."""
+        """The mask over RGB, ``[H, W, 3]`` uint8, in a red frame where the pair is unlike the training; ``legend`` adds
+        the names of the classes below."""
         painted = vis.overlay(self.rgb, self.mask, self.palette, opacity)
+        if self.is_unlike:
+            painted = vis.framed(painted)
         if not legend:
             return painted
         return vis.stack([painted, vis.legend(self.classes, self.palette, painted.shape[1])])
@@ -110,6 +131,7 @@ class Predictor:
         checkpoint: The file.
         config: The configuration it runs with.
         options: How pairs are prepared.
+        trust: What ``tools/calibrate.py`` measured of these weights; None where nobody did, or for another mode.
         model, device, inference: The network, where it is, and the rules by which it is asked.
 
     Raises:
@@ -135,8 +157,21 @@ class Predictor:
         apply_runtime(self.config)
         self.model = load_model(state, self.config, self.classes, self.checkpoint, self.device).eval()
         autocast = make_autocast(self.config, self.device)
-        self.inference = Inference(self.model, self.config.eval, autocast, self.device)
+        self.trust = self._trusted(trust_of(state))
+        temperature = self.trust.temperature if self.trust is not None else 1.0
+        self.inference = Inference(self.model, self.config.eval, autocast, self.device, temperature)
         self._turn = threading.Lock()
+
+    def _trusted(self, trust: TrustState | None) -> TrustState | None:
+        """What was measured of these weights, where it was measured as they are asked now."""
+        mode = describe_inference(self.config.eval).mode
+        if trust is None or trust.mode == mode:
+            return trust
+        logger.warning(
+            "%s was calibrated for %s, and this is %s: probabilities are as the network gives them, and pairs unlike "
+            "its training are not marked; tools/calibrate.py measures it anew", self.checkpoint, trust.mode, mode,
+        )  # fmt: skip
+        return None
 
     def __call__(self, rgb: Any = None, thermal: Any = None, *, batch_size: int = 8) -> Any:
         """Segments one pair, or a list of pairs. One image of each where ``eval.cameras`` leaves the other camera out.
@@ -205,17 +240,23 @@ class Predictor:
             names: For messages.
             probabilities: Keep them; else they are None.
             divergence: Keep it, which costs a pass over the whole images where they are seen in windows, scaled or
-                mirrored; else it is empty.
+                mirrored; else it is empty. The unlikeness of a calibrated network costs the same pass.
         """
         images = images_of(pairs, self.config.pipeline.eval_size)
         size = pairs[0][1].shape
         with self._turn:
             maps: list[np.ndarray] = []
-            if divergence:
+            unlike_B: Sequence[float | None] = [None] * len(pairs)
+            output: SegmentationOutput | None = None
+            if self.trust is not None and self.trust.familiar:
+                scores_BKHW, output, numbers = measured(self.inference, *images, size, names)
+                unlike_B = unlikeness(self.trust.familiar, numbers).tolist()
+            elif divergence:
                 scores_BKHW, output = self.inference.explained_scores(*images, size, names)
-                maps = [where.divergence_BHW.float().cpu().numpy() for where in output.divergence]
             else:
                 scores_BKHW = self.inference.scores(*images, size, names)
+            if divergence and output is not None:
+                maps = [where.divergence_BHW.float().cpu().numpy() for where in output.divergence]
             probable = self.inference.probabilities(scores_BKHW).cpu().numpy() if probabilities else None
             masks = scores_BKHW.argmax(dim=1).to(torch.uint8).cpu().numpy()
         return [
@@ -226,6 +267,7 @@ class Predictor:
                 *pair,
                 self.classes,
                 self.palette,
+                unlike_B[index],
             )
             for index, pair in enumerate(pairs)
         ]

@@ -39,7 +39,7 @@ def said(main, capsys, *arguments: str) -> tuple[int, str]:
 
 def test_the_console_scripts_of_a_user():
     names = ["train", "val", "infer", "check-data", "doctor", "compare", "benchmark", "prepare", "study", "explain"]
-    names += ["export", "export-weights", "fetch", "report", "robustness", "register", "demo-web"]
+    names += ["export", "export-weights", "fetch", "report", "robustness", "calibrate", "register", "demo-web"]
     assert set(SCRIPTS) == {f"mdg-{name}" for name in names}
 
 

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from invented_results import protocol
 
+from mdg.engine.evaluation.result_files import Result
 from mdg.engine.run_report import curves
 from mdg.engine.run_report.frames import ImageScore, choose, error_map, read_image_scores
 from mdg.engine.run_report.runs import Run, labels, number, split_to_show
@@ -101,3 +103,23 @@ def test_every_run_has_a_name_of_its_own(tmp_path):
         Run(tmp_path / str(k), name, seed) for k, (name, seed) in enumerate([("a", 1), ("b", 1), ("b", 2), ("b", 2)])
     ]
     assert labels(runs) == ["a", "b (seed 1)", f"b (seed 2), {tmp_path / '2'}", f"b (seed 2), {tmp_path / '3'}"]
+
+
+def reliability_of(tmp_path, **content):
+    return curves.reliability_chart(Result(tmp_path, content, protocol()))
+
+
+def test_reliability_is_drawn_beside_what_would_be_right(tmp_path):
+    bins = [{"pixels": 0, "right": 0, "confidence": 0.0}, {"pixels": 4, "right": 1, "confidence": 2.4}]
+    (chart,) = reliability_of(tmp_path, calibration={"expected_calibration_error": 35.0, "bins": bins})
+    assert "expected error 35.00 %" in chart.title and chart.along == "per cent confidence"
+    assert [curve.name for curve in chart.curves] == ["right", "as it says"]
+    assert [text for _, _, text in chart.curves[0].dots] == ["right: 25 at per cent confidence 60"]
+
+
+@pytest.mark.parametrize(
+    "calibration", [None, 3, {}, {"bins": []}, {"bins": 3}, {"bins": [3], "expected_calibration_error": 1.0}]
+)
+def test_results_without_reliability_draw_nothing(tmp_path, calibration):
+    assert reliability_of(tmp_path, calibration=calibration) == []
+    assert reliability_of(tmp_path) == []

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mdg.data import EvalLoader, build_dataset
-from mdg.engine.checkpoint import load_model, open_checkpoint
+from mdg.engine.checkpoint import load_model, open_checkpoint, trust_of
 from mdg.engine.distributed import World, distributed
 from mdg.engine.evaluation.evaluator import (
     evaluate_model,
@@ -20,7 +20,7 @@ from mdg.engine.evaluation.evaluator import (
 )
 from mdg.engine.evaluation.provenance import provenance
 from mdg.engine.evaluation.results import describe_result, write_folder
-from mdg.engine.evaluation.scores import Evaluation, score_table
+from mdg.engine.evaluation.scores import Evaluation, calibration_text, score_table
 from mdg.engine.inference import Inference
 from mdg.engine.runtime import apply_runtime, make_autocast
 from mdg.errors import ConfigError
@@ -87,12 +87,17 @@ def evaluate(
         protocol = make_protocol(run_config, dataset, provenance(state, checkpoint, dataset))
         data = dataset.content_state()
         with _shown(loader, world) as progress:
-            evaluation = evaluate_model(model, loader, dataset, run_config, world, progress)
+            trust = trust_of(state)
+            calibrated = trust is not None and trust.mode == protocol.mode
+            temperature = trust.temperature if trust is not None and calibrated else 1.0
+            evaluation = evaluate_model(model, loader, dataset, run_config, world, progress, temperature=temperature)
         assert evaluation is not None, "nothing asks it to stop"
         result = EvaluationResult(evaluation, protocol, None)
         if world.main:
             content = describe_result(evaluation, protocol, data, state, checkpoint, run_config, world.size)
-            lines: list[str] = []
+            if evaluation.reliability is not None:
+                content["calibration"]["temperature"] = temperature
+            lines = [calibration_text(evaluation, temperature)]
             try:
                 if json_file is not None:
                     write_json(json_file, content)

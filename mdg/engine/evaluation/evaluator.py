@@ -121,6 +121,7 @@ def evaluate_model(
     progress: Any = None,
     stop: Callable[[], bool] = lambda: False,
     shown: Callable[[int], torch.Tensor] | None = None,
+    temperature: float | None = None,
 ) -> Evaluation | None:
     """Scores a model; leaves it in evaluation mode.
 
@@ -134,6 +135,7 @@ def evaluate_model(
         stop: Asked before each group of images; where it says so in one process, all of them break off.
         shown: Which modality shows the objects of an image, by its place, where ``eval.objects`` asks; None looks at
             the images that the network gets.
+        temperature: Measure reliability too, with probabilities at this temperature; None does not.
 
     Returns:
         The evaluation; None where it was broken off.
@@ -144,16 +146,20 @@ def evaluate_model(
     """
     model.eval()
     config = for_cameras(config, dataset, model)
-    tally, started = Tally(dataset, config.eval.objects), time.perf_counter()
-    inference = Inference(model, config.eval, make_autocast(config, world.device), world.device)
+    tally, started = Tally(dataset, config.eval.objects, temperature is not None), time.perf_counter()
+    autocast = make_autocast(config, world.device)
+    inference = Inference(model, config.eval, autocast, world.device, 1.0 if temperature is None else temperature)
     for batch in world.until_stopped(loader, stop):
-        prediction_BHW = inference(batch.rgb_B3HW, batch.thermal_B1HW, batch.label_BHW.shape[-2:], batch.names)
+        scores_BKHW = inference.scores(batch.rgb_B3HW, batch.thermal_B1HW, batch.label_BHW.shape[-2:], batch.names)
+        prediction_BHW = scores_BKHW.argmax(dim=1)
+        confidence_BHW = None if temperature is None else inference.confidence(scores_BKHW)
         label_BHW = batch.label_BHW.to(world.device)
         for place, index in enumerate(batch.indices):
             shown_HW = None
             if config.eval.objects:
                 shown_HW = (shown(index) if shown else shown_in(batch, place, dataset)).to(world.device)
-            tally.add(index, prediction_BHW[place], label_BHW[place], shown_HW)
+            confidence_HW = None if confidence_BHW is None else confidence_BHW[place]
+            tally.add(index, prediction_BHW[place], label_BHW[place], shown_HW, confidence_HW)
         if progress:
             progress(tally.images)
     if world.any(stop()):

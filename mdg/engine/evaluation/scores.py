@@ -19,6 +19,7 @@ from torch import Tensor
 from mdg.data import RGBTDataset
 from mdg.engine.distributed import World
 from mdg.metrics import ConfusionMatrix, ImageScores, Protocol, ScoringRule
+from mdg.metrics.reliability import Reliability
 from mdg.metrics.scoring import image_pixels, image_scores, score_image
 from mdg.metrics.visibility import NO_OBJECT, SHOWN_IN
 
@@ -37,6 +38,8 @@ class Evaluation:
         pixels_NK3: int64, the pixels of every image that are right, labelled and predicted under it.
         images: Number of images counted.
         seconds: Time it took this process.
+        reliability: Whether it is right as often as it says, over the pixels that the primary rule counts; None where
+            that was not measured.
     """
 
     classes: tuple[str, ...]
@@ -47,6 +50,7 @@ class Evaluation:
     pixels_NK3: np.ndarray
     images: int
     seconds: float = 0.0
+    reliability: Reliability | None = None
 
     def means(self, rule: ScoringRule | None = None, group: str | None = None) -> dict[str, float]:
         """mIoU, mAcc, mF1 and pixel accuracy as fractions, under the primary rule and over all images by default."""
@@ -67,6 +71,7 @@ class Evaluation:
             "groups": {group: self._group(group) for group in self.groups},
             "images": self.images,
             "confusion_matrix": self.confusion.counts.tolist(),
+            **({} if self.reliability is None else {"calibration": self.reliability.as_dict()}),
         }
 
     def _group(self, group: str) -> dict[str, Any]:
@@ -101,7 +106,7 @@ def per_class(confusion: ConfusionMatrix, names: Sequence[str]) -> list[dict[str
 class Tally:
     """Counts images of a split in this process; :meth:`gather` adds up all processes."""
 
-    def __init__(self, dataset: RGBTDataset, objects: bool = False):
+    def __init__(self, dataset: RGBTDataset, objects: bool = False, reliability: bool = False):
         self.dataset, self.classes, self.rules = dataset, tuple(dataset.classes), dataset.scoring_rules()
         conditions = sorted({c for c in map(dataset.condition, range(len(dataset))) if c})
         kinds = SHOWN_IN if objects else ()
@@ -110,15 +115,25 @@ class Tally:
         self._rows_NS = np.zeros((len(dataset), len(self.classes) + 2))
         self._pixels_NK3 = np.zeros((len(dataset), len(self.classes), 3), np.int64)
         self._seen_N = np.zeros(len(dataset), np.int64)
+        self._reliability = Reliability() if reliability else None
+        self._left_out = [k for k, name in enumerate(self.classes) if name in self.rules[0].ignored]
 
     @property
     def images(self) -> int:
         """Images counted so far by this process."""
         return int(self._seen_N.sum())
 
-    def add(self, index: int, prediction_HW: Tensor, label_HW: Tensor, shown_HW: Tensor | None = None) -> None:
+    def add(
+        self,
+        index: int,
+        prediction_HW: Tensor,
+        label_HW: Tensor,
+        shown_HW: Tensor | None = None,
+        confidence_HW: Tensor | None = None,
+    ) -> None:
         """Counts image ``index`` of the data set; class ids on one device. ``shown_HW`` says which modality shows the
-        object of a pixel (:func:`mdg.metrics.visibility.visibility`), to score the kinds of objects apart."""
+        object of a pixel (:func:`mdg.metrics.visibility.visibility`), to score the kinds of objects apart;
+        ``confidence_HW`` is the probability of what was predicted, where reliability is measured."""
         counts_KK = self._matrices[""].update(prediction_HW, label_HW, self.dataset.ignore_index)
         if condition := self.dataset.condition(index):
             self._matrices[condition].counts += counts_KK
@@ -127,6 +142,12 @@ class Tally:
                 others_HW = (shown_HW != kind) & (shown_HW != NO_OBJECT)
                 label_of_kind_HW = label_HW.masked_fill(others_HW, self.dataset.ignore_index)
                 self._matrices[name].update(prediction_HW, label_of_kind_HW, self.dataset.ignore_index)
+        if self._reliability is not None:
+            assert confidence_HW is not None
+            ignored_HW = label_HW == self.dataset.ignore_index
+            for left_out in self._left_out:
+                ignored_HW = ignored_HW | (label_HW == left_out)
+            self._reliability.update(confidence_HW, prediction_HW, label_HW, ignored_HW)
         self._rows_NS[index] = score_image(counts_KK, self.rules[0], self.classes)
         self._pixels_NK3[index] = image_pixels(counts_KK, self.rules[0], self.classes)
         self._seen_N[index] += 1
@@ -143,7 +164,10 @@ class Tally:
         }
         whole = matrices.pop("")
         scores, images = image_scores(rows_NS), int(seen_N.sum())
-        return Evaluation(self.classes, self.rules, whole, matrices, scores, pixels_NK3, images, seconds)
+        reliability = self._reliability
+        if reliability is not None:
+            reliability = Reliability(counts=_sum(world, reliability.counts_B3))
+        return Evaluation(self.classes, self.rules, whole, matrices, scores, pixels_NK3, images, seconds, reliability)
 
 
 def _sum(world: World, array: np.ndarray) -> np.ndarray:
@@ -176,6 +200,20 @@ def score_table(evaluation: Evaluation, protocol: Protocol) -> Table:
     for name, share in _pixel_accuracies(evaluation).items():
         table.add_row(name, "", _cell(share), "", "", *[""] * len(groups), "")
     return table
+
+
+def calibration_text(evaluation: Evaluation, temperature: float) -> str:
+    """Whether the network is right as often as it says, in words; empty where that was not measured."""
+    reliability = evaluation.reliability
+    if reliability is None:
+        return ""
+    over = reliability.overconfidence()
+    how = "surer" if over > 0 else "less sure"
+    scaled = f" at temperature {temperature:.3g}" if temperature != 1 else ""
+    return (
+        f"calibration{scaled}: expected error {_cell(reliability.expected_error())} %, on average {_cell(abs(over))} % "
+        f"{how} than right"
+    )
 
 
 def headline(evaluation: Evaluation, protocol: Protocol) -> str:

@@ -60,7 +60,7 @@ def _run(run: Run, name: str, split: str, gallery: Gallery, wanted: str | None) 
         "problems": run.problems,
         "scores": [key_numbers(found) for found in run.results.values()],
         "missing": [(role, run.scoring_command(role)) for role in missing],
-        "charts": curves.charts_of_run(run),
+        "charts": [*curves.charts_of_run(run), *(curves.reliability_chart(result) if result else [])],
         "groups": groups_of(result) if result else [],
         "classes": class_rows(result) if result else [],
         "confusion": confusion_table(result) if result else None,
