@@ -19,7 +19,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from mdg.config import RunConfig
@@ -54,15 +53,26 @@ class ThreeArchitectures(nn.Module):
 
     Args:
         student, cnn, vit: The three.
+        objectives: What labels teach ``cnn`` and ``vit``, where it is not what they teach the student.
         low, high: Whether maps of stage 1, and scores of the last attention, are learnt.
 
     Raises:
         ConfigError: Scores are to be learnt, and the student or the transformer has none of its whole map.
     """
 
-    def __init__(self, student: SingleStream, cnn: SingleStream, vit: SingleStream, *, low: bool, high: bool):
+    def __init__(
+        self,
+        student: SingleStream,
+        cnn: SingleStream,
+        vit: SingleStream,
+        *,
+        objectives: dict[str, Objective],
+        low: bool,
+        high: bool,
+    ):
         super().__init__()
         self.student, self.cnn, self.vit = student, cnn, vit
+        self.objectives = nn.ModuleDict(objectives)  # here, so that their class weights are where the networks are
         self.projection = Linear(student.backbone.widths[0], cnn.backbone.widths[0]) if low else None
         self.heads = None
         if high:
@@ -106,18 +116,12 @@ class ArchitectureTriTraining(ThreeViewMethod):
         super().__init__(options, weights, config=config, num_classes=num_classes)
         self.given = {"cnn_view": options.cnn_view, "vit_view": options.vit_view}
         self.low_weight, self.high_weight = options.low_weight, options.high_weight
-        self.own_objectives = [self._own(terms) for terms in (options.cnn_loss, options.vit_loss)]
+        self.own_losses = {"cnn": options.cnn_loss, "vit": options.vit_loss}
         if config.train.compile and self.high_weight:
             raise ConfigError(
                 "train.compile: the scores of an attention are looked at while it runs, which a compiled network does "
                 "not allow; set train.compile: false, or train.method.high_weight: 0"
             )
-
-    def _own(self, terms: Sequence[object]) -> Objective | None:
-        if not terms:
-            return None
-        auxiliary = self.config.auxiliary_loss
-        return Objective(terms, auxiliary, num_classes=self.num_classes, ignore_index=IGNORED)
 
     def learner(self, network: nn.Module, *, load_pretrained: bool = True) -> nn.Module:
         """The three networks."""
@@ -127,7 +131,13 @@ class ArchitectureTriTraining(ThreeViewMethod):
                 "TriTraining is for one of two streams"
             )
         cnn, vit = (self._view(key, network, load_pretrained) for key in self.given)
-        return ThreeArchitectures(network, cnn, vit, low=self.low_weight > 0, high=self.high_weight > 0)
+        objectives = {
+            name: Objective(terms, self.config.auxiliary_loss, num_classes=self.num_classes, ignore_index=IGNORED)
+            for name, terms in self.own_losses.items()
+            if terms
+        }
+        low, high = self.low_weight > 0, self.high_weight > 0
+        return ThreeArchitectures(network, cnn, vit, objectives=objectives, low=low, high=high)
 
     def _view(self, key: str, network: SingleStream, load_pretrained: bool) -> SingleStream:
         place = f"train.method.{key}"
@@ -144,9 +154,10 @@ class ArchitectureTriTraining(ThreeViewMethod):
         assert isinstance(learner, ThreeArchitectures)
         return {"cnn": learner.cnn, "vit": learner.vit}
 
-    def objectives(self, objective: Objective, device: torch.device) -> tuple[Objective, Objective]:
+    def objectives(self, learner: nn.Module, objective: Objective) -> tuple[nn.Module, nn.Module]:
         """Their own, or that of the network."""
-        cnn, vit = (objective if own is None else own.to(device) for own in self.own_objectives)
+        assert isinstance(learner, ThreeArchitectures)
+        cnn, vit = (learner.objectives[name] if terms else objective for name, terms in self.own_losses.items())
         return cnn, vit
 
     def distilled(self, learner: nn.Module, output: ArchitecturesOutput) -> Iterator[tuple[str, float, Tensor]]:

@@ -48,7 +48,7 @@ class ThreeViewMethod(Method):
         self.cps_weight, self.ramp_epochs = options.cps_weight, options.ramp_epochs
         self.threshold, self.agreement, self.class_balance = options.threshold, options.agreement, options.class_balance
 
-    def objectives(self, objective: Objective, device: torch.device) -> tuple[Objective, Objective]:
+    def objectives(self, learner: nn.Module, objective: Objective) -> tuple[nn.Module, nn.Module]:
         """What labels teach the two other views."""
         return objective, objective
 
@@ -72,7 +72,7 @@ class ThreeViewMethod(Method):
         views: tuple[SegmentationOutput, ...] = output[:3]
         label = images.label_BHW[:count]
         total, terms = objective(labelled_part(views[0], count), label)
-        own = self.objectives(objective, label.device)
+        own = self.objectives(unwrapped(network), objective)
         for name, view, weight, teach in zip(self.view_names[1:], views[1:], self.label_weights, own, strict=True):
             value, _ = teach(labelled_part(view, count)._replace(auxiliary=()), label)
             total, terms[f"view_{name}"] = total + weight * value, value.detach()
