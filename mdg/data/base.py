@@ -136,7 +136,7 @@ class RGBTDataset(Dataset, ABC):
         fraction holds those of a smaller one."""
         scenes = {self.scene(name) for name in names}
         if labelled.list is not None:
-            listed = _listed_names(labelled.list)
+            listed = [self.listed_name(entry) for entry in _listed_names(labelled.list)]
             unknown = [name for name in listed if self.scene(name) not in scenes]
             if unknown:
                 raise DataError(
@@ -148,6 +148,10 @@ class RGBTDataset(Dataset, ABC):
         assert labelled.fraction is not None
         ranked = sorted(scenes, key=lambda scene: _digest(f"labelled/{labelled.seed}/{scene}"))
         return set(ranked[: max(1, round(labelled.fraction * len(scenes)))])
+
+    def listed_name(self, entry: str) -> str:
+        """The name of the frame that a line of ``data.labelled.list`` means: by default the line itself."""
+        return entry
 
     def _rank(self, scene: str) -> bytes:
         return _digest(f"{self.holdout_seed}/{scene}")

@@ -130,7 +130,8 @@ def repeat_step(file: Path, device: str = "auto") -> str | None:
     config = parse_config(parse_yaml(content["config"], f"configuration inside {file}"))
     with distributed(device) as world:
         method = METHODS.create(config.train.method, config=config, num_classes=content["classes"])
-        model = method.learner(build_model(config.model, content["classes"], load_pretrained=False))
+        network = build_model(config.model, content["classes"], load_pretrained=False)
+        model = method.learner(network, load_pretrained=False)
         model.load_state_dict(
             content["model"]
         )  # load_weights refuses weights that are not finite; here they are sought

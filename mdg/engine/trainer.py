@@ -97,7 +97,7 @@ class Trainer:
         require_cameras(model, self.train_set.cameras, self.train_set.dataset_name)
         if load_pretrained and config.train.init_from is not None:
             self.ancestors = start_from(model, config.train.init_from, self.train_set.classes)
-        model = self.method.learner(model)
+        model = self.method.learner(model, load_pretrained=load_pretrained)
         if config.train.sync_batchnorm and self.world.size > 1 and device.type == "cuda":
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         self.held = freeze(model, config.train.freeze)

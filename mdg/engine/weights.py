@@ -77,7 +77,8 @@ class Weights:
             return network
         config = self.method.config
         with torch.random.fork_rng(devices=[]):
-            copy = self.method.learner(build_model(config.model, self.method.num_classes, load_pretrained=False))
+            plain = build_model(config.model, self.method.num_classes, load_pretrained=False)
+            copy = self.method.learner(plain, load_pretrained=False)
         copy.load_state_dict(whole(network.state_dict()))
         place_network(copy, config, self.world.device)
         return copy

@@ -82,14 +82,41 @@ def feature_distance(learner_BhwC: Tensor, teacher_BhwC: Tensor) -> Tensor:
 def affinity_divergence(learner_BhwC: Tensor, teacher_BhwC: Tensor) -> Tensor:
     """KL divergence of the learner's affinities from the teacher's, float32: of every position to all others, softmax
     of scaled products, the mean over positions. The teacher gets no gradient; widths may differ."""
-    learner_BNN = _affinity(learner_BhwC).log_softmax(-1)
-    teacher_BNN = _affinity(teacher_BhwC.detach()).log_softmax(-1)
-    return F.kl_div(learner_BNN, teacher_BNN, reduction="none", log_target=True).sum(-1).mean()
+    return row_divergence(_affinity(learner_BhwC), _affinity(teacher_BhwC))
 
 
 def _affinity(map_BhwC: Tensor) -> Tensor:
     tokens_BNC = map_BhwC.float().flatten(1, 2)
     return tokens_BNC @ tokens_BNC.transpose(1, 2) * tokens_BNC.shape[-1] ** -0.5
+
+
+def row_divergence(learner_NN: Tensor, teacher_NN: Tensor) -> Tensor:
+    """KL divergence of the softmax of the learner's rows from that of the teacher's, both ``[..., N, N]`` scores: the
+    mean over all rows, float32. The teacher gets no gradient."""
+    learner_NN, teacher_NN = learner_NN.float().log_softmax(-1), teacher_NN.detach().float().log_softmax(-1)
+    return F.kl_div(learner_NN, teacher_NN, reduction="none", log_target=True).sum(-1).mean()
+
+
+def resize_affinity(scores_ANN: Tensor, grid: tuple[int, int], new: tuple[int, int]) -> Tensor:
+    """Scores between the positions of one grid, to those of another.
+
+    Rows and columns of a flattened grid are no picture: scores are a function of two positions, and are interpolated
+    bilinearly in the grid of each. Products of queries and keys become those of the interpolated queries and keys.
+
+    Args:
+        scores_ANN: ``A`` matrices of ``N = grid[0] * grid[1]`` queries by as many keys, row by row.
+        grid, new: Height and width.
+
+    Returns:
+        ``[A, M, M]`` float32 with ``M = new[0] * new[1]``.
+    """
+    if grid == new:
+        return scores_ANN.float()
+    for _ in range(2):  # the keys, then, the matrix turned over, the queries
+        rows_ANhw = scores_ANN.float().unflatten(2, grid)
+        wide_ANM = F.interpolate(rows_ANhw, new, mode="bilinear", align_corners=False).flatten(2)
+        scores_ANN = wide_ANM.transpose(1, 2)
+    return scores_ANN
 
 
 def ramp(step: float, length: float) -> float:

@@ -15,13 +15,14 @@ from mdg.registry import MODELS
 __all__ = ["LateFusion", "SegmentationOutput", "Segmentor", "SingleStream", "build_model"]
 
 
-def build_model(options: Any, num_classes: int, *, load_pretrained: bool = True) -> nn.Module:
+def build_model(options: Any, num_classes: int, *, load_pretrained: bool = True, key: str = "model") -> nn.Module:
     """Builds a network from its options (typed, a mapping, or a type name such as "MDG").
 
     Args:
         options: The ``model:`` part of a configuration.
         num_classes: Number of classes of the data set.
         load_pretrained: Read the encoder files that ``options.pretrained`` names; false where a checkpoint follows.
+        key: Of the configuration that holds the options, for messages.
 
     Raises:
         WeightsError: An encoder file that is missing or does not fit. ConfigError: options that cannot be combined.
@@ -31,5 +32,6 @@ def build_model(options: Any, num_classes: int, *, load_pretrained: bool = True)
     files = options.encoder_files() if load_pretrained and hasattr(options, "encoder_files") else {}
     for name, file in files.items():
         if file is not None:
-            load_encoder(model.get_submodule(name), file, name.partition("_")[0].partition(".")[0])
+            stream = name.partition("_")[0].partition(".")[0]
+            load_encoder(model.get_submodule(name), file, stream, key)
     return model

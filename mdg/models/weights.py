@@ -47,7 +47,7 @@ class LoadReport:
         return f"{len(self.matched)} tensors matched, {len(self.missing)} missing, {len(self.unexpected)} unexpected"
 
 
-def load_encoder(backbone: nn.Module, file: str | Path, stream: str) -> LoadReport:
+def load_encoder(backbone: nn.Module, file: str | Path, stream: str, key: str = "model") -> LoadReport:
     """Loads encoder weights: into a :class:`~mdg.models.backbones.MixTransformer` in any layout that
     :mod:`mdg.models.layouts` knows, of a file with more than an encoder that encoder; into an encoder of timm with the
     names of :meth:`~mdg.models.backbones.TimmEncoder.from_file`, or a plain ViT with those of its own, whose neck such
@@ -59,7 +59,8 @@ def load_encoder(backbone: nn.Module, file: str | Path, stream: str) -> LoadRepo
     Args:
         backbone: The encoder, changed in place.
         file: The weights, such as ``pretrained/mit_b2.pth``: of torch.save, or ``.safetensors``.
-        stream: Name of the stream ("rgb", "thermal"), for messages.
+        stream: Name of the stream ("rgb", "thermal"), or "backbone" where there is one alone, for messages.
+        key: Of the configuration that holds the network, for messages.
 
     Returns:
         The report, also logged.
@@ -72,9 +73,10 @@ def load_encoder(backbone: nn.Module, file: str | Path, stream: str) -> LoadRepo
     file = Path(file).expanduser()
     if not file.exists():
         name = getattr(backbone, "name", file.stem)
+        own_key = f"{key}.pretrained" if stream == "backbone" else f"{key}.pretrained.{stream}"
         raise WeightsError(
-            f"{file}: no such file (model.pretrained.{stream}). `python scripts/fetch_weights.py {name}` gets it; or "
-            "train from scratch with --opts model.pretrained=null"
+            f"{file}: no such file ({own_key}). `python scripts/fetch_weights.py {name}` gets it; or "
+            f"train from scratch with --opts {key}.pretrained=null"
         )
     own = whole = backbone.state_dict()
     if isinstance(backbone, (TimmEncoder, PlainViT)):

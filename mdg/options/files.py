@@ -31,7 +31,7 @@ class LabelledOptions(Options):
     seed: Seed = 0
     """Another seed takes other frames."""
     list: UserPath | None = None
-    """File of names, one a line, in place of `fraction`."""
+    """File of names, one a line, in place of `fraction`; for Cityscapes also a list of U2PL, image and label a line."""
 
     @model_validator(mode="after")
     def _one_of_both(self) -> LabelledOptions:

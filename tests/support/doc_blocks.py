@@ -29,10 +29,11 @@ SHORT_RUN = (
 )
 SMALL_FRAMES = ("pipeline.train=[{type: Resize, size: [96, 128]}]", "pipeline.eval_size=[96, 128]")
 SMALL_NETWORK = ("model.rgb_backbone=b0", "model.thermal_backbone=b0", "model.pretrained=null")
-# Not run: what `make` does is run by CI, the rest changes the machine, needs a network or waits for a reader.
+# Not run: what `make` does is run by CI, the scripts of TriVN by tests/scripts/, the rest changes the machine, needs a
+# network or waits for a reader.
 ELSEWHERE = re.compile(
     r"^(make|pip|source|tensorboard|npm|sbatch)\b|^NNODES=|fetch_weights\.py|demo_web\.py|--click|-m pytest"
-    r"|run_study\.py \S+$"
+    r"|run_study\.py \S+$|scripts/(train_trikd|eval)\.sh"
 )
 # Names that the Python of a page takes for granted.
 PRELUDE = {

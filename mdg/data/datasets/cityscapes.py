@@ -163,6 +163,10 @@ class Cityscapes(FileDataset):
         forms = [paths.find(stem + ENDINGS[form]) for form in self.forms]
         return next((path for path in forms if path.is_file()), forms[0])
 
+    def listed_name(self, entry: str) -> str:
+        """A line of a list of U2PL, image and label, or a name."""
+        return _name_of(entry.split("\t" if "\t" in entry else None)[0].strip())
+
     def read(self, index: int) -> Frame:
         """Reads frame ``index``, black where thermal would be; raises DataError naming a file that is missing, damaged
         or of another size than its image."""

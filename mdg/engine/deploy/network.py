@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from mdg.errors import ConfigError, DataError
+from mdg.models.decoders.dual_frequency import DualFrequencyDecoder
 from mdg.models.decoders.upernet import UperNetDecoder
 from mdg.models.interaction.divergence import DivergenceMask
 from mdg.models.interaction.spatial_mamba import SpatialMambaFusion
@@ -124,7 +125,7 @@ def require_exportable(network: nn.Module, shape: Shape) -> None:
             part, why = "its fusion scans over positions", "the depth of that scan follows from their number"
         elif isinstance(module, DivergenceMask) and module.mode == "topk":
             part, why = "its divergence mask is `topk`", "how many positions that selects must be known beforehand"
-        elif isinstance(module, UperNetDecoder):
+        elif isinstance(module, (DualFrequencyDecoder, UperNetDecoder)):
             part, why = "its decoder pools to a grid", "the windows of that follow from the size of the map"
         else:
             continue

@@ -19,7 +19,8 @@ from mdg.engine.evaluation.evaluator import evaluate_model, make_eval_loader
 from mdg.models.segmentor import SegmentationOutput
 
 # A file is one pass over whole images, whatever `eval:` of the checkpoint says.
-RULES = ("eval.mode=whole", "eval.scales=[1]", "eval.flip=false", "eval.batch_size=1")
+WHOLE = ("eval.mode=whole", "eval.window=null", "eval.stride=null")
+RULES = (*WHOLE, "eval.scales=[1]", "eval.flip=false", "eval.batch_size=1")
 SURE = 30.0  # logit of the class of a mask over those of the others
 
 

@@ -71,8 +71,9 @@ class Method:
         if config.train.parallel != "ddp" and self.uses_unlabelled:
             raise ConfigError(f"train.parallel: {config.train.parallel}: {type(self).__name__} runs with ddp alone")
 
-    def learner(self, network: nn.Module) -> nn.Module:
-        """What learns, made of the network of the configuration."""
+    def learner(self, network: nn.Module, *, load_pretrained: bool = True) -> nn.Module:
+        """What learns, made of the network of the configuration; ``load_pretrained`` as of
+        :func:`mdg.models.build_model`, for what it is made of beside it."""
         return network
 
     def deployed(self, learner: nn.Module) -> nn.Module:

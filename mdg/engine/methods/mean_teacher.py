@@ -46,7 +46,7 @@ class MeanTeacher(Method):
         super().__init__(config, num_classes)
         self.decay, self.weight, self.ramp_epochs = options.decay, options.weight, options.ramp_epochs
 
-    def learner(self, network: nn.Module) -> nn.Module:
+    def learner(self, network: nn.Module, *, load_pretrained: bool = True) -> nn.Module:
         """The network with its average."""
         return StudentAndTeacher(network)
 

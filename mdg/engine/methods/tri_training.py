@@ -14,17 +14,17 @@ Legend: U images without a label, K classes, H W image, h w map of a stage, C wi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from mdg.config import RunConfig
-from mdg.engine.methods.base import Images, Method, Terms, foreground_share, labelled_part, ramped, unwrapped
+from mdg.engine.methods.base import Images, Terms, foreground_share
+from mdg.engine.methods.three_views import ThreeViewMethod
 from mdg.errors import ConfigError
-from mdg.losses import Objective
-from mdg.losses.pseudo_labels import affinity_divergence, cross_pseudo_supervision, feature_distance
+from mdg.losses.pseudo_labels import affinity_divergence, feature_distance
 from mdg.models.decoders.segformer import SegFormerDecoder
 from mdg.models.layers import Linear, resize_bilinear
 from mdg.models.segmentor import SegmentationOutput, Segmentor, padded_size
@@ -32,8 +32,6 @@ from mdg.models.single_stream import SingleStream
 from mdg.options.methods import TriTrainingOptions
 from mdg.options.models import SegFormerDecoderOptions, SegmentorOptions
 from mdg.registry import METHODS, MODELS
-
-VIEWS = ("fused", "rgb", "thermal")
 
 
 class ViewsOutput(NamedTuple):
@@ -96,22 +94,19 @@ class StreamHead(nn.Module):
 
 
 @METHODS.register(TriTrainingOptions)
-class TriTraining(Method):
+class TriTraining(ThreeViewMethod):
     """See the module.
 
     Raises:
         ConfigError: The network is not of two streams, or views share no common map where one is to be learnt.
     """
 
-    deployed_part = "student"
+    view_names = ("fused", "rgb", "thermal")
 
     def __init__(self, options: TriTrainingOptions, *, config: RunConfig, num_classes: int):
-        super().__init__(config, num_classes)
+        super().__init__(options, (options.rgb_weight, options.thermal_weight), config=config, num_classes=num_classes)
         self.shared, self.given = options.views == "shared", {"rgb": options.rgb_view, "thermal": options.thermal_view}
-        self.label_weights = options.rgb_weight, options.thermal_weight
-        self.cps_weight, self.ramp_epochs = options.cps_weight, options.ramp_epochs
         self.low_weight, self.high_weight = options.low_weight, options.high_weight
-        self.threshold, self.agreement, self.class_balance = options.threshold, options.agreement, options.class_balance
         self.by_divergence = options.reliability == "divergence"
         if not isinstance(config.model, SegmentorOptions):
             raise ConfigError(
@@ -121,7 +116,7 @@ class TriTraining(Method):
         if self.shared and any(self.given.values()):
             raise ConfigError("train.method: views: shared takes no rgb_view and no thermal_view; leave either out")
 
-    def learner(self, network: nn.Module) -> nn.Module:
+    def learner(self, network: nn.Module, *, load_pretrained: bool = True) -> nn.Module:
         """The three views."""
         assert isinstance(network, Segmentor)
         widths = tuple(network.rgb_backbone.widths)
@@ -164,45 +159,26 @@ class TriTraining(Method):
         assert isinstance(learner, ThreeViews)
         return {} if isinstance(learner.rgb, StreamHead) else {"rgb": learner.rgb, "thermal": learner.thermal}
 
-    def loss(self, network: nn.Module, images: Images, objective: Objective, step: float) -> tuple[Tensor, Terms]:
-        """The sum of the module's head."""
-        count = images.labelled
-        with self.autocast:
-            output: ViewsOutput = network(images.rgb_B3HW, images.thermal_B1HW)
-        label = images.label_BHW[:count]
-        total, terms = objective(labelled_part(output.fused, count), label)
-        for name, view, weight in zip(
-            ("view_rgb", "view_thermal"), (output.rgb, output.thermal), self.label_weights, strict=True
-        ):
-            value, _ = objective(labelled_part(view, count)._replace(auxiliary=()), label)
-            total, terms[name] = total + weight * value, value.detach()
-        if (weight := ramped(self.cps_weight, self.ramp_epochs, step)) > 0:
-            value = self._cps(output, images)
-            total, terms["cps"] = total + weight * value, value.detach()
-        if self.low_weight and unwrapped(network).projections is not None:
-            value = _summed(feature_distance, output, stage=0)
-            total, terms["low"] = total + self.low_weight * value, value.detach()
+    def distilled(self, learner: nn.Module, output: ViewsOutput) -> Iterator[tuple[str, float, Tensor]]:
+        """Maps of stage 1 and affinities of stage 4, of both streams."""
+        assert isinstance(learner, ThreeViews)
+        if self.low_weight and learner.projections is not None:
+            yield "low", self.low_weight, _summed(feature_distance, output, stage=0)
         if self.high_weight and output.rgb.maps:
-            value = _summed(affinity_divergence, output, stage=-1)
-            total, terms["high"] = total + self.high_weight * value, value.detach()
-        for name, view in zip(VIEWS, output, strict=True):
-            terms[f"foreground_{name}"] = foreground_share(view.logits[count:].argmax(1), images.seen_UHW)
-        return total, terms
+            yield "high", self.high_weight, _summed(affinity_divergence, output, stage=-1)
 
-    def _cps(self, output: ViewsOutput, images: Images) -> Tensor:
-        seen_UHW = images.seen_UHW
-        logits = [view.logits[images.labelled :] for view in output]
-        reliability = None
-        if self.by_divergence:
-            reliability = _agreement_of_cameras(output.fused, images.labelled, seen_UHW.shape[-2:])
-        return cross_pseudo_supervision(
-            logits,
-            seen_UHW,
-            threshold=self.threshold,
-            agreement=self.agreement,
-            reliability_BHW=reliability,
-            class_balance=self.class_balance,
-        )
+    def reliability(self, output: ViewsOutput, images: Images) -> Tensor | None:
+        """How far the cameras agree, where that is asked for."""
+        if not self.by_divergence:
+            return None
+        return _agreement_of_cameras(output.fused, images.labelled, images.seen_UHW.shape[-2:])
+
+    def shares(self, logits: Sequence[Tensor], seen_UHW: Tensor) -> Terms:
+        """Of the pseudo-labels that are not background: where they fall to zero, all views agree on nothing."""
+        return {
+            f"foreground_{name}": foreground_share(view.argmax(1), seen_UHW)
+            for name, view in zip(self.view_names, logits, strict=True)
+        }
 
 
 def _summed(measure: Callable[[Tensor, Tensor], Tensor], output: ViewsOutput, stage: int) -> Tensor:

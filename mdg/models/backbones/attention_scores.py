@@ -10,14 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from mdg.errors import ConfigError
-from mdg.models.backbones.plain_vit import PlainViT
+from mdg.models.backbones.plain_vit import PATCH, PlainViT
 from mdg.models.backbones.timm_encoder import TimmEncoder
+
+STRIDE = 32  # of the last stage of a TinyViT
 
 
 class Scores:
@@ -66,6 +68,28 @@ def last_attention(encoder: nn.Module) -> Iterator[Scores]:
         yield scores
     finally:
         handle.remove()
+
+
+class Form(NamedTuple):
+    """Heads of an attention over a whole map, and the pixels between its positions."""
+
+    heads: int
+    stride: int
+
+
+def last_attention_form(encoder: nn.Module) -> Form:
+    """What :func:`last_attention` will find.
+
+    Raises:
+        ConfigError: It compares none of a known kind, or those of a window only.
+    """
+    attention: Any = _last_of(encoder)[0]
+    if hasattr(attention, "attention_biases"):
+        raise ConfigError(
+            f"{encoder.name}: its last block attends inside of windows, so there is no matrix of the whole map; set "
+            "global_last_block: true"
+        )
+    return Form(attention.num_heads, PATCH if isinstance(encoder, PlainViT) else STRIDE)
 
 
 Look = Callable[[Any, Tensor], tuple[Tensor, Tensor, Tensor | None]]

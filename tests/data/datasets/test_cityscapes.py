@@ -120,6 +120,21 @@ def test_a_list_names_a_part_of_train(cityscapes, tmp_path, separator):
     assert len(build(cityscapes, "test", train_list=str(file))) == 3  # another split
 
 
+@pytest.mark.parametrize("separator", [" ", "\t"], ids=["blank", "tab"])
+def test_a_list_names_whose_labels_count(cityscapes, tmp_path, separator):
+    """All others of train are images without a label; bare names are taken too."""
+    listed, others = ({cityscapes_name("train", number) for number in numbers} for numbers in ((4, 1), (0, 2, 3, 5)))
+    file = write_cityscapes_list(tmp_path / "labeled.txt", "train", [4, 1], separator)
+    (tmp_path / "names.txt").write_text("\n".join(listed))
+    for each in (file, tmp_path / "names.txt"):
+        labelled = {"list": str(each)}
+        assert set(build(cityscapes, labelled=labelled).names) == listed
+        assert set(build(cityscapes, "unlabelled", labelled=labelled).names) == others
+    file.write_text("leftImg8bit/train/aachen/aachn_1_leftImg8bit.png gtFine/x.png\n")
+    message = error_of(lambda: build(cityscapes, labelled={"list": str(file)}))
+    assert "1 of its 1 names are not in the split 'train' of Cityscapes, such as 'aachen/aachn_1'" in message
+
+
 def test_a_list_of_train_ids_that_were_not_made(tmp_path):
     root = write_cityscapes(tmp_path / "data", forms=("labelIds",))
     file = write_cityscapes_list(tmp_path / "labeled.txt", "train", [0, 2])
