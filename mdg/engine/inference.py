@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from mdg.config.schema import EvalConfig
 from mdg.data.transforms.resampling import resize_image
 from mdg.engine.cuda_graphs import GraphedForward
+from mdg.engine.shift_search import find_shift, moved
 from mdg.errors import ConfigError, NonFiniteError
 from mdg.models.absence import Camera, why_not_without
 from mdg.models.layers import resize_bilinear
@@ -181,7 +182,12 @@ class Inference:
         return rgb_B3HW if cameras != "thermal" else None, thermal_B1HW if cameras != "rgb" else None
 
     def _to_device(self, rgb_B3HW: Tensor, thermal_B1HW: Tensor) -> tuple[Tensor, Tensor]:
-        return rgb_B3HW.to(self.device, non_blocking=True), thermal_B1HW.to(self.device, non_blocking=True)
+        rgb_B3HW = rgb_B3HW.to(self.device, non_blocking=True)
+        thermal_B1HW = thermal_B1HW.to(self.device, non_blocking=True)
+        reach = self.options.shift_search
+        if reach and self.options.cameras == "both":
+            thermal_B1HW = moved(thermal_B1HW, find_shift(rgb_B3HW, thermal_B1HW, reach))
+        return rgb_B3HW, thermal_B1HW
 
     def _view_logits(self, rgb_B3HW: Tensor, thermal_B1HW: Tensor, view: View) -> Tensor:
         images = [rgb_B3HW, thermal_B1HW]
@@ -238,6 +244,8 @@ def describe_inference(options: EvalConfig) -> InferenceRule:
         mode = f"sliding window {window}, stride {stride}"
     if options.cameras != "both":
         mode += f", {CAMERAS_ALONE[options.cameras]}"
+    elif options.shift_search:
+        mode += f", thermal moved by up to {options.shift_search} px to where edges agree"
     several = len(options.scales) > 1
     if not (several or options.flip or options.scales != [1]):
         return InferenceRule(mode, "none")
