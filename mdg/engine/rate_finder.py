@@ -21,6 +21,7 @@ from mdg.utils.run_directory import RunDirectory
 
 SMOOTHING = 0.9  # of the moving average over steps
 GONE = 0.5  # share of the way from the first loss down to the lowest one by which a loss above the lowest one is lost
+LEAST = 0.02  # share of the first loss; a smaller fall is that of single batches, and can be followed by such a rise
 FEWEST = 10  # steps of which anything can be said
 
 
@@ -100,11 +101,13 @@ def analyse(rates: Sequence[float], losses: Sequence[float]) -> RangeTest:
     for step, loss in enumerate(losses, start=1):
         mean = SMOOTHING * mean + (1 - SMOOTHING) * loss
         smoothed.append(mean / (1 - SMOOTHING**step))
-        if not math.isfinite(loss) or smoothed[-1] - min(smoothed) > GONE * (smoothed[0] - min(smoothed)) > 0:
+        fell, rose = smoothed[0] - min(smoothed), smoothed[-1] - min(smoothed)
+        lost = rose > GONE * fell if fell > LEAST * abs(smoothed[0]) else rose > abs(smoothed[0])
+        if lost or not math.isfinite(loss):
             break
     kept = np.array(smoothed)
     kept = kept[np.isfinite(kept)]
-    if len(kept) < FEWEST or kept.argmin() < 2:
+    if len(kept) < FEWEST or kept[0] - kept.min() <= LEAST * abs(kept[0]):
         raise ConfigError("the loss never fell, or was lost at once: begin with a lower rate, or take more steps")
     logs = np.log(np.asarray(rates[: len(kept)]))
     bottom = int(kept.argmin())

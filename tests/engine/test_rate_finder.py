@@ -34,6 +34,20 @@ def test_the_steepest_fall_and_the_lowest_loss_are_found():
     assert len(found.smoothed) < 400  # what comes behind is not looked at
 
 
+def test_the_noise_of_the_first_batches_is_no_loss_of_the_training():
+    """A hundred steps of a real test: the loss wavers by a thousandth before it falls."""
+    rates = np.geomspace(1e-6, 1, 100)
+    losses = bowl(rates)
+    losses[:6] += [0.0, 0.003, -0.004, -0.006, 0.001, 0.004]
+    found = analyse(rates, losses)
+    assert 5e-4 < found.steepest < 1e-2 and 5e-3 < found.lowest < 0.1
+
+
+def test_a_loss_that_doubles_at_once_never_fell():
+    with pytest.raises(ConfigError, match="never fell"):
+        analyse(np.geomspace(1e-6, 1, 60), np.geomspace(1, 1e6, 60))
+
+
 def test_a_loss_that_becomes_nan_ends_the_test():
     rates = np.geomspace(1e-6, 1, 400)
     losses = bowl(rates)
