@@ -202,6 +202,7 @@ def test_one_file_sets_them_all():
     decoder = model.decoder
     assert (decoder.condition_norm, decoder.star_relu) == (("layer", "batch", "batch"), (1.0, 0.0))
     assert (decoder.frequency_routes, decoder.highpass_bins, model.fusion.squeeze_bias) == ("free", 35, False)
+    assert model.fusion.output_norm is None
     assert (model.auxiliary_embed_dim, model.auxiliary_thermal) == (512, "before")
     assert (model.rgb_backbone.variant, model.thermal_backbone.variant) == ("b2", "b1")
     assert model.pretrained.thermal is None and model.pretrained.rgb == default.pretrained.rgb
