@@ -33,17 +33,16 @@ def test_agreement_against_every_shift_by_hand(draw):
 
 
 @pytest.mark.parametrize("shift", [(3, -4), (-5, 2), (0, 6)])
-def test_known_shifts_are_taken_back(shift):
-    found = 0
-    for rgb, thermal in scenes():
-        there = moved(thermal, torch.tensor([shift]))
-        back = find_shift(rgb, there, 8)
-        found += (back + torch.tensor([shift])).abs().max() <= 1
-    assert found >= 5
+def test_known_shifts_are_taken_back_or_left(shift):
+    """By day all of them; by night, where edges are few, none by another shift."""
+    backs = [find_shift(rgb, moved(thermal, torch.tensor([shift])), 8)[0] for rgb, thermal in scenes()]
+    right = [bool((back + torch.tensor(shift)).abs().max() <= 1) for back in backs]
+    assert all(right[::2]) and sum(right) >= 3
+    assert all(good or not back.any() for good, back in zip(right, backs, strict=True))
 
 
 def test_aligned_pairs_stay_as_they_are():
-    assert sum(bool((find_shift(rgb, thermal, 8) == 0).all()) for rgb, thermal in scenes()) >= 5
+    assert not any(find_shift(rgb, thermal, 8).any() for rgb, thermal in scenes())
 
 
 def test_contrast_and_its_sign_do_not_matter():
