@@ -17,6 +17,7 @@ from mdg.errors import ConfigError
 from mdg.utils.limits import require_within
 
 MAX_DEPTH = 64
+TOO_DEEP = f"nested more than {MAX_DEPTH} levels deep"
 COUNTED_TO = 1 << 62
 PLAIN = [f"tag:yaml.org,2002:{kind}" for kind in ("map", "seq", "str", "int", "float", "bool", "null", "merge")]
 FLOAT = re.compile(
@@ -46,10 +47,16 @@ class _Loader(yaml.SafeLoader):
         super().__init__(text)
         self.depth = 0
 
+    def fetch_flow_collection_start(self, TokenClass: Any) -> None:
+        # Refused where it is read: for every bracket the scanner goes through all that are open.
+        if self.flow_level >= MAX_DEPTH:
+            raise yaml.MarkedYAMLError(problem=TOO_DEEP, problem_mark=self.get_mark())
+        super().fetch_flow_collection_start(TokenClass)
+
     def compose_node(self, parent: Any, index: Any) -> Any:
         self.depth += 1
         if self.depth > MAX_DEPTH:
-            raise _problem(f"nested more than {MAX_DEPTH} levels deep", self.peek_event())
+            raise _problem(TOO_DEEP, self.peek_event())
         node = super().compose_node(parent, index)
         self.depth -= 1
         return node
@@ -131,7 +138,7 @@ def _check(root: yaml.Node, source: str) -> None:
             below, deep = measure(child)
             values, levels = min(values + below, COUNTED_TO), max(levels, deep + 1)
         if levels > MAX_DEPTH:
-            raise _problem(f"nested more than {MAX_DEPTH} levels deep", node)
+            raise _problem(TOO_DEEP, node)
         measured[id(node)] = values, levels
         return values, levels
 
