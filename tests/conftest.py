@@ -35,8 +35,10 @@ def pytest_configure():
 
 # Files that take longest go first, so that no process waits for the last one at the end (`--no-loadscope-reorder`).
 LONGEST = (
-    "test_export.py", "test_processes.py", "test_tools.py", "test_segmentor.py", "test_resume.py", "test_launch.py",
-    "test_channel_scan.py", "test_config_properties.py", "test_host_sync.py", "test_loaders.py", "test_evaluation.py",
+    "test_export.py", "test_processes.py", "test_methods.py", "test_resume.py", "test_segmentor.py", "test_deploy.py",
+    "test_channel_scan.py", "test_config_hub.py", "test_config_properties.py", "test_sharding.py", "test_launch.py",
+    "test_benchmark_tool.py", "test_neighborhood_attention.py", "test_tools.py", "test_notebook.py", "test_joint.py",
+    "test_evaluation.py", "test_host_sync.py", "test_loaders.py",
 )  # fmt: skip
 TRACING = ("test_compiles", "test_operators_are_registered", "test_an_exported")
 

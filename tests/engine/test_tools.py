@@ -153,7 +153,7 @@ def test_wrong_number_of_processes():
 
 
 @pytest.fixture
-def b0_checkpoint(tiny_run, tiny_yaml):
+def b0_checkpoint(tiny_run, tiny_yaml, shallow):
     """A checkpoint without custom imports, from one step of the small MDG."""
     config = yaml.safe_load(tiny_yaml.read_text()) | {
         "custom_imports": [],
