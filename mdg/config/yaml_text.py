@@ -15,9 +15,8 @@ import yaml
 
 from mdg.errors import ConfigError
 from mdg.utils.limits import require_within
+from mdg.utils.yaml_loader import MAX_DEPTH, TOO_DEEP, BoundedLoader
 
-MAX_DEPTH = 64
-TOO_DEEP = f"nested more than {MAX_DEPTH} levels deep"
 COUNTED_TO = 1 << 62
 PLAIN = [f"tag:yaml.org,2002:{kind}" for kind in ("map", "seq", "str", "int", "float", "bool", "null", "merge")]
 FLOAT = re.compile(
@@ -40,18 +39,12 @@ def _resolvers() -> dict[str, list]:
     return kept
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(BoundedLoader):
     yaml_implicit_resolvers = _resolvers()
 
     def __init__(self, text: str):
         super().__init__(text)
         self.depth = 0
-
-    def fetch_flow_collection_start(self, TokenClass: Any) -> None:
-        # Refused where it is read: for every bracket the scanner goes through all that are open.
-        if self.flow_level >= MAX_DEPTH:
-            raise yaml.MarkedYAMLError(problem=TOO_DEEP, problem_mark=self.get_mark())
-        super().fetch_flow_collection_start(TokenClass)
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         self.depth += 1
