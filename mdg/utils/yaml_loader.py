@@ -11,7 +11,7 @@ TOO_DEEP = f"nested more than {MAX_DEPTH} levels deep"
 
 
 class BoundedLoader(yaml.SafeLoader):
-    """For every bracket the scanner goes through all that are open, so a megabyte of them would take hours."""
+    """For every bracket the scanner goes through up to a thousand that are open: 8000 took it 16 seconds."""
 
     def fetch_flow_collection_start(self, TokenClass: Any) -> None:
         if self.flow_level >= MAX_DEPTH:
