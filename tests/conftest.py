@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 import sys
 from collections import Counter
@@ -12,7 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 from hypothesis import settings
+from own_logging import own_logging
 from torch import Tensor, nn
+
+from mdg.models.backbones.mit import VARIANTS
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 MINI = REPOSITORY.parent / "shared" / "data" / "mfnet_mini"
@@ -33,8 +35,10 @@ def pytest_configure():
 
 # Files that take longest go first, so that no process waits for the last one at the end (`--no-loadscope-reorder`).
 LONGEST = (
-    "test_export.py", "test_processes.py", "test_tools.py", "test_segmentor.py", "test_resume.py", "test_launch.py",
-    "test_channel_scan.py", "test_config_properties.py", "test_host_sync.py", "test_loaders.py", "test_evaluation.py",
+    "test_export.py", "test_processes.py", "test_methods.py", "test_resume.py", "test_segmentor.py", "test_deploy.py",
+    "test_channel_scan.py", "test_config_hub.py", "test_config_properties.py", "test_sharding.py", "test_launch.py",
+    "test_benchmark_tool.py", "test_neighborhood_attention.py", "test_tools.py", "test_notebook.py", "test_joint.py",
+    "test_evaluation.py", "test_host_sync.py", "test_loaders.py",
 )  # fmt: skip
 TRACING = ("test_compiles", "test_operators_are_registered", "test_an_exported")
 
@@ -92,11 +96,16 @@ def mfnet_mini() -> Path:
 @pytest.fixture(autouse=True)
 def _own_logging():
     """What a tool sets up for its log ends with the test that ran it: tests see the same in any order."""
-    logger = logging.getLogger("mdg")
-    before = logger.level, logger.propagate, logger.handlers[:]
-    yield
-    level, logger.propagate, logger.handlers = before
-    logger.setLevel(level)
+    with own_logging():
+        yield
+
+
+@pytest.fixture(scope="module")
+def shallow() -> Iterator[None]:
+    """Encoders b0 of one block a stage, which hold every kind of operation, for all tests of a file."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(VARIANTS, "b0", (VARIANTS["b0"][0], (1, 1, 1, 1)))
+        yield
 
 
 @pytest.fixture(scope="session")

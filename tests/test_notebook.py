@@ -19,8 +19,8 @@ def test_the_notebook_is_committed_without_outputs():
     )
 
 
-def test_every_cell_runs(tmp_path, monkeypatch):
-    """With two steps on a few scenes."""
+def test_every_cell_runs(tmp_path, monkeypatch, shallow):
+    """With a step or two on a few scenes."""
     matplotlib.use("Agg")
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     monkeypatch.chdir(tmp_path)
@@ -28,7 +28,7 @@ def test_every_cell_runs(tmp_path, monkeypatch):
     for number, source in enumerate(CODE):
         source = source.replace("EPOCHS = 6", "EPOCHS = 1")
         if "OPTS = [" in source:
-            source += '\nOPTS += ["data.train_images=16", "data.val_images=2", "data.test_images=2", "threads=1"]'
+            source += '\nOPTS += ["data.train_images=8", "data.val_images=2", "data.test_images=2", "threads=1"]'
         exec(compile(source, f"cell {number}", "exec"), names)
     matplotlib.pyplot.close("all")
     assert names["result"].mask.shape == (96, 128)

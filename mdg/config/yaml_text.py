@@ -15,8 +15,8 @@ import yaml
 
 from mdg.errors import ConfigError
 from mdg.utils.limits import require_within
+from mdg.utils.yaml_loader import MAX_DEPTH, TOO_DEEP, BoundedLoader
 
-MAX_DEPTH = 64
 COUNTED_TO = 1 << 62
 PLAIN = [f"tag:yaml.org,2002:{kind}" for kind in ("map", "seq", "str", "int", "float", "bool", "null", "merge")]
 FLOAT = re.compile(
@@ -39,7 +39,7 @@ def _resolvers() -> dict[str, list]:
     return kept
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(BoundedLoader):
     yaml_implicit_resolvers = _resolvers()
 
     def __init__(self, text: str):
@@ -49,7 +49,7 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: Any, index: Any) -> Any:
         self.depth += 1
         if self.depth > MAX_DEPTH:
-            raise _problem(f"nested more than {MAX_DEPTH} levels deep", self.peek_event())
+            raise _problem(TOO_DEEP, self.peek_event())
         node = super().compose_node(parent, index)
         self.depth -= 1
         return node
@@ -131,7 +131,7 @@ def _check(root: yaml.Node, source: str) -> None:
             below, deep = measure(child)
             values, levels = min(values + below, COUNTED_TO), max(levels, deep + 1)
         if levels > MAX_DEPTH:
-            raise _problem(f"nested more than {MAX_DEPTH} levels deep", node)
+            raise _problem(TOO_DEEP, node)
         measured[id(node)] = values, levels
         return values, levels
 

@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# What a shift must show to be taken. By night, where RGB shows few edges, those of noise agree up to 15 % better somewhere
-# than where the images lie, and two to three deviations better than elsewhere; those of a pair that is moved back agree
-# 30 to 100 % better, and by four to nine deviations.
+# What a shift must show to be taken. By night, where RGB shows few edges, those of noise agree up to 15 % better
+# somewhere than where the images lie, and two to three deviations better than elsewhere; those of a pair that is moved
+# back agree 30 to 100 % better, and by four to nine deviations.
 LEAST_GAIN, LEAST_DEVIATIONS = 0.15, 3.5
 NORMAL = 1.4826  # standard deviations in a median absolute deviation
 

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 import mdg
-from mdg.config import dump_yaml
 from mdg.data.batches import hash_seed
 from mdg.engine.distributed import World, widest_float
 
@@ -47,7 +46,7 @@ class Progress:
 def description(trainer: Trainer) -> dict[str, Any]:
     """What every checkpoint of a run says beside its tensors."""
     return {
-        "config": dump_yaml(trainer.config),
+        "config": trainer.config_text,
         "progress": trainer.progress.as_dict(),
         "mdg_version": mdg.__version__,
         "classes": list(trainer.train_set.classes),

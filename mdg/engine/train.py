@@ -155,7 +155,7 @@ def _train(config: RunConfig, run: RunDirectory, world: World, resuming: bool, a
 
 def _explain(config: RunConfig, run: RunDirectory, trainer: Trainer) -> None:
     step = trainer.progress.step
-    text = dump_yaml(config)
+    text = trainer.config_text
     with explained(run.config):
         known = run.config.read_bytes() if run.config.is_file() else b""
     if known and known != text.encode():  # resumed with other options

@@ -63,6 +63,7 @@ class Trainer:
         self, config: RunConfig, run: RunDirectory, world: World, resume: bool = False, allow_changes: bool = False
     ):
         self.config, self.run, self.world = config, run, world
+        self.config_text = dump_yaml(config)  # every saved state holds it
         self.progress, self.meter = Progress(), LossMeter()
         self.changes: list[str] = []  # between this run and the one it continues
         self.ancestors: list[FrameSet] = []  # frames behind the weights it started from
@@ -251,7 +252,7 @@ class Trainer:
         self.progress.step -= 1
         model = self.weights.alone(self.model).train()
         kept = {
-            "config": dump_yaml(self.config),
+            "config": self.config_text,
             "classes": len(self.train_set.classes),
             "ignore_index": self.train_set.ignore_index,
             "class_weights": self.balance.weights,

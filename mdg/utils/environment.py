@@ -45,14 +45,16 @@ def command_line() -> str:
     return " ".join([str(program), *sys.argv[1:]])
 
 
+@cache
 def package_version(name: str) -> str | None:
-    """Installed version of a distribution, or None."""
+    """Installed version of a distribution, or None; read once, as a process runs the packages it began with."""
     try:
         return version(name)
     except PackageNotFoundError:
         return None
 
 
+@cache
 def processor() -> str:
     """Name of the processor as people know it."""
     info = Path("/proc/cpuinfo")

@@ -13,6 +13,8 @@ from mdg.commands import benchmark
 from mdg.ops import available_backends, set_backend
 from mdg.ops.dispatch import OPERATORS
 
+pytestmark = pytest.mark.usefixtures("shallow")
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 DEMO = REPOSITORY / "configs" / "demo.yaml"
 SMALL = ["--height", 64, "--width", 96]

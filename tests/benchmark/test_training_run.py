@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ import yaml
 
 from mdg.benchmark import suite
 from mdg.benchmark.suite import train_for
+from mdg.commands import train
 from mdg.errors import ConfigError, UserError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -58,7 +60,27 @@ def test_a_run_is_stopped_by_its_time_and_scored(tiny, tmp_path, monkeypatch):
     assert found["config"] == "tiny" and found["precision"] == "fp32"
 
 
-def test_a_run_that_fails_says_so(tiny, tmp_path):
+class Here:
+    """The program that trains, in this process."""
+
+    def __init__(self, command):
+        assert command[:3] == [sys.executable, "-m", "mdg.commands.train"]
+        with pytest.raises(SystemExit) as end:
+            train.main(command[3:])
+        self.code = end.value.code
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def wait(self, timeout=None):
+        return self.code
+
+
+def test_a_run_that_fails_says_so(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(suite.subprocess, "Popen", Here)
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "something").touch()
     with pytest.raises(UserError, match="exit code 2"):
@@ -72,7 +94,9 @@ def test_a_wrong_override_costs_no_process(tiny, tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens where there is no GPU")
-def test_without_a_gpu_nothing_is_run():
-    script = REPOSITORY / "scripts" / "check_gpu.py"
-    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
-    assert done.returncode == 2 and "no CUDA GPU" in done.stderr and not done.stdout
+def test_without_a_gpu_nothing_is_run(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["check_gpu.py"])
+    with pytest.raises(SystemExit, match="2"):
+        runpy.run_path(str(REPOSITORY / "scripts" / "check_gpu.py"), run_name="__main__")
+    said = capsys.readouterr()
+    assert "no CUDA GPU" in said.err and not said.out

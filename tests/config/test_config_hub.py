@@ -6,6 +6,8 @@ import functools
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import jsonschema
@@ -13,7 +15,7 @@ import pytest
 import torch
 import yaml
 
-from mdg.config import config_page, dump_yaml, load_config
+from mdg.config import RunConfig, config_page, dump_yaml, load_config
 from mdg.config.yaml_tree import read_yaml
 from mdg.data import build_transforms
 from mdg.engine.study.plan import read_study
@@ -46,6 +48,26 @@ def validator(schema) -> jsonschema.protocols.Validator:
     return kind(schema)
 
 
+@cache
+def loaded(file: Path) -> RunConfig:
+    """A run, read once for all tests; nothing changes it."""
+    return load_config(file)
+
+
+@cache
+def dumped(file: Path) -> str:
+    return dump_yaml(loaded(file))
+
+
+@pytest.fixture(scope="module")
+def no_first_values() -> Iterator[None]:
+    """Networks without storage have none to draw, and drawing them takes most of the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("uniform_", "normal_", "trunc_normal_", "kaiming_uniform_", "kaiming_normal_"):
+            patch.setattr(torch.nn.init, name, lambda tensor, *_, **__: tensor)
+        yield
+
+
 def problems(validator, value) -> list[str]:
     return [f"{'.'.join(map(str, error.absolute_path))}: {error.message}" for error in validator.iter_errors(value)]
 
@@ -63,8 +85,8 @@ def test_there_is_something_to_test():
 
 
 @pytest.mark.parametrize("file", RUNS, ids=ids)
-def test_run_loads_and_builds(file):
-    config = load_config(file)
+def test_run_loads_and_builds(file, no_first_values):
+    config = loaded(file)
     assert config.name == file.stem
     assert len(build_transforms(config.pipeline.train)) == len(config.pipeline.train)
     assert Objective(config.loss, config.auxiliary_loss, num_classes=9, ignore_index=255).terms
@@ -73,9 +95,8 @@ def test_run_loads_and_builds(file):
 
 @pytest.mark.parametrize("file", RUNS, ids=ids)
 def test_dump_of_a_run_reads_back_equal(file, tmp_path):
-    config = load_config(file)
-    (tmp_path / "resolved.yaml").write_text(dump_yaml(config), encoding="utf-8")
-    assert load_config(tmp_path / "resolved.yaml") == config
+    (tmp_path / "resolved.yaml").write_text(dumped(file), encoding="utf-8")
+    assert load_config(tmp_path / "resolved.yaml") == loaded(file)
 
 
 @pytest.mark.parametrize("file", FILES, ids=ids)
@@ -87,7 +108,7 @@ def test_modeline_leads_to_the_schema(file):
 
 @pytest.mark.parametrize("file", RUNS, ids=ids)
 def test_resolved_run_fits_the_schema(file, validator):
-    assert problems(validator, yaml.safe_load(dump_yaml(load_config(file)))) == []
+    assert problems(validator, yaml.safe_load(dumped(file))) == []
 
 
 @pytest.mark.parametrize("file", FILES, ids=ids)
@@ -97,7 +118,7 @@ def test_file_as_written_has_only_keys_of_the_schema(file, validator):
 
 
 def test_schema_refuses_what_the_loader_refuses(validator):
-    good = yaml.safe_load(dump_yaml(load_config(RUNS[0])))
+    good = yaml.safe_load(dumped(RUNS[0]))
     for part, key, value in [
         ("train", "epochs", 0),
         ("train", "epoch", 3),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 import yaml
+from own_logging import own_logging
 
 from mdg.engine import train
+from mdg.utils.run_directory import RunDirectory
 
 TINY = {
     "custom_imports": ["reliability.tiny"],
@@ -31,12 +34,17 @@ TINY = {
 }
 
 
+def write_tiny(folder: Path) -> Path:
+    """The tiny configuration as a file, its runs below ``folder``."""
+    file = folder / "tiny.yaml"
+    file.write_text(yaml.safe_dump({**TINY, "exp_dir": str(folder / "exp")}))
+    return file
+
+
 @pytest.fixture
 def tiny_yaml(tmp_path: Path) -> Path:
     """A configuration that trains in about a second; four steps an epoch."""
-    file = tmp_path / "tiny.yaml"
-    file.write_text(yaml.safe_dump({**TINY, "exp_dir": str(tmp_path / "exp")}))
-    return file
+    return write_tiny(tmp_path)
 
 
 @pytest.fixture
@@ -50,3 +58,17 @@ def tiny_run(tiny_yaml, tmp_path):
         return train(tiny_yaml, opts, run_dir=folder)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def two_epochs(tmp_path_factory) -> RunDirectory:
+    """A finished run of two epochs; only to be read."""
+    folder = tmp_path_factory.mktemp("trained")
+    with own_logging():
+        return train(write_tiny(folder), ["train.epochs=2"], run_dir=folder / "run")
+
+
+@pytest.fixture
+def trained_run(two_epochs: RunDirectory, tmp_path: Path) -> RunDirectory:
+    """A finished run of two epochs, which a test may change."""
+    return RunDirectory(shutil.copytree(two_epochs.path, tmp_path / "run"))

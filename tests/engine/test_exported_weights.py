@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 import torch
+from own_logging import own_logging
 from safetensors.torch import load_file, save_file
 
 from mdg.commands.export_weights import main
@@ -17,16 +19,25 @@ from mdg.engine.export import export_weights
 from mdg.engine.slim_file import read_slim, rounded, write_slim
 from mdg.errors import ConfigError, UserError, WeightsError
 from mdg.utils.run_directory import RunDirectory
+from tests.engine.conftest import write_tiny
 
 NO_PICTURES = ["eval.pictures=0"]
 
 
-@pytest.fixture
-def run(tiny_run, tiny_yaml) -> RunDirectory:
-    """A finished run with scores on test."""
-    done = tiny_run("first", "train.epochs=2")
-    evaluate(done.best, tiny_yaml, opts=NO_PICTURES)
+@pytest.fixture(scope="module")
+def scored(two_epochs, tmp_path_factory) -> RunDirectory:
+    """A finished run with scores on test; only to be read."""
+    folder = tmp_path_factory.mktemp("scored")
+    done = RunDirectory(shutil.copytree(two_epochs.path, folder / "run"))
+    with own_logging():
+        evaluate(done.best, write_tiny(folder), opts=NO_PICTURES)
     return done
+
+
+@pytest.fixture
+def run(scored, tmp_path) -> RunDirectory:
+    """A finished run with scores on test."""
+    return RunDirectory(shutil.copytree(scored.path, tmp_path / "first"))
 
 
 def test_the_score_is_that_of_the_run(run, tiny_yaml, tmp_path):

@@ -27,19 +27,21 @@ posix = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 
 @contextlib.contextmanager
 def started(*command: object, lines: int):
-    """A launch whose processes have said "ready" that often, and their numbers by rank."""
+    """A launch whose processes have said "ready" that often, their numbers by rank and what was said until then."""
     process = subprocess.Popen(
         [str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment()
     )
     pids: dict[int, int] = {}
+    said: list[str] = []
     try:
         for line in process.stdout:
+            said.append(line.rstrip("\n"))
             if match := re.match(r"begin (\d) (\d+)", line):
                 pids[int(match[1])] = int(match[2])
             lines -= line.startswith("ready")
             if not lines:
                 break
-        yield process, pids
+        yield process, pids, said
     finally:
         for pid in (process.pid, *pids.values()):
             with contextlib.suppress(ProcessLookupError):
@@ -60,15 +62,6 @@ def sleeper(tmp_path):
         return file
 
     return write
-
-
-def test_votes_buffers_and_stops_are_the_same_on_all():
-    """A vote is known at the next call; processes with uneven shares of work do not wait for each other."""
-    done = shell(*PAIR, RANKS, "--agree")
-    assert done.returncode == 0, done.stderr
-    agreed = [line for line in done.stdout.splitlines() if line.startswith("agree")]
-    assert agreed == ["agree [False, False, False, True, False] [1.0, 1.0, 1.0] 7 3 False"] * 2
-    assert done.stdout.count("ended 0 True") == 2
 
 
 # --- mistakes and losses -----------------------------------------------------------------------------------------
@@ -153,9 +146,13 @@ def test_the_first_process_never_starts(monkeypatch):
 
 @posix
 @pytest.mark.parametrize("name, to", [("SIGTERM", "launcher"), pytest.param("SIGHUP", 1, marks=pytest.mark.slow)])
-def test_a_signal_stops_all_processes_behind_the_same_step(name, to):
-    """To the launcher, which hands it on, or to any single process, which tells the others."""
-    with started(*PAIR, RANKS, "--steps", 10**6, lines=2) as (process, pids):
+def test_processes_agree_and_a_signal_stops_all_behind_the_same_step(name, to):
+    """A vote is known at the next call; processes with uneven shares of work do not wait for each other. A signal goes
+    to the launcher, which hands it on, or to any single process, which tells the others."""
+    with started(*PAIR, RANKS, "--agree", "--steps", 10**6, lines=2) as (process, pids, said):
+        agreed = [line for line in said if line.startswith("agree")]
+        assert agreed == ["agree [False, False, False, True, False] [1.0, 1.0, 1.0] 7 3 False"] * 2
+        assert said.count("ended 0 True") == 2
         os.kill(process.pid if to == "launcher" else pids[to], getattr(signal, name))
         rest = process.stdout.read()
         assert process.wait(timeout=60) == 75
@@ -167,7 +164,7 @@ def test_a_signal_stops_all_processes_behind_the_same_step(name, to):
 @pytest.mark.slow  # every launch imports PyTorch twice
 @posix
 def test_processes_save_and_end_where_the_launcher_is_killed():
-    with started(*PAIR, RANKS, "--steps", 10**6, lines=2) as (process, _):
+    with started(*PAIR, RANKS, "--steps", 10**6, lines=2) as (process, *_):
         process.kill()
         rest = process.stdout.read()  # to the end: no process holds the pipe any longer
     assert sorted(re.findall(r"saved (\d)", rest)) == ["0", "1"]
@@ -176,14 +173,14 @@ def test_processes_save_and_end_where_the_launcher_is_killed():
 @posix
 def test_a_signal_before_anything_could_be_saved(sleeper):
     """Its number, as a shell would say, and no message: nothing failed."""
-    with started(*LAUNCH, sleeper("SIG_DFL"), lines=1) as (process, _):
+    with started(*LAUNCH, sleeper("SIG_DFL"), lines=1) as (process, *_):
         process.send_signal(signal.SIGTERM)
         assert process.stdout.read() == "" and process.wait(timeout=60) == 128 + signal.SIGTERM
 
 
 @posix
 def test_a_process_that_does_not_stop_is_killed(sleeper):
-    with started(*LAUNCH, "--grace", 0.1, sleeper("SIG_IGN"), lines=1) as (process, _):
+    with started(*LAUNCH, "--grace", 0.1, sleeper("SIG_IGN"), lines=1) as (process, *_):
         process.send_signal(signal.SIGTERM)
         rest = process.stdout.read()
         assert "process 0 did not stop within 0.1 s and is killed" in rest and process.wait(timeout=60) == 3

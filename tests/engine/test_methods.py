@@ -25,6 +25,8 @@ from mdg.models import build_model
 from mdg.registry import METHODS
 from tests.engine.conftest import TINY
 
+pytestmark = pytest.mark.usefixtures("shallow")  # what is learnt from does not ask for depth
+
 MODEL = {
     "type": "MDG",
     "rgb_backbone": {"type": "MixTransformer", "variant": "b0", "drop_path_rate": 0.0},

@@ -12,6 +12,7 @@ import signal
 import numpy as np
 import pytest
 import torch
+from own_logging import own_logging
 
 from mdg.engine import train
 from mdg.engine.checkpoint import load_checkpoint
@@ -20,7 +21,9 @@ from mdg.engine.train import run_training
 from mdg.engine.trainer import Trainer
 from mdg.errors import ConfigError, MachineError, UserError
 from mdg.utils import files
+from mdg.utils.run_directory import RunDirectory
 from mdg.utils.visualization import save_picture
+from tests.engine.conftest import write_tiny
 
 pytestmark = pytest.mark.no_cover  # a hundred small runs, in code that tests/engine/test_training.py covers
 
@@ -50,19 +53,54 @@ def assert_same_run(one, two):
     assert one.metrics.read_text() == two.metrics.read_text()
 
 
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    """The tiny run without a stop, once for all; only to be read."""
+    folder = tmp_path_factory.mktemp("straight")
+    with own_logging():
+        return train(write_tiny(folder), run_dir=folder / "run")
+
+
+@pytest.fixture(scope="module")
+def part_run(tmp_path_factory):
+    """Begins the tiny run and stops it, each way once: ``part_run("name", "train.max_steps=3")`` gives a copy."""
+    kept = {}
+
+    def run(folder, *opts):
+        if opts not in kept:
+            place = tmp_path_factory.mktemp("part")
+            kept[opts] = train(write_tiny(place), opts, run_dir=place / "run")
+        return RunDirectory(shutil.copytree(kept[opts].path, folder))
+
+    return run
+
+
+@pytest.fixture
+def begun(part_run, tmp_path):
+    """``begun("name", "train.max_steps=3")`` is what ``tiny_run`` leaves, trained once for all tests."""
+    return lambda name, *opts: part_run(tmp_path / name, *opts)
+
+
 VARIANTS = {
-    "plain": (),
     "ema, accumulation, clipping": ("train.ema_decay=0.9", "train.accumulate=3", "train.clip_grad_norm=1.0"),
     "bf16, sgd, cosine": ("train.precision=bf16", "optimizer={type: SGD, momentum: 0.9}", "schedule={type: Cosine}"),
     "loader processes": ("pipeline.workers=2",),
 }
 
 
+STOPS = ["train.max_steps=3", pytest.param("train.stop_epoch=2", marks=pytest.mark.slow)]  # eight times three runs
+
+
+@pytest.mark.parametrize("stop", STOPS)
+def test_a_run_in_two_parts_equals_one(tiny_run, straight, begun, stop):
+    begun("stopped", stop)
+    stopped = tiny_run("stopped", resume=True)
+    assert load_checkpoint(straight.last)["progress"]["epoch"] == 4
+    assert_same_run(straight, stopped)
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize(
-    "stop",
-    ["train.max_steps=3", pytest.param("train.stop_epoch=2", marks=pytest.mark.slow)],  # eight times three runs
-)
+@pytest.mark.parametrize("stop", STOPS)
 def test_two_and_two_epochs_equal_four(tiny_run, variant, stop):
     straight = tiny_run("straight", *VARIANTS[variant])
     tiny_run("stopped", *VARIANTS[variant], stop)
@@ -71,7 +109,7 @@ def test_two_and_two_epochs_equal_four(tiny_run, variant, stop):
     assert_same_run(straight, stopped)
 
 
-def test_the_full_model_resumes_bit_for_bit(tmp_path, tiny_yaml):
+def test_the_full_model_resumes_bit_for_bit(tmp_path, tiny_yaml, shallow):
     """Stochastic depth, dropout and the auxiliary heads of MDG included."""
     opts = [
         "model={type: MDG, rgb_backbone: b0, thermal_backbone: b0, decoder: {type: SemanticDynamicDecoder, "
@@ -93,8 +131,7 @@ def test_loader_processes_do_not_change_a_run(tiny_run):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_stops_behind_a_saved_step(tiny_run, monkeypatch, number):
-    straight = tiny_run("straight")
+def test_a_signal_stops_behind_a_saved_step(tiny_run, straight, monkeypatch, number):
     original = Trainer.train_step
 
     def step_with_signal(self, group):
@@ -131,9 +168,9 @@ def test_the_score_of_an_unfinished_epoch_names_its_step(tiny_run, capsys):
     assert [re.sub(r"^\[.*?\] ", "", line).split("  ")[0] for line in scores] == ["epoch 1", "epoch 2, step 6"]
 
 
-def test_a_score_that_a_signal_broke_off_is_no_best_one(tiny_run, tiny_yaml, tmp_path, monkeypatch):
+def test_a_score_that_a_signal_broke_off_is_no_best_one(begun, tiny_yaml, tmp_path, monkeypatch):
     """Behind ``train.max_steps`` inside an epoch: the best state stays that of the first epoch."""
-    best = tiny_run("best", "train.stop_epoch=1")
+    best = begun("best", "train.stop_epoch=1")
     original = Trainer.validate
 
     def interrupted(self):
@@ -150,8 +187,7 @@ def test_a_score_that_a_signal_broke_off_is_no_best_one(tiny_run, tiny_yaml, tmp
     assert outcome.progress.best_score == one["progress"]["best_score"]
 
 
-def test_a_crash_costs_no_more_than_the_last_saved_step(tiny_run, monkeypatch):
-    straight = tiny_run("straight")
+def test_a_crash_costs_no_more_than_the_last_saved_step(tiny_run, straight, monkeypatch):
     original = Trainer.train_step
 
     def step_with_crash(self, group):
@@ -202,8 +238,8 @@ def contents(folder):
 
 
 @pytest.mark.parametrize("opt", CHANGED)
-def test_another_run_is_refused_before_a_file_is_touched_or_taken_and_named(tiny_run, tiny_yaml, opt):
-    run = tiny_run("run", "train.max_steps=3")
+def test_another_run_is_refused_before_a_file_is_touched_or_taken_and_named(tiny_run, begun, tiny_yaml, opt):
+    run = begun("run", "train.max_steps=3")
     before = contents(run.path)
     with pytest.raises(ConfigError, match="would not be the run that was saved.*--allow-changes") as caught:
         tiny_run("run", opt, resume=True)
@@ -218,9 +254,8 @@ def test_another_run_is_refused_before_a_file_is_touched_or_taken_and_named(tiny
             tiny_run("run", resume=True)
 
 
-def test_what_cannot_change_a_result_may_differ(tiny_run, caplog):
-    straight = tiny_run("straight")
-    stopped = tiny_run("stopped", "train.max_steps=3")
+def test_what_cannot_change_a_result_may_differ(tiny_run, straight, begun, caplog):
+    stopped = begun("stopped", "train.max_steps=3")
     opts = "pipeline.workers=2", "log.trackers=[tensorboard]", "checkpoint.every_steps=2", "eval.pictures=1"
     resumed = tiny_run("stopped", *opts, resume=True)
     a, b = load_checkpoint(straight.last), load_checkpoint(resumed.last)
@@ -229,8 +264,8 @@ def test_what_cannot_change_a_result_may_differ(tiny_run, caplog):
     assert "resumed with pipeline.workers 0 to 2" in (stopped.path / "train.log").read_text()
 
 
-def test_more_epochs_go_on_without_a_jump_of_the_rate(tiny_run):
-    tiny_run("run", "log.every_steps=1", "train.stop_epoch=2")
+def test_more_epochs_go_on_without_a_jump_of_the_rate(tiny_run, begun):
+    begun("run", "log.every_steps=1", "train.stop_epoch=2")
     run = tiny_run("run", "log.every_steps=1", "train.epochs=8", resume=True)
     rates = [r["lr"] for r in map(json.loads, run.metrics.read_text().splitlines()) if r["kind"] == "train"]
     assert len(rates) == 32 and rates == [*sorted(rates[:5]), *sorted(rates[5:], reverse=True)]
@@ -249,10 +284,10 @@ def test_more_epochs_go_on_without_a_jump_of_the_rate(tiny_run):
     ],
     ids=str,
 )
-def test_batches_of_another_size_leave_the_rate_where_it_was(tiny_run, tiny_yaml, opts, steps):
+def test_batches_of_another_size_leave_the_rate_where_it_was(begun, tiny_yaml, opts, steps):
     """The rate follows the place in the epochs: after two of four it has gone as far as before, and it ends at zero."""
     every = "log.every_steps=1"
-    run = tiny_run("run", every, "train.stop_epoch=2")
+    run = begun("run", every, "train.stop_epoch=2")
     train(tiny_yaml, [every, *opts], resume=run.path, allow_changes=True)
     records = [record for record in map(json.loads, run.metrics.read_text().splitlines()) if record["kind"] == "train"]
     assert [record["step"] for record in records] == list(range(1, steps + 1))
@@ -268,12 +303,12 @@ def test_batches_of_another_size_leave_the_rate_where_it_was(tiny_run, tiny_yaml
     assert f"step {steps}/{steps} " in log and "from here on another run, not bit for bit the one that was saved" in log
 
 
-def test_batches_of_another_size_again_and_again(tiny_run, tiny_yaml):
+def test_batches_of_another_size_again_and_again(begun, tiny_yaml):
     """The second resume needs no permission, equals a run that did not stop, and the third change counts from there."""
     every = "log.every_steps=1"
     runs = []
     for name, stops in (("straight", []), ("stopped", ["train.max_steps=10"])):
-        run = tiny_run(name, every, "train.max_steps=6")
+        run = begun(name, every, "train.max_steps=6")
         train(tiny_yaml, [every, "train.batch_size=4", *stops], resume=run.path, allow_changes=True)
         runs.append(run)
     straight, stopped = runs
@@ -284,8 +319,8 @@ def test_batches_of_another_size_again_and_again(tiny_run, tiny_yaml):
     assert one["progress"]["step"] == 6 + 1 + 2 * 2 and one["steps_per_epoch"] == 2
 
 
-def test_a_finished_run_is_not_trained_on_at_rate_zero(tiny_run):
-    run = tiny_run("run")
+def test_a_finished_run_is_not_trained_on_at_rate_zero(tiny_run, begun):
+    run = begun("run")
     before = contents(run.path)
     with pytest.raises(ConfigError, match="learning rate has reached its end"):
         tiny_run("run", "train.epochs=8", resume=True)
@@ -322,8 +357,8 @@ def test_data_that_changed_are_noticed(tiny_yaml, tmp_path, change):
         train(tiny_yaml, opts(place), resume=run.path)
 
 
-def test_other_code_is_noticed(tiny_run, monkeypatch):
-    tiny_run("run", "train.max_steps=3")
+def test_other_code_is_noticed(tiny_run, begun, monkeypatch):
+    begun("run", "train.max_steps=3")
     monkeypatch.setattr("mdg.engine.resume.code_fingerprint", lambda modules: "0123456789abcdef")
     with pytest.raises(ConfigError, match="code [0-9a-f]{16} to 0123456789abcdef"):
         tiny_run("run", resume=True)
@@ -333,9 +368,8 @@ def test_other_code_is_noticed(tiny_run, monkeypatch):
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "empty", "absent"])
-def test_a_damaged_state_costs_one_save(tiny_run, damage):
-    straight = tiny_run("straight")
-    run = tiny_run("stopped", "train.stop_epoch=2")
+def test_a_damaged_state_costs_one_save(tiny_run, straight, begun, damage):
+    run = begun("stopped", "train.stop_epoch=2")
     content = bytearray(run.last.read_bytes())
     content[len(content) // 2] ^= 4
     if damage == "absent":
@@ -348,8 +382,8 @@ def test_a_damaged_state_costs_one_save(tiny_run, damage):
     assert "resumed from previous.pt at epoch 1" in log
 
 
-def test_no_whole_state_is_one_error_that_names_both(tiny_run):
-    run = tiny_run("run", "train.stop_epoch=2")
+def test_no_whole_state_is_one_error_that_names_both(tiny_run, begun):
+    run = begun("run", "train.stop_epoch=2")
     run.last.write_bytes(b"x")
     run.previous.write_bytes(b"")
     with pytest.raises(UserError, match=r"no saved state can be read: .*last\.pt.*previous\.pt"):
@@ -357,9 +391,8 @@ def test_no_whole_state_is_one_error_that_names_both(tiny_run):
 
 
 @pytest.mark.parametrize("lost", ["absent", "empty"])
-def test_the_configuration_inside_a_state_replaces_a_lost_one(tiny_run, lost):
-    straight = tiny_run("straight")
-    run = tiny_run("stopped", "train.stop_epoch=2", "custom_imports=[]", "model.type=TinySegmentor")
+def test_the_configuration_inside_a_state_replaces_a_lost_one(straight, begun, lost):
+    run = begun("stopped", "train.stop_epoch=2", "custom_imports=[]", "model.type=TinySegmentor")
     run.config.unlink()
     if lost == "empty":
         run.config.touch()
@@ -369,19 +402,19 @@ def test_the_configuration_inside_a_state_replaces_a_lost_one(tiny_run, lost):
         assert_same(load_checkpoint(straight.last)[name], load_checkpoint(run.last)[name])
 
 
-def test_an_error_in_validation_does_not_cost_the_epoch(tiny_run, monkeypatch):
-    straight = tiny_run("straight")
+def test_an_error_in_validation_does_not_cost_the_epoch(tiny_run, straight, tmp_path, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(UserError, match="bad label"):
         patch.setattr(Trainer, "validate", lambda self: (_ for _ in ()).throw(UserError("bad label")))
         tiny_run("stopped")
-    progress = load_checkpoint(straight.path.parent / "stopped" / "checkpoints" / "last.pt")["progress"]
+    progress = load_checkpoint(tmp_path / "stopped" / "checkpoints" / "last.pt")["progress"]
     assert (progress["epoch"], progress["pending"]) == (1, True)
     assert_same_run(straight, tiny_run("stopped", resume=True))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP])
-def test_a_signal_in_validation_ends_it_and_a_resume_begins_with_it(tiny_run, tiny_yaml, tmp_path, monkeypatch, number):
-    straight = tiny_run("straight")
+def test_a_signal_in_validation_ends_it_and_a_resume_begins_with_it(
+    tiny_run, straight, tiny_yaml, tmp_path, monkeypatch, number
+):
     original, seen = Tally.add, []
 
     def add_with_signal(self, *args):
@@ -397,8 +430,8 @@ def test_a_signal_in_validation_ends_it_and_a_resume_begins_with_it(tiny_run, ti
     assert_same_run(straight, tiny_run("stopped", resume=True))
 
 
-def test_a_run_that_ends_inside_an_epoch_is_scored_there(tiny_run):
-    run = tiny_run("run", "train.max_steps=3")
+def test_a_run_that_ends_inside_an_epoch_is_scored_there(begun):
+    run = begun("run", "train.max_steps=3")
     best = load_checkpoint(run.best)
     assert best["progress"]["step"] == 3 and best["progress"]["best_epoch"] == 1
     assert [json.loads(line)["kind"] for line in run.metrics.read_text().splitlines()] == ["train", "eval"]
@@ -417,8 +450,8 @@ def test_best_of_whole_epochs_survives_a_score_inside_one(tiny_run, monkeypatch)
     assert (best["best_score"], best["step"]) == (0.5, 4)
 
 
-def test_two_processes_never_work_in_one_run(tiny_run):
-    run = tiny_run("run", "train.stop_epoch=1")
+def test_two_processes_never_work_in_one_run(tiny_run, begun):
+    run = begun("run", "train.stop_epoch=1")
     with run.held(), pytest.raises(ConfigError, match="works in this run since"):
         tiny_run("run", resume=True)
     assert load_checkpoint(tiny_run("run", resume=True).last)["progress"]["epoch"] == 4
@@ -430,8 +463,7 @@ def test_a_run_that_cannot_start_leaves_nothing(tiny_run, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_where_a_disk_is_full_the_last_state_stays(tiny_run, tmp_path, monkeypatch):
-    straight = tiny_run("straight")
+def test_where_a_disk_is_full_the_last_state_stays(tiny_run, straight, tmp_path, monkeypatch):
     calls, sync = [], files._sync
 
     def full(stream):

@@ -57,6 +57,14 @@ def test_it_is_the_run_of_whole_copies(runs):
     assert said["scores"][0] == pytest.approx(said["scores"][1], abs=1e-4)
 
 
+def test_two_processes_train_and_count_the_same_integers(runs):
+    """What both counted together, one process counts alone, from the file that they saved."""
+    folder, said = runs
+    opts = ["train.ema_decay=0.9", "eval.pictures=0"]
+    result = evaluate(folder / "ddp" / "checkpoints" / "last.pt", folder / "tiny.yaml", opts=opts, split="val")
+    assert result.evaluation.confusion.counts.tolist() == said["counts"] and result.evaluation.images == 3
+
+
 def test_a_run_that_was_stopped_ends_as_one_that_was_not(runs):
     _, said = runs
     assert said["stopped_at"] == 3 and said["resumed"] == 0.0

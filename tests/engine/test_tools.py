@@ -78,7 +78,8 @@ def test_val_without_arguments_takes_the_newest_run(tiny_run, tiny_yaml, tmp_pat
     assert (run.path / "results" / "test" / "results.json").is_file()
 
 
-def test_two_processes_train_and_count_the_same_integers(tiny_yaml, tmp_path):
+@pytest.mark.slow  # two launches; test_sharding.py trains and counts with two processes, in one
+def test_two_processes_are_launched_train_and_count_the_same_integers(tiny_yaml, tmp_path):
     """`NPROC=2 bash tools/train_ddp.sh`, then the checkpoint scored by one process and by two."""
     run = tmp_path / "run"
     command = ["bash", REPOSITORY / "tools" / "train_ddp.sh", tiny_yaml, "--run-dir", run]
@@ -134,13 +135,25 @@ def test_more_processes_than_images_is_a_message(tiny_yaml, tmp_path):
     assert done.stderr.count("more processes (2) than images (1)") == 1 and "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("script, tool", [("train_ddp.sh", "train.py"), ("val_ddp.sh", "val_mm.py")])
+def test_what_a_script_launches(script, tool, tmp_path):
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\necho "$@"\n')
+    python.chmod(0o755)
+    launched = ["-m", "mdg.launch", "--nproc-per-node", "2", "--max-restarts", "0", "--grace", "600"]
+    for processes, launcher in (("1", []), ("2", launched)):
+        done = shell("bash", REPOSITORY / "tools" / script, "x.yaml", "--opts", "a=1", NPROC=processes, PYTHON=python)
+        expected = [*launcher, str(REPOSITORY / "tools" / tool), "x.yaml", "--opts", "a=1"]
+        assert done.returncode == 0 and done.stdout.split() == expected, done.stderr
+
+
 def test_wrong_number_of_processes():
     done = shell("bash", REPOSITORY / "tools" / "train_ddp.sh", "x.yaml", NPROC="two")
     assert done.returncode == 2 and "NPROC=two" in done.stderr
 
 
 @pytest.fixture
-def b0_checkpoint(tiny_run, tiny_yaml):
+def b0_checkpoint(tiny_run, tiny_yaml, shallow):
     """A checkpoint without custom imports, from one step of the small MDG."""
     config = yaml.safe_load(tiny_yaml.read_text()) | {
         "custom_imports": [],

@@ -15,11 +15,14 @@ SMALL = {"type": "MDG", "rgb_backbone": "b0", "thermal_backbone": "b0"}
 
 @pytest.fixture(scope="session")
 def small_model() -> Callable[..., nn.Module]:
-    """Builds the b0 network with other options, seeded."""
+    """Builds the b0 network with other options, seeded; its encoders have one block a stage, which hold every kind of
+    operation."""
 
     def build(num_classes: int = 5, seed: int = 0, **options: Any) -> nn.Module:
         torch.manual_seed(seed)
-        return build_model({**SMALL, **options}, num_classes)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(VARIANTS, "b0", (VARIANTS["b0"][0], (1, 1, 1, 1)))
+            return build_model({**SMALL, **options}, num_classes)
 
     return build
 

@@ -9,6 +9,7 @@ from torch import nn
 
 from mdg.errors import ConfigError
 from mdg.models import build_model
+from mdg.models.backbones.mit import VARIANTS
 from mdg.models.segmentor import pad_to_stride
 from mdg.registry import BACKBONES
 
@@ -32,11 +33,13 @@ def million(*modules: nn.Module | None) -> float:
 @pytest.mark.parametrize(("rgb", "thermal", "total"), [("b2", "b1", 55.31), ("b2", "b2", 66.36), ("b0", "b0", 11.53)])
 def test_number_of_parameters(rgb, thermal, total):
     options = {"type": "MDG", "rgb_backbone": rgb, "thermal_backbone": thermal, "auxiliary_heads": False}
-    assert million(build_model(options, 9)) == pytest.approx(total, rel=0.01)
+    with torch.device("meta"):
+        assert million(build_model(options, 9)) == pytest.approx(total, rel=0.01)
 
 
 def test_number_of_parameters_of_the_parts():
-    model = build_model({"type": "MDG", "auxiliary_heads": False}, 9)
+    with torch.device("meta"):
+        model = build_model({"type": "MDG", "auxiliary_heads": False}, 9)
     expected = {
         "rgb encoder": (million(model.rgb_backbone), 24.20),
         "thermal encoder": (million(model.thermal_backbone), 24.19),
@@ -132,7 +135,7 @@ def test_auxiliary_heads_answer_in_training_only(small_model):
 
 
 def test_every_parameter_gets_a_gradient(small_model):
-    model = small_model(seed=1).train()  # of the two units behind a ReLU in CMF both may be silent at first
+    model = small_model(seed=3).train()  # of the two units behind a ReLU in CMF both may be silent at first
     output = model(*images(batch=4))  # stochastic depth leaves out no branch of all four
     label = torch.randint(5, (4, 64, 96), generator=torch.Generator().manual_seed(1))
     loss = F.cross_entropy(output.logits, label) + sum(F.cross_entropy(x, label[:, ::4, ::4]) for x in output.auxiliary)
@@ -175,8 +178,9 @@ def test_twins_start_from_the_same_weights(small_model):
     assert changed == {"thermal_backbone"}
 
 
-def test_twins_of_other_depths_share_what_they_have(small_model):
-    model = small_model(rgb_backbone="b2", thermal_backbone="b1", twin_start=True)
+def test_twins_of_other_depths_share_what_they_have(small_model, monkeypatch):
+    monkeypatch.setitem(VARIANTS, "b1", (VARIANTS["b0"][0], (1, 2, 1, 1)))
+    model = small_model(rgb_backbone="b1", thermal_backbone="b0", twin_start=True)
     rgb, thermal = model.rgb_backbone.state_dict(), model.thermal_backbone.state_dict()
     assert torch.equal(rgb["patch_embed2.proj.weight"], thermal["patch_embed2.proj.weight"])
     assert thermal["patch_embed1.proj.weight"].shape[1] == 1

@@ -50,26 +50,41 @@ def test_no_place_for_a_cache(tmp_path, repository):
     assert say(ATTEND, tmp_path, **nowhere | {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}) == "None"
 
 
-@pytest.mark.parametrize(
-    "broken",
-    [
-        pytest.param("import llvmlite_of_old", marks=pytest.mark.slow),  # imports PyTorch, as the other one
-        "raise SystemError('built for another numpy\\nand more')",
-    ],
-)
-def test_numba_that_cannot_be_imported(tmp_path, repository, broken):
-    (tmp_path / "numba").mkdir()
-    (tmp_path / "numba" / "__init__.py").write_text(broken)
-    os.symlink(repository / "mdg", tmp_path / "mdg")
-    reason = say(ATTEND, tmp_path)
-    assert reason.startswith("numba cannot be used here (") and "\n" not in reason
+WITHOUT = {
+    "absent": "sys.modules['numba'] = None",
+    "without a part": "sys.path.insert(0, 'llvmlite of old')",
+    "for another numpy": "sys.path.insert(0, 'another numpy')",
+}
+EACH = """
+    import os, sys, textwrap, traceback
+    import torch
+
+    for begin in {begins!r}:  # a process each, which need not import PyTorch again
+        if os.fork() == 0:
+            try:
+                exec(begin + textwrap.dedent({attend!r}))
+                sys.stdout.flush()
+                os._exit(0)
+            except BaseException:
+                traceback.print_exc()
+                os._exit(1)
+        assert os.wait()[1] == 0
+"""
 
 
-def test_numba_that_is_absent(tmp_path, repository):
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes that share what is imported")
+def test_numba_that_is_absent_or_cannot_be_imported(tmp_path, repository):
     os.symlink(repository / "mdg", tmp_path / "mdg")
-    assert (
-        say("import sys; sys.modules['numba'] = None\n" + textwrap.dedent(ATTEND), tmp_path) == "numba is not installed"
-    )
+    for name, broken in (
+        ("llvmlite of old", "import llvmlite_of_old"),
+        ("another numpy", "raise SystemError('built for another numpy\\nand more')"),
+    ):
+        (tmp_path / name / "numba").mkdir(parents=True)
+        (tmp_path / name / "numba" / "__init__.py").write_text(broken)
+    absent, *others = say(EACH.format(begins=list(WITHOUT.values()), attend=ATTEND), tmp_path).splitlines()
+    assert absent == "numba is not installed" and len(others) == 2
+    assert all(reason.startswith("numba cannot be used here (") for reason in others)
+    assert "llvmlite_of_old" in others[0] and "another numpy" in others[1]
 
 
 @pytest.fixture

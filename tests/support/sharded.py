@@ -69,12 +69,14 @@ def main(yaml: str, folder: Path) -> None:
         own = sum(p.to_local().numel() for p in split.model.parameters())
         numbers = world.gather(own)
         scores = [t.progress.best_score for t in (copies, split)]
+        counts = copies.validate().confusion.counts
         if world.main:
             found = {
                 "split": [is_sharded(trainer.model) for trainer in (copies, split)],
                 "numbers": numbers,
                 "all": sum(p.numel() for p in copies.model.parameters()),
                 "scores": scores,
+                "counts": counts.tolist(),
                 "sgd": largest_difference(folder / "ddp", folder / "fsdp2"),
                 "adamw": largest_difference(folder / "ddp-adamw", folder / "fsdp2-adamw"),
                 "resumed": largest_difference(folder / "fsdp2-adamw", folder / "halfway"),

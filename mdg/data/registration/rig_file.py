@@ -19,6 +19,7 @@ from mdg.errors import DataError
 from mdg.options.rig import Lens, Rig
 from mdg.utils.files import explained, write_text
 from mdg.utils.limits import limit, require_within
+from mdg.utils.yaml_loader import BoundedLoader
 
 HEAD = """\
 # Two fixed cameras, as tools/register.py found them: where a thermal pixel lies in the RGB image. Used with
@@ -78,9 +79,9 @@ def _read(file: Path, changed: int, size: int) -> Rig:
 
 
 def _plain(text: str) -> Any:
-    if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
+    if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=BoundedLoader)):
         raise ValueError("aliases, which no rig has")
-    return yaml.safe_load(text)
+    return yaml.load(text, Loader=BoundedLoader)
 
 
 class Mapping(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from mdg.config.yaml_text import dump
 from mdg.data.datasets.mfnet import CLASSES, PALETTE_K3
 from mdg.engine.checkpoint import save_checkpoint
 from mdg.models import build_model
-from mdg.models.backbones.mit import VARIANTS
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs"
 
@@ -35,11 +34,8 @@ SCENES = {"type": "Synthetic", "height": 64, "width": 96, "train_images": 4, "va
 
 
 @pytest.fixture(autouse=True, scope="module")
-def shallow() -> Iterator[None]:
-    """Encoders of one block a stage, which hold every kind of operation: every operation is traced and translated."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(VARIANTS, "b0", (VARIANTS["b0"][0], (1, 1, 1, 1)))
-        yield
+def every_network_is_shallow(shallow) -> None:
+    """Every operation is traced and translated."""
 
 
 @pytest.fixture(scope="module")

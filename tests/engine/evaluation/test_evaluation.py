@@ -36,17 +36,14 @@ from mdg.models.segmentor import SegmentationOutput
 from mdg.utils.logging import console
 
 
-def one_trained_run(tiny_run):
-    return tiny_run("run", "train.epochs=2")
-
-
-def test_scores_follow_from_an_independent_count(tiny_run, tiny_yaml, tmp_path):
+def test_scores_follow_from_an_independent_count(trained_run, tiny_yaml, tmp_path):
     """The matrix equals scikit-learn's over predictions made here, frame by frame at native size."""
-    run = one_trained_run(tiny_run)
-    result = evaluate(run.best, tiny_yaml, split="test", out_dir=tmp_path / "out")
+    result = evaluate(trained_run.best, tiny_yaml, split="test", out_dir=tmp_path / "out")
     config = load_config(tiny_yaml)
     dataset = build_dataset(config.data, "test")
-    model = load_model(load_checkpoint(run.best), config, dataset.classes, run.best, torch.device("cpu")).eval()
+    model = load_model(
+        load_checkpoint(trained_run.best), config, dataset.classes, trained_run.best, torch.device("cpu")
+    ).eval()
     counts = {"all": 0, "day": 0, "night": 0}
     for index in range(len(dataset)):
         batch = read_batch(dataset, index, None)
@@ -61,13 +58,14 @@ def test_scores_follow_from_an_independent_count(tiny_run, tiny_yaml, tmp_path):
     assert result.evaluation.images == 5 and counts["all"].sum() == 5 * 40 * 48
 
 
-def test_objects_are_scored_apart_by_what_shows_them(tiny_run, tiny_yaml, tmp_path, capsys):
+def test_objects_are_scored_apart_by_what_shows_them(trained_run, tiny_yaml, tmp_path, capsys):
     """The matrix of a kind equals scikit-learn's over the pixels of its objects and of the background."""
-    run = one_trained_run(tiny_run)
-    result = evaluate(run.best, tiny_yaml, split="test", opts=["eval.objects=true"], out_dir=tmp_path / "out")
+    result = evaluate(trained_run.best, tiny_yaml, split="test", opts=["eval.objects=true"], out_dir=tmp_path / "out")
     config = load_config(tiny_yaml)
     dataset = build_dataset(config.data, "test")
-    model = load_model(load_checkpoint(run.best), config, dataset.classes, run.best, torch.device("cpu")).eval()
+    model = load_model(
+        load_checkpoint(trained_run.best), config, dataset.classes, trained_run.best, torch.device("cpu")
+    ).eval()
     counts = np.zeros((len(SHOWN_IN), 9, 9), int)
     for index in range(len(dataset)):
         frame, batch = dataset[index], read_batch(dataset, index, None)
@@ -87,11 +85,12 @@ def test_objects_are_scored_apart_by_what_shows_them(tiny_run, tiny_yaml, tmp_pa
 
 
 @pytest.mark.parametrize("size", [2, 3, 5])
-def test_shares_of_several_processes_add_up(tiny_run, tiny_yaml, size):
-    run = one_trained_run(tiny_run)
+def test_shares_of_several_processes_add_up(trained_run, tiny_yaml, size):
     config = load_config(tiny_yaml, ["eval.batch_size=2"])
     dataset = build_dataset(config.data, "test")
-    model = load_model(load_checkpoint(run.best), config, dataset.classes, run.best, torch.device("cpu"))
+    model = load_model(
+        load_checkpoint(trained_run.best), config, dataset.classes, trained_run.best, torch.device("cpu")
+    )
 
     def count(world):
         return evaluate_model(
@@ -102,11 +101,10 @@ def test_shares_of_several_processes_add_up(tiny_run, tiny_yaml, size):
     assert np.array_equal(sum(parts), count(World()))
 
 
-def test_results_carry_protocol_matrix_and_pictures(tiny_run, tiny_yaml, tmp_path, capsys):
-    run = one_trained_run(tiny_run)
+def test_results_carry_protocol_matrix_and_pictures(trained_run, tiny_yaml, tmp_path, capsys):
     json_file = tmp_path / "copy.json"
-    result = evaluate(run.best, tiny_yaml, split="test", json_file=json_file)
-    folder = run.path / "results" / "test"
+    result = evaluate(trained_run.best, tiny_yaml, split="test", json_file=json_file)
+    folder = trained_run.path / "results" / "test"
     assert result.folder == folder
     content = json.loads((folder / "results.json").read_text())
     assert content == json.loads(json_file.read_text())
@@ -125,16 +123,16 @@ def test_results_carry_protocol_matrix_and_pictures(tiny_run, tiny_yaml, tmp_pat
     assert "color_cone" in printed and "pixel accuracy" in printed and "best mIoU on val" in printed
 
 
-def test_results_are_never_overwritten(tiny_run, tiny_yaml):
-    run = one_trained_run(tiny_run)
-    folders = [evaluate(run.best, tiny_yaml, split="val", opts=["eval.pictures=0"]).folder.name for _ in range(2)]
+def test_results_are_never_overwritten(trained_run, tiny_yaml):
+    folders = [
+        evaluate(trained_run.best, tiny_yaml, split="val", opts=["eval.pictures=0"]).folder.name for _ in range(2)
+    ]
     assert folders == ["val", "val-2"]
 
 
-def test_images_are_resized_and_labels_are_not(tiny_run, tiny_yaml, tmp_path):
-    run = one_trained_run(tiny_run)
+def test_images_are_resized_and_labels_are_not(trained_run, tiny_yaml, tmp_path):
     result = evaluate(
-        run.best, tiny_yaml, opts=["pipeline.eval_size=[64, 64]", "eval.pictures=0"], out_dir=tmp_path / "out"
+        trained_run.best, tiny_yaml, opts=["pipeline.eval_size=[64, 64]", "eval.pictures=0"], out_dir=tmp_path / "out"
     )
     assert result.evaluation.confusion.counts.sum() == 5 * 40 * 48
     assert "64x64, logits resized to the label" in result.protocol.input_size
@@ -158,8 +156,8 @@ def test_selecting_on_test_marks_every_file_and_table(tiny_run, tiny_yaml, tmp_p
     assert json.loads((tmp_path / "out" / "results.json").read_text())["protocol"]["selection"] == text
 
 
-def test_the_checkpoint_inside_knows_its_configuration(tiny_run, tiny_yaml):
-    state = load_checkpoint(one_trained_run(tiny_run).best)
+def test_the_checkpoint_inside_knows_its_configuration(trained_run, tiny_yaml):
+    state = load_checkpoint(trained_run.best)
     with pytest.raises(UserError, match="imports reliability.tiny.*must not decide what code runs"):
         config_inside(state, "best.pt", [])
     state["config"] = (
@@ -175,10 +173,9 @@ def test_the_checkpoint_inside_knows_its_configuration(tiny_run, tiny_yaml):
         (["data.test_split=null"], "data.test_split is null"),
     ],
 )
-def test_what_does_not_fit_is_named(tiny_run, tiny_yaml, opts, message):
-    run = one_trained_run(tiny_run)
+def test_what_does_not_fit_is_named(trained_run, tiny_yaml, opts, message):
     with pytest.raises(UserError, match=message):
-        evaluate(run.best, tiny_yaml, opts=opts)
+        evaluate(trained_run.best, tiny_yaml, opts=opts)
 
 
 def frames(opts, role: str = "test"):
@@ -186,22 +183,21 @@ def frames(opts, role: str = "test"):
     return build_dataset({"type": "Synthetic", "height": 40, "width": 48, **opts}, role)
 
 
-def test_frames_that_chose_or_trained_are_found_whatever_their_split_is_called(tiny_run, tiny_yaml, tmp_path):
-    run = one_trained_run(tiny_run)
+def test_frames_that_chose_or_trained_are_found_whatever_their_split_is_called(trained_run, tiny_yaml, tmp_path):
 
     def protocol(file, split):
         # What the options of the evaluation say about selection changes nothing: the checkpoint knows.
         opts = [f"data.test_split={split}", "data.val_split=null", "eval.selection=last", "eval.pictures=0"]
         return evaluate(file, tiny_yaml, opts=opts, out_dir=tmp_path / f"{file.stem}-{split}").protocol
 
-    chosen, trained = protocol(run.best, "val"), protocol(run.best, "train")
+    chosen, trained = protocol(trained_run.best, "val"), protocol(trained_run.best, "train")
     assert chosen.selection == "best mIoU SELECTED ON val (3 of 3 scored frames)" and not chosen.honest
     assert "TRAINED ON" not in chosen.trained_on
     assert trained.trained_on.endswith("TRAINED ON 7 of the 7 scored frames") and not trained.honest
     # `last.pt` was chosen by nothing, but it was trained.
-    last = protocol(run.last, "val")
+    last = protocol(trained_run.last, "val")
     assert last.selection == "last epoch" and last.honest
-    assert not protocol(run.last, "train").honest
+    assert not protocol(trained_run.last, "train").honest
 
 
 def test_results_explain_how_they_were_made(tiny_run, tiny_yaml, tmp_path):
@@ -298,9 +294,8 @@ def test_scores_of_single_images_come_together_from_all_processes():
         assert np.array_equal(getattr(two.per_image, field), getattr(one.per_image, field), equal_nan=True)
 
 
-def test_scores_of_single_images_are_written_and_the_worst_are_shown(tiny_run, tiny_yaml, tmp_path):
-    run = one_trained_run(tiny_run)
-    result = evaluate(run.best, tiny_yaml, opts=["eval.pictures=2"], out_dir=tmp_path / "out")
+def test_scores_of_single_images_are_written_and_the_worst_are_shown(trained_run, tiny_yaml, tmp_path):
+    result = evaluate(trained_run.best, tiny_yaml, opts=["eval.pictures=2"], out_dir=tmp_path / "out")
     with open(tmp_path / "out" / "images.csv", newline="") as stream:
         rows = list(csv.DictReader(stream))
     dataset = frames({"test_images": 5})
@@ -318,10 +313,9 @@ def test_scores_of_single_images_are_written_and_the_worst_are_shown(tiny_run, t
 
 
 @pytest.mark.slow
-def test_two_processes_write_the_same_scores_of_images(tiny_run, tiny_yaml, tmp_path):
-    run = one_trained_run(tiny_run)
-    evaluate(run.best, tiny_yaml, opts=["eval.pictures=0"], out_dir=tmp_path / "one")
-    command = ["bash", REPOSITORY / "tools" / "val_ddp.sh", "--config", tiny_yaml, "--checkpoint", run.best]
+def test_two_processes_write_the_same_scores_of_images(trained_run, tiny_yaml, tmp_path):
+    evaluate(trained_run.best, tiny_yaml, opts=["eval.pictures=0"], out_dir=tmp_path / "one")
+    command = ["bash", REPOSITORY / "tools" / "val_ddp.sh", "--config", tiny_yaml, "--checkpoint", trained_run.best]
     done = shell(*command, "--out", tmp_path / "two", "--opts", "eval.pictures=0", NPROC="2")
     assert done.returncode == 0, done.stderr
     one, two = ((tmp_path / name / "images.csv").read_bytes() for name in ("one", "two"))
@@ -365,42 +359,38 @@ def test_file_names_are_short_and_each_its_own():
         ({"json_file": "run/checkpoints/best.pt"}, "--json .*best.pt: this is the checkpoint"),
     ],
 )
-def test_places_that_cannot_be_written_are_known_before_the_scoring(tiny_run, tiny_yaml, tmp_path, places, words):
-    run = one_trained_run(tiny_run)
+def test_places_that_cannot_be_written_are_known_before_the_scoring(trained_run, tiny_yaml, tmp_path, places, words):
     (tmp_path / "file").write_text("")
     (tmp_path / "folder").mkdir()
-    before = run.best.read_bytes()
+    before = trained_run.best.read_bytes()
     with pytest.MonkeyPatch.context() as patch, pytest.raises(UserError, match=words):
         patch.setattr(sys.modules["mdg.engine.evaluation.evaluate"], "evaluate_model", None)  # never called
-        evaluate(run.best, tiny_yaml, **{key: tmp_path / value for key, value in places.items()})
-    assert run.best.read_bytes() == before and not (run.path / "results").exists()
+        evaluate(trained_run.best, tiny_yaml, **{key: tmp_path / value for key, value in places.items()})
+    assert trained_run.best.read_bytes() == before and not (trained_run.path / "results").exists()
 
 
-def test_a_full_device_ends_with_3_and_stays_a_device(tiny_run, tiny_yaml, capsys):
-    run = one_trained_run(tiny_run)
+def test_a_full_device_ends_with_3_and_stays_a_device(trained_run, tiny_yaml, capsys):
     capsys.readouterr()
     with pytest.raises(MachineError, match="/dev/full: cannot be written") as caught:
-        evaluate(run.best, tiny_yaml, json_file="/dev/full", opts=["eval.pictures=0"])
+        evaluate(trained_run.best, tiny_yaml, json_file="/dev/full", opts=["eval.pictures=0"])
     assert caught.value.exit_code == 3 and stat.S_ISCHR(os.stat("/dev/full").st_mode)
     assert "pixel accuracy" in capsys.readouterr().out  # the scores are not lost
 
 
-def test_results_are_there_when_the_reader_of_the_output_has_gone(tiny_run, tiny_yaml, tmp_path, monkeypatch):
-    run = one_trained_run(tiny_run)
+def test_results_are_there_when_the_reader_of_the_output_has_gone(trained_run, tiny_yaml, tmp_path, monkeypatch):
 
     def gone(*args):
         raise BrokenPipeError
 
     monkeypatch.setattr(console, "print", gone)
     with pytest.raises(BrokenPipeError):
-        evaluate(run.best, tiny_yaml, out_dir=tmp_path / "out", json_file=tmp_path / "a.json")
+        evaluate(trained_run.best, tiny_yaml, out_dir=tmp_path / "out", json_file=tmp_path / "a.json")
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert names == ["confusion.png", "counts.csv", "images.csv", "pictures", "results.json", "worst"]
     assert (tmp_path / "a.json").read_bytes() == (tmp_path / "out" / "results.json").read_bytes()
 
 
-def test_scores_are_kept_and_shown_where_pictures_fail(tiny_run, tiny_yaml, tmp_path, monkeypatch, capsys):
-    run = one_trained_run(tiny_run)
+def test_scores_are_kept_and_shown_where_pictures_fail(trained_run, tiny_yaml, tmp_path, monkeypatch, capsys):
     capsys.readouterr()
 
     def full(*args):
@@ -408,23 +398,21 @@ def test_scores_are_kept_and_shown_where_pictures_fail(tiny_run, tiny_yaml, tmp_
 
     monkeypatch.setattr("mdg.engine.evaluation.results.confusion_picture", full)
     with pytest.raises(MachineError, match="no room"):
-        evaluate(run.best, tiny_yaml, out_dir=tmp_path / "out")
+        evaluate(trained_run.best, tiny_yaml, out_dir=tmp_path / "out")
     printed = capsys.readouterr().out
     assert "pixel accuracy" in printed and f"results: {tmp_path / 'out' / 'results.json'}" in printed
     assert json.loads((tmp_path / "out" / "results.json").read_text())["images"] == 5
 
 
-def test_results_say_which_copy_of_the_data_was_scored(tiny_run, tiny_yaml, tmp_path):
-    run = one_trained_run(tiny_run)
-    evaluate(run.best, tiny_yaml, opts=["eval.pictures=0"], out_dir=tmp_path / "out")
+def test_results_say_which_copy_of_the_data_was_scored(trained_run, tiny_yaml, tmp_path):
+    evaluate(trained_run.best, tiny_yaml, opts=["eval.pictures=0"], out_dir=tmp_path / "out")
     content = json.loads((tmp_path / "out" / "results.json").read_text())
     assert content["data"] == build_dataset(load_config(tiny_yaml).data, "test").content_state()
     assert content["protocol"]["changes"] == "none"
 
 
-def test_a_checkpoint_that_is_not_finite_is_never_scored(tiny_run, tiny_yaml, tmp_path):
-    run = one_trained_run(tiny_run)
-    state = load_checkpoint(run.best)
+def test_a_checkpoint_that_is_not_finite_is_never_scored(trained_run, tiny_yaml, tmp_path):
+    state = load_checkpoint(trained_run.best)
     name = next(iter(state["model"]))
     state["model"][name][0] = float("nan")
     torch.save(state, tmp_path / "nan.pt")  # as versions wrote it that did not look
@@ -456,17 +444,17 @@ def test_a_network_whose_logits_are_not_finite_is_never_scored(tiny_yaml):
         ({"config": "a: &a [*a]"}, "configuration inside .*"),
     ],
 )
-def test_a_configuration_inside_that_is_none_is_one_line(tiny_run, tmp_path, changes, words):
-    state = load_checkpoint(one_trained_run(tiny_run).best)
+def test_a_configuration_inside_that_is_none_is_one_line(trained_run, tmp_path, changes, words):
+    state = load_checkpoint(trained_run.best)
     save_checkpoint(tmp_path / "odd.pt", {key: value for key, value in {**state, **changes}.items() if key != "format"})
     with pytest.raises(UserError, match=words) as caught:
         evaluate(tmp_path / "odd.pt")
     assert len(str(caught.value)) < 2000
 
 
-def test_provenance_needs_a_whole_configuration(tiny_run, tiny_yaml, tmp_path):
+def test_provenance_needs_a_whole_configuration(trained_run, tiny_yaml, tmp_path):
     """The configuration of the evaluation may be another one, but the run's own says how the weights came to be."""
-    state = load_checkpoint(one_trained_run(tiny_run).best)
+    state = load_checkpoint(trained_run.best)
     save_checkpoint(tmp_path / "odd.pt", {**state, "config": "seed: 1"})
     with pytest.raises(UserError, match=r"configuration inside .*odd\.pt: "):
         evaluate(tmp_path / "odd.pt", tiny_yaml)
