@@ -49,8 +49,8 @@ class EvalConfig(Options):
     cameras: Literal["both", "rgb", "thermal"] = "both"
     """What the network sees: one alone leaves the other out, for networks that can do without (`model.stand_ins`)."""
     shift_search: int = Field(0, ge=0, le=256)
-    """Move thermal by up to so many pixels to where its edges agree best with those of RGB, before the network sees it;
-    0 takes pairs as they are."""
+    """Move thermal by less than so many pixels to where its edges agree best with those of RGB, before the network sees
+    it; 0 takes pairs as they are."""
     objects: bool = False
     """Score objects apart by which modality shows them (RGB only, thermal only, both, neither), measured by their
     contrast to what is around them; the objects of the other kinds are left out."""

@@ -245,7 +245,7 @@ def describe_inference(options: EvalConfig) -> InferenceRule:
     if options.cameras != "both":
         mode += f", {CAMERAS_ALONE[options.cameras]}"
     elif options.shift_search:
-        mode += f", thermal moved by up to {options.shift_search} px to where edges agree"
+        mode += f", thermal moved by less than {options.shift_search} px to where edges agree"
     several = len(options.scales) > 1
     if not (several or options.flip or options.scales != [1]):
         return InferenceRule(mode, "none")

@@ -45,7 +45,7 @@ def edge_agreement(rgb_B3HW: Tensor, thermal_B1HW: Tensor, reach: int) -> Tensor
 
 def find_shift(rgb_B3HW: Tensor, thermal_B1HW: Tensor, reach: int) -> Tensor:
     """By how many pixels ``[down, right]`` thermal is to be moved, ``[B, 2]`` int64; zero where edges do not agree
-    clearly better elsewhere, or an image is not larger than the reach."""
+    clearly better at less than the reach, or an image is not larger than that."""
     if min(rgb_B3HW.shape[-2:]) <= reach:
         return torch.zeros(len(rgb_B3HW), 2, dtype=torch.long, device=rgb_B3HW.device)
     agreement_BSS = edge_agreement(rgb_B3HW, thermal_B1HW, reach)
@@ -55,6 +55,7 @@ def find_shift(rgb_B3HW: Tensor, thermal_B1HW: Tensor, reach: int) -> Tensor:
     spread_B = NORMAL * (agreement_BSS.flatten(1) - middle_B[:, None]).abs().median(dim=1).values
     clear_B = top_B > (1 + LEAST_GAIN) * agreement_BSS[:, reach, reach]
     clear_B &= top_B - middle_B > LEAST_DEVIATIONS * spread_B
+    clear_B &= shift_B2.abs().amax(dim=1) < reach  # at the border of the search it may rise further
     return shift_B2 * clear_B[:, None]
 
 

@@ -23,7 +23,19 @@ EXIT_UNFORESEEN = 1
 EXIT_STOPPED = 75  # sysexits.h: a temporary failure, try again; here: stopped by a signal, resumable
 EXIT_INTERRUPTED = 130
 EXIT_CLOSED = 141  # what a shell gives a program whose reader has gone
+SPINS = "2000"  # some ten microseconds: longer than most waits of a machine that is not busy
 OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "not enough memory", "unable to mmap")
+
+
+def calm_threads() -> None:
+    """Lets threads of OpenMP that wait for one another go to sleep soon; unless somebody chose otherwise.
+
+    By default GNU's library lets them spin for a millisecond and more. Where another program has one of their cores,
+    they burn the time that it could do its part in, and a pass takes 4 to 7 times as long (docs/benchmarks.md). The
+    library reads this when PyTorch loads it.
+    """
+    if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
+        os.environ["GOMP_SPINCOUNT"] = SPINS
 
 
 @contextmanager
@@ -62,6 +74,7 @@ def run_tool(
         help=f"read larger files: {', '.join(LIMITS)}",
     )
     tolerate_encoding()
+    calm_threads()
     args = parser.parse_args(arguments)
     try:
         for text in args.limit:

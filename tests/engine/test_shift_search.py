@@ -76,5 +76,5 @@ def test_scores_are_those_of_the_pair_that_was_moved_back():
 
 def test_the_protocol_says_so():
     mode = describe_inference(EvalConfig(shift_search=8)).mode
-    assert mode == "whole image, thermal moved by up to 8 px to where edges agree"
+    assert mode == "whole image, thermal moved by less than 8 px to where edges agree"
     assert describe_inference(EvalConfig(shift_search=8, cameras="rgb")).mode == "whole image, RGB alone"

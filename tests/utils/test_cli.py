@@ -13,7 +13,7 @@ import pytest
 
 from mdg.errors import ConfigError, MachineError, NonFiniteError
 from mdg.utils import crash
-from mdg.utils.cli import run_tool
+from mdg.utils.cli import calm_threads, run_tool
 from mdg.utils.logging import TerminalLog
 
 
@@ -125,3 +125,15 @@ def test_log_lines_whose_reader_has_gone_are_no_traceback(capsys, monkeypatch):
         if handler.level <= logging.INFO:
             handler.handle(logging.LogRecord("mdg", logging.INFO, "", 0, "hello", None, None))
     assert capsys.readouterr().err == "" and handler.level > logging.CRITICAL
+
+
+@pytest.mark.parametrize(
+    ("given", "told"), [({}, "2000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, None)]
+)
+def test_threads_that_wait_go_to_sleep_unless_somebody_chose(monkeypatch, given, told):
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    calm_threads()
+    assert os.environ.get("GOMP_SPINCOUNT") == told
