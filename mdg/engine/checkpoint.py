@@ -122,12 +122,6 @@ class TrainingState(CheckpointState):
     steps_per_epoch: Annotated[int, Field(ge=1, lt=1 << 63)] | None = None
 
 
-def trust_of(state: Mapping[str, Any]) -> TrustState | None:
-    """What ``tools/calibrate.py`` measured of these weights; None where nobody did."""
-    value = state.get("trust")
-    return None if value is None else TrustState.model_validate(value)
-
-
 def checked_content(content: Mapping[str, Any], file: Path, training: bool) -> dict[str, Any]:
     """The content as it is, with the defaults of fields that older checkpoints lack.
 

@@ -5,7 +5,6 @@ Legend: B batch, H W image size, h w map size, K classes.
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,19 +21,18 @@ from mdg.data.reading.images import quiet_opencv
 from mdg.data.reading.in_memory import Source, image_alone, pair_of
 from mdg.data.registration.rig_file import read_rig
 from mdg.data.transforms.resampling import resize_image
-from mdg.engine.checkpoint import load_model, open_checkpoint, trust_of
+from mdg.engine.checkpoint import load_model, open_checkpoint
 from mdg.engine.distributed import pick_device, set_threads
-from mdg.engine.inference import Inference, describe_inference
+from mdg.engine.inference import Inference
 from mdg.engine.runtime import apply_runtime, make_autocast
 from mdg.engine.trust.familiarity import unlikeness
+from mdg.engine.trust.holds import trust_under
 from mdg.engine.trust.measure import measured
-from mdg.engine.trust.state import TrustState
 from mdg.errors import ConfigError, DataError
 from mdg.models.segmentor import SegmentationOutput
 from mdg.options.files import PairOptions, RigAlignment
 from mdg.utils import visualization as vis
 
-logger = logging.getLogger("mdg.infer")
 Pair = tuple[np.ndarray, np.ndarray]  # RGB [H, W, 3] and thermal [H, W], uint8
 
 
@@ -157,21 +155,10 @@ class Predictor:
         apply_runtime(self.config)
         self.model = load_model(state, self.config, self.classes, self.checkpoint, self.device).eval()
         autocast = make_autocast(self.config, self.device)
-        self.trust = self._trusted(trust_of(state))
+        self.trust = trust_under(state, self.config.eval)
         temperature = self.trust.temperature if self.trust is not None else 1.0
         self.inference = Inference(self.model, self.config.eval, autocast, self.device, temperature)
         self._turn = threading.Lock()
-
-    def _trusted(self, trust: TrustState | None) -> TrustState | None:
-        """What was measured of these weights, where it was measured as they are asked now."""
-        mode = describe_inference(self.config.eval).mode
-        if trust is None or trust.mode == mode:
-            return trust
-        logger.warning(
-            "%s was calibrated for %s, and this is %s: probabilities are as the network gives them, and pairs unlike "
-            "its training are not marked; tools/calibrate.py measures it anew", self.checkpoint, trust.mode, mode,
-        )  # fmt: skip
-        return None
 
     def __call__(self, rgb: Any = None, thermal: Any = None, *, batch_size: int = 8) -> Any:
         """Segments one pair, or a list of pairs. One image of each where ``eval.cameras`` leaves the other camera out.

@@ -29,6 +29,7 @@ from mdg.engine.distributed import set_threads
 from mdg.engine.evaluation.evaluator import require_split
 from mdg.engine.predictor import images_of, options_of_pair
 from mdg.engine.runtime import apply_runtime
+from mdg.engine.trust.holds import temperature_under
 from mdg.errors import ConfigError, DataError, UserError
 from mdg.utils.files import explained, replacing, require_writable
 
@@ -109,7 +110,7 @@ def export_network(
     apply_runtime(run_config)
     classes = tuple(state["classes"])
     model = load_model(state, run_config, classes, checkpoint, torch.device("cpu")).eval()
-    network = Deployed(model, choices.outputs).eval()
+    network = Deployed(model, choices.outputs, temperature_under(state, run_config.eval)).eval()
     frames = Frames(run_config, choices)
     shape = Shape(choices.size or frames.size(), choices.batch, choices.dynamic)
     done = ExportedNetwork(target, shape, notes=frames.notes)

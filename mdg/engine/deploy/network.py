@@ -48,11 +48,12 @@ class Deployed(nn.Module):
     Args:
         network: In evaluation mode, on a CPU.
         outputs: Names out of :data:`OUTPUTS`, in the order in which they come.
+        temperature: What logits are divided by before they become probabilities.
     """
 
-    def __init__(self, network: nn.Module, outputs: Sequence[str]):
+    def __init__(self, network: nn.Module, outputs: Sequence[str], temperature: float = 1.0):
         super().__init__()
-        self.network, self.outputs = network, tuple(outputs)
+        self.network, self.outputs, self.temperature = network, tuple(outputs), temperature
 
     def forward(self, rgb: Tensor, thermal: Tensor) -> tuple[Tensor, ...]:
         """``rgb`` ``[B, 3, H, W]`` and ``thermal`` ``[B, 1, H, W]``, float32 on the scale 0..255.
@@ -64,7 +65,7 @@ class Deployed(nn.Module):
         logits_BKHW = resize_bilinear(self.network(rgb, thermal).logits.float(), rgb.shape[-2:])
         made = {
             "mask": lambda: logits_BKHW.argmax(dim=1).to(torch.uint8),
-            "probabilities": lambda: logits_BKHW.softmax(dim=1),
+            "probabilities": lambda: (logits_BKHW / self.temperature).softmax(dim=1),
             "logits": lambda: logits_BKHW,
         }
         return tuple(made[name]() for name in self.outputs)

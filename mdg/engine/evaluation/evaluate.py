@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mdg.data import EvalLoader, build_dataset
-from mdg.engine.checkpoint import load_model, open_checkpoint, trust_of
+from mdg.engine.checkpoint import load_model, open_checkpoint
 from mdg.engine.distributed import World, distributed
 from mdg.engine.evaluation.evaluator import (
     evaluate_model,
@@ -23,6 +23,7 @@ from mdg.engine.evaluation.results import describe_result, write_folder
 from mdg.engine.evaluation.scores import Evaluation, calibration_text, score_table
 from mdg.engine.inference import Inference
 from mdg.engine.runtime import apply_runtime, make_autocast
+from mdg.engine.trust.holds import temperature_under
 from mdg.errors import ConfigError
 from mdg.metrics import Protocol
 from mdg.models.absence import require_cameras
@@ -87,9 +88,7 @@ def evaluate(
         protocol = make_protocol(run_config, dataset, provenance(state, checkpoint, dataset))
         data = dataset.content_state()
         with _shown(loader, world) as progress:
-            trust = trust_of(state)
-            calibrated = trust is not None and trust.mode == protocol.mode
-            temperature = trust.temperature if trust is not None and calibrated else 1.0
+            temperature = temperature_under(state, run_config.eval)
             evaluation = evaluate_model(model, loader, dataset, run_config, world, progress, temperature=temperature)
         assert evaluation is not None, "nothing asks it to stop"
         result = EvaluationResult(evaluation, protocol, None)

@@ -56,6 +56,8 @@ def scene(index: int = 5, size: tuple[int, int] = SIZE):
 def test_outputs_by_hand():
     rgb, thermal = torch.tensor([90.0, 60.0]).expand(1, 3, 1, 2), torch.tensor([[[[10.0 + math.log(3), 9.0]]]])
     mask, probabilities, logits = Deployed(Ramp(), ("mask", "probabilities", "logits"))(rgb, thermal)
+    (sharper,) = Deployed(Ramp(), ("probabilities",), temperature=0.5)(rgb, thermal)
+    torch.testing.assert_close(sharper, (2 * logits).softmax(1))
     assert mask.dtype == torch.uint8 and mask.tolist() == [[[1, 0]]]
     torch.testing.assert_close(probabilities[0, 1, 0], torch.tensor([0.75, 1 / (1 + math.exp(31))]))
     torch.testing.assert_close(logits[0, :, 0, 0], torch.tensor([0.0, math.log(3)]), rtol=0, atol=1e-5)

@@ -12,11 +12,13 @@ import torch
 
 import mdg
 from mdg.commands import calibrate as command
+from mdg.config.schema import EvalConfig
 from mdg.engine import evaluate
-from mdg.engine.checkpoint import load_checkpoint, trust_of
+from mdg.engine.checkpoint import load_checkpoint
 from mdg.engine.export import export_weights
 from mdg.engine.predict import predict
 from mdg.engine.trust.calibrate import calibrate
+from mdg.engine.trust.holds import trust_under
 from mdg.errors import ConfigError, WeightsError
 
 
@@ -45,7 +47,7 @@ def calibrated(uncalibrated, tmp_path_factory):
 def test_weights_stay_and_the_rest_is_told(uncalibrated, calibrated):
     old, new = load_checkpoint(uncalibrated[0]), load_checkpoint(calibrated[0])
     assert all(torch.equal(value, new["model"][name]) for name, value in old["model"].items())
-    assert trust_of(old) is None and trust_of(new) == calibrated[2]
+    assert trust_under(old, EvalConfig()) is None and trust_under(new, EvalConfig()) == calibrated[2]
     assert {key: new[key] for key in ("config", "progress", "classes")} == {
         key: old[key] for key in ("config", "progress", "classes")
     }
@@ -109,7 +111,7 @@ def test_files_of_strange_pairs_are_marked(calibrated, tmp_path, capsys):
 def test_another_mode_is_not_trusted(calibrated, caplog):
     predictor = mdg.load(*calibrated[:2], device="cpu", opts=["eval.mode=slide", "eval.window=[64, 64]"])
     assert predictor.trust is None and predictor.inference.temperature == 1.0
-    assert "was calibrated for whole image, and this is sliding window 64x64" in caplog.text
+    assert "the weights were calibrated for whole image, and this is sliding window 64x64" in caplog.text
 
 
 def test_exported_weights_take_it_along(calibrated, tmp_path):
