@@ -75,7 +75,8 @@ class Actions:
     def _pair(self, pair: Pair, name: str, old: Shown | None, opacity: float, left: str, right: str) -> list[Any]:
         with self._room() as folder:
             shown = Shown(self.predictor.predict([pair])[0], folder, name, opacity)
-            told = areas_page(shown.prediction.areas(), self.predictor.palette, shown.divergence())
+            areas, unlike = shown.prediction.areas(), shown.prediction.is_unlike
+            told = areas_page(areas, self.predictor.palette, shown.divergence(), unlike=unlike)
         clear(old)
         return [shown, look(shown, opacity, left, right), told, _offered(shown.files)]
 

@@ -108,7 +108,11 @@ def _zipped(file: Path) -> Path:
 
 
 def areas_page(
-    areas: Mapping[str, float], palette_K3: np.ndarray, divergence: Sequence[float] = (), what: str = "the image"
+    areas: Mapping[str, float],
+    palette_K3: np.ndarray,
+    divergence: Sequence[float] = (),
+    what: str = "the image",
+    unlike: bool = False,
 ) -> str:
     """The areas as HTML: a row and a bar for each class that is there, the largest first.
 
@@ -117,6 +121,7 @@ def areas_page(
         palette_K3: Their colours.
         divergence: Means by stage, told below.
         what: That the shares are of.
+        unlike: Say first that the pair is unlike those that trained the network.
     """
     colours = [f"rgb({red}, {green}, {blue})" for red, green, blue in palette_K3.tolist()]
     rows = [
@@ -128,4 +133,5 @@ def areas_page(
         absent=[name for name, share in areas.items() if share <= 0],
         divergence=[f"{value:.2f}" for value in divergence],
         what=what,
+        unlike=unlike,
     )

@@ -91,3 +91,10 @@ def test_no_area_is_left_out(tiny, pair):
     prediction = tiny.predict([pair])[0]
     page = areas_page(prediction.areas(), prediction.palette)
     assert all(name in page for name in prediction.classes)
+
+
+def test_a_pair_unlike_the_training_is_told_first():
+    palette = np.zeros((1, 3), np.uint8)
+    text = parse(areas_page({"road": 1.0}, palette, unlike=True)).text
+    assert next(part.strip() for part in text if part.strip()).endswith("do not trust its mask.")
+    assert not any("trust" in part for part in parse(areas_page({"road": 1.0}, palette)).text)
