@@ -109,7 +109,9 @@ class Inference:
         Raises:
             NonFiniteError: Logits that are not finite. Asking for that is the one wait for the device in a call.
         """
-        images = self._to_device(rgb_B3HW, thermal_B1HW)
+        return self._scores(self._to_device(rgb_B3HW, thermal_B1HW), size, names)
+
+    def _scores(self, images: tuple[Tensor, Tensor], size: Sequence[int], names: Sequence[str]) -> Tensor:
         views = ((self._view_logits(*images, view), view) for view in self.views)
         if len(self.views) == 1:
             logits_BKHW, view = next(views)
@@ -140,28 +142,29 @@ class Inference:
         self, rgb_B3HW: Tensor, thermal_B1HW: Tensor, size: Sequence[int], names: Sequence[str] = ()
     ) -> tuple[Tensor, SegmentationOutput]:
         """As :meth:`scores`, and the output of one pass over the whole images."""
-        output = self.forward(*self._to_device(rgb_B3HW, thermal_B1HW))
+        images = self._to_device(rgb_B3HW, thermal_B1HW)
+        output = self.forward(*images)
         if self.options.mode == "whole" and self.views == [View(1, False)]:  # that pass is the only view
             logits_BKHW = output.logits.float()
             _require_finite(_peaks(logits_BKHW), names)
             return resize_bilinear(logits_BKHW, size), output
-        return self.scores(rgb_B3HW, thermal_B1HW, size, names), output
+        return self._scores(images, size, names), output
 
     def probabilities(self, scores_BKHW: Tensor) -> Tensor:
         """Of the classes at every pixel: what :meth:`scores` gives are logits where there is one view."""
         if self.temperature == 1 and len(self.views) > 1:
             return scores_BKHW
-        return (self.logits(scores_BKHW) / self.temperature).softmax(dim=1)
+        return self.logits(scores_BKHW).softmax(dim=1)
 
     def logits(self, scores_BKHW: Tensor) -> Tensor:
-        """What :meth:`scores` gives as logits: the logarithm of mean probabilities where there are several views."""
-        return scores_BKHW if len(self.views) == 1 else scores_BKHW.clamp_min(SMALLEST).log()
+        """What :meth:`scores` gives, as logits at the temperature: where there are several views, the logarithm of
+        their mean probabilities."""
+        logits_BKHW = scores_BKHW if len(self.views) == 1 else scores_BKHW.clamp_min(SMALLEST).log()
+        return logits_BKHW if self.temperature == 1 else logits_BKHW / self.temperature
 
     def confidence(self, scores_BKHW: Tensor) -> Tensor:
         """Probability of the predicted class, float32 ``[B, H, W]``, without those of all classes in memory."""
         logits_BKHW = self.logits(scores_BKHW)
-        if self.temperature != 1:
-            logits_BKHW = logits_BKHW / self.temperature
         return (logits_BKHW.amax(dim=1) - logits_BKHW.logsumexp(dim=1)).exp()
 
     def describe(self) -> InferenceRule:

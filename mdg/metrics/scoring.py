@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from mdg.metrics.confusion import ConfusionMatrix
 
@@ -44,6 +46,11 @@ class ScoringRule:
         counts = confusion.counts.copy()
         counts[[classes.index(name) for name in self.ignored]] = 0
         return ConfusionMatrix(confusion.num_classes, counts)
+
+    def leaves_out(self, label: Tensor, classes: Sequence[str], ignore_index: int) -> Tensor:
+        """True where a pixel counts nowhere: it has no label, or that of an ignored class; class ids of any shape."""
+        ids = [ignore_index, *(classes.index(name) for name in self.ignored)]
+        return torch.isin(label, torch.tensor(ids, device=label.device, dtype=label.dtype))
 
     def means(self, confusion: ConfusionMatrix, classes: Sequence[str]) -> dict[str, float]:
         """mIoU, mAcc, mF1 over the averaged classes and the pixel accuracy, as fractions.

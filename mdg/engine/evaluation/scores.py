@@ -116,7 +116,6 @@ class Tally:
         self._pixels_NK3 = np.zeros((len(dataset), len(self.classes), 3), np.int64)
         self._seen_N = np.zeros(len(dataset), np.int64)
         self._reliability = Reliability() if reliability else None
-        self._left_out = [k for k, name in enumerate(self.classes) if name in self.rules[0].ignored]
 
     @property
     def images(self) -> int:
@@ -144,9 +143,7 @@ class Tally:
                 self._matrices[name].update(prediction_HW, label_of_kind_HW, self.dataset.ignore_index)
         if self._reliability is not None:
             assert confidence_HW is not None
-            ignored_HW = label_HW == self.dataset.ignore_index
-            for left_out in self._left_out:
-                ignored_HW = ignored_HW | (label_HW == left_out)
+            ignored_HW = self.rules[0].leaves_out(label_HW, self.classes, self.dataset.ignore_index)
             self._reliability.update(confidence_HW, prediction_HW, label_HW, ignored_HW)
         self._rows_NS[index] = score_image(counts_KK, self.rules[0], self.classes)
         self._pixels_NK3[index] = image_pixels(counts_KK, self.rules[0], self.classes)

@@ -203,16 +203,16 @@ def _check(job: Job, file: str | Path) -> None:
     if config.seed != job.seed:
         raise ConfigError(f"{file}: {job.title}: an override sets seed={config.seed}; expected seeds under `seeds:`")
     if job.run.config.is_file():
-        require_configuration(job, job.run.config, f"{file}: {job.title}")
+        require_configuration(config, job.run.config, f"{file}: {job.title}")
 
 
-def require_configuration(job: Job, config: Path, where: str) -> None:
-    """Raises ConfigError, which begins with ``where``, unless a run's configuration is that of its job."""
-    changed = differences(_comparable(load_config(config)), _comparable(job.resolved()))
+def require_configuration(wanted: RunConfig, file: Path, where: str) -> None:
+    """Raises ConfigError, which begins with ``where``, unless the configuration of a run is the one of its job."""
+    changed = differences(_comparable(load_config(file)), _comparable(wanted))
     if changed:
         shown = "; ".join(f"{path}: {was} there, {now} here" for path, (was, now) in list(changed.items())[:4])
         raise ConfigError(
-            f"{where}: the run in {config.parent} was begun with another configuration ({shown}): give the "
+            f"{where}: the run in {file.parent} was begun with another configuration ({shown}): give the "
             "row another name, the study another folder, or remove the run"
         )
 

@@ -58,7 +58,7 @@ def unpack_records(study: Study, file: Path) -> list[Job]:
             for job in study.jobs:
                 scores = [_member(study, job, _scores(job, split)) for split in job.score]
                 if not job.scored and not job.run.has_state and names.issuperset(scores):
-                    _take(study, job, archive, file)
+                    _take(study, job, archive, names, file)
                     taken.append(job)
     except DAMAGED as error:
         raise ConfigError(f"{file}: not a file of records, or a damaged one ({str(error)[:200]})") from None
@@ -79,18 +79,18 @@ def _member(study: Study, job: Job, name: str) -> str:
     return f"{job.folder.relative_to(study.folder).as_posix()}/{name}"
 
 
-def _take(study: Study, job: Job, archive: zipfile.ZipFile, file: Path) -> None:
+def _take(study: Study, job: Job, archive: zipfile.ZipFile, names: set[str], file: Path) -> None:
     """Unpacks a run beside its place, looks at it, and moves it there whole."""
     with explained(study.folder), tempfile.TemporaryDirectory(dir=study.folder, prefix=".records-") as beside:
         folder = Path(beside) / "run"
         for name in _kept(job):
             member = _member(study, job, name)
-            if member not in archive.namelist():
+            if member not in names:
                 continue
             require_within("json_bytes", archive.getinfo(member).file_size, f"{file}: {member}", ConfigError)
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             write_bytes(folder / name, archive.read(member))
-        require_configuration(job, folder / "config.yaml", f"{file}: {job.title}")
+        require_configuration(job.resolved(), folder / "config.yaml", f"{file}: {job.title}")
         for split in job.score:
             read_result(folder / _scores(job, split))
         if job.folder.exists():  # ended before anything of worth was saved

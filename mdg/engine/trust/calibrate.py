@@ -27,6 +27,7 @@ from mdg.engine.trust.state import FamiliarGroup, TrustState
 from mdg.engine.trust.temperature import MOST_PIXELS, fit_temperature, reliability_at, some_pixels
 from mdg.errors import ConfigError, DataError
 from mdg.models.absence import require_cameras
+from mdg.models.weight_files import is_safetensors
 from mdg.utils.files import require_writable
 from mdg.utils.progress import Progress
 
@@ -73,7 +74,7 @@ def calibrate(
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise ConfigError("calibration takes one process; start it without a launcher")
     checkpoint, state, run = open_checkpoint(checkpoint, config, opts)
-    if checkpoint.suffix == ".safetensors":
+    if is_safetensors(checkpoint):
         raise ConfigError(
             f"{checkpoint}: these are exported weights; calibrate the checkpoint, and export it again: the export "
             "takes along what was measured"
@@ -124,7 +125,7 @@ def _look(
     logits: list[torch.Tensor] = []
     labels: list[torch.Tensor] = []
     numbers: dict[str, list[np.ndarray]] = {}
-    ignored_classes = [dataset.classes.index(name) for name in dataset.scoring_rules()[0].ignored]
+    rule = dataset.scoring_rules()[0]
     with Progress(frames, "frames") as progress:
         for batch in batches:
             images = batch.rgb_B3HW, batch.thermal_B1HW
@@ -133,7 +134,7 @@ def _look(
                 numbers.setdefault(name, []).append(values_BJ)
             if pixels:
                 for logits_KHW, label_HW in zip(inference.logits(scores_BKHW), batch.label_BHW, strict=True):
-                    ignored_HW = torch.isin(label_HW, torch.tensor([dataset.ignore_index, *ignored_classes]))
+                    ignored_HW = rule.leaves_out(label_HW, dataset.classes, dataset.ignore_index)
                     most = max(1, MOST_PIXELS // max(1, frames))
                     some_NK, label_N = some_pixels(logits_KHW.cpu(), label_HW, ignored_HW, most)
                     logits.append(some_NK)
