@@ -22,10 +22,12 @@ class Reliability:
 
     Args:
         bins: ``B``.
+        temperature: At which the probabilities are.
         counts: int64 ``[B, 3]`` of another one: pixels, those that are right, and their confidence in units of 2^-24.
     """
 
-    def __init__(self, bins: int = BINS, counts: np.ndarray | None = None):
+    def __init__(self, bins: int = BINS, temperature: float = 1.0, counts: np.ndarray | None = None):
+        self.temperature = temperature
         self.counts_B3 = np.zeros((bins, len(PARTS)), np.int64) if counts is None else counts.astype(np.int64)
 
     @property
@@ -81,6 +83,7 @@ class Reliability:
         return {
             "expected_calibration_error": 100 * self.expected_error(),
             "overconfidence": 100 * self.overconfidence(),
+            "temperature": self.temperature,
             "bins": [dict(zip(PARTS, (n, right, total / UNITS), strict=True)) for n, right, total in rows],
         }
 

@@ -94,9 +94,7 @@ def evaluate(
         result = EvaluationResult(evaluation, protocol, None)
         if world.main:
             content = describe_result(evaluation, protocol, data, state, checkpoint, run_config, world.size)
-            if evaluation.reliability is not None:
-                content["calibration"]["temperature"] = temperature
-            lines = [calibration_text(evaluation, temperature)]
+            lines = [] if evaluation.reliability is None else [calibration_text(evaluation.reliability)]
             try:
                 if json_file is not None:
                     write_json(json_file, content)

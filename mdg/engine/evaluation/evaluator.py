@@ -25,6 +25,7 @@ from mdg.engine.inference import Inference, describe_inference
 from mdg.engine.runtime import make_autocast
 from mdg.errors import ConfigError
 from mdg.metrics import Protocol
+from mdg.metrics.reliability import Reliability
 from mdg.metrics.visibility import visibility
 from mdg.models.absence import CAMERAS, why_not_without
 
@@ -146,7 +147,8 @@ def evaluate_model(
     """
     model.eval()
     config = for_cameras(config, dataset, model)
-    tally, started = Tally(dataset, config.eval.objects, temperature is not None), time.perf_counter()
+    reliability = None if temperature is None else Reliability(temperature=temperature)
+    tally, started = Tally(dataset, config.eval.objects, reliability), time.perf_counter()
     autocast = make_autocast(config, world.device)
     inference = Inference(model, config.eval, autocast, world.device, 1.0 if temperature is None else temperature)
     for batch in world.until_stopped(loader, stop):

@@ -106,7 +106,7 @@ def per_class(confusion: ConfusionMatrix, names: Sequence[str]) -> list[dict[str
 class Tally:
     """Counts images of a split in this process; :meth:`gather` adds up all processes."""
 
-    def __init__(self, dataset: RGBTDataset, objects: bool = False, reliability: bool = False):
+    def __init__(self, dataset: RGBTDataset, objects: bool = False, reliability: Reliability | None = None):
         self.dataset, self.classes, self.rules = dataset, tuple(dataset.classes), dataset.scoring_rules()
         conditions = sorted({c for c in map(dataset.condition, range(len(dataset))) if c})
         kinds = SHOWN_IN if objects else ()
@@ -115,7 +115,7 @@ class Tally:
         self._rows_NS = np.zeros((len(dataset), len(self.classes) + 2))
         self._pixels_NK3 = np.zeros((len(dataset), len(self.classes), 3), np.int64)
         self._seen_N = np.zeros(len(dataset), np.int64)
-        self._reliability = Reliability() if reliability else None
+        self._reliability = reliability
 
     @property
     def images(self) -> int:
@@ -163,7 +163,8 @@ class Tally:
         scores, images = image_scores(rows_NS), int(seen_N.sum())
         reliability = self._reliability
         if reliability is not None:
-            reliability = Reliability(counts=_sum(world, reliability.counts_B3))
+            counts_B3 = _sum(world, reliability.counts_B3)
+            reliability = Reliability(temperature=reliability.temperature, counts=counts_B3)
         return Evaluation(self.classes, self.rules, whole, matrices, scores, pixels_NK3, images, seconds, reliability)
 
 
@@ -199,12 +200,9 @@ def score_table(evaluation: Evaluation, protocol: Protocol) -> Table:
     return table
 
 
-def calibration_text(evaluation: Evaluation, temperature: float) -> str:
-    """Whether the network is right as often as it says, in words; empty where that was not measured."""
-    reliability = evaluation.reliability
-    if reliability is None:
-        return ""
-    over = reliability.overconfidence()
+def calibration_text(reliability: Reliability) -> str:
+    """Whether the network is right as often as it says, in words."""
+    over, temperature = reliability.overconfidence(), reliability.temperature
     how = "surer" if over > 0 else "less sure"
     scaled = f" at temperature {temperature:.3g}" if temperature != 1 else ""
     return (
