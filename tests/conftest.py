@@ -24,13 +24,26 @@ settings.register_profile("repeatable", derandomize=True, deadline=None, databas
 settings.load_profile("repeatable")
 
 
-def pytest_configure():
+def pytest_configure(config):
     """Signals arrive here as in a terminal, also where the tests were started in the background or by nohup, which
     ignore some; processes that tests start begin with what the system does."""
     for name in ("SIGINT", "SIGHUP"):
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler if name == "SIGINT" else lambda *_: None)
+    config.pluginmanager.register(SharedFixtures())
+
+
+class SharedFixtures:
+    """Not a hook of this file: pytest asks those of fixtures of a whole session only beside its root folder."""
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(self, fixturedef) -> Iterator[object]:
+        """What a tool sets up for its log does not outlast the fixture that ran it, which no test undoes."""
+        if fixturedef.scope == "function":
+            return (yield)
+        with own_logging():
+            return (yield)
 
 
 # Files that take longest go first, so that no process waits for the last one at the end (`--no-loadscope-reorder`).

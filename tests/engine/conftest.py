@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from own_logging import own_logging
 
 from mdg.engine import train
 from mdg.utils.run_directory import RunDirectory
@@ -64,8 +63,7 @@ def tiny_run(tiny_yaml, tmp_path):
 def two_epochs(tmp_path_factory) -> RunDirectory:
     """A finished run of two epochs; only to be read."""
     folder = tmp_path_factory.mktemp("trained")
-    with own_logging():
-        return train(write_tiny(folder), ["train.epochs=2"], run_dir=folder / "run")
+    return train(write_tiny(folder), ["train.epochs=2"], run_dir=folder / "run")
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from own_logging import own_logging
 from safetensors.torch import load_file, save_file
 
 from mdg.commands.export_weights import main
@@ -29,8 +28,7 @@ def scored(two_epochs, tmp_path_factory) -> RunDirectory:
     """A finished run with scores on test; only to be read."""
     folder = tmp_path_factory.mktemp("scored")
     done = RunDirectory(shutil.copytree(two_epochs.path, folder / "run"))
-    with own_logging():
-        evaluate(done.best, write_tiny(folder), opts=NO_PICTURES)
+    evaluate(done.best, write_tiny(folder), opts=NO_PICTURES)
     return done
 
 

@@ -12,7 +12,6 @@ import signal
 import numpy as np
 import pytest
 import torch
-from own_logging import own_logging
 
 from mdg.engine import train
 from mdg.engine.checkpoint import load_checkpoint
@@ -57,8 +56,7 @@ def assert_same_run(one, two):
 def straight(tmp_path_factory):
     """The tiny run without a stop, once for all; only to be read."""
     folder = tmp_path_factory.mktemp("straight")
-    with own_logging():
-        return train(write_tiny(folder), run_dir=folder / "run")
+    return train(write_tiny(folder), run_dir=folder / "run")
 
 
 @pytest.fixture(scope="module")
