@@ -5,7 +5,7 @@ configuration to edit. Command-line tools print them as one message, never as a 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 
@@ -44,6 +44,13 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """A sentence naming the known name closest to ``name``; empty where nothing is close."""
     match = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
     return f" Did you mean '{match[0]}'?" if match else ""
+
+
+def first_few(names: Sequence[object], limit: int = 5, separator: str = ", ") -> str:
+    """The first ``limit`` of what a message names, and how many more there are; "none" where there is nothing."""
+    shown = separator.join(map(str, names[:limit])) or "none"
+    joint = " " if separator == ", " else separator
+    return shown + (f"{joint}and {len(names) - limit} more" if len(names) > limit else "")
 
 
 class Wording(NamedTuple):

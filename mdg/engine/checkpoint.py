@@ -20,7 +20,7 @@ from mdg.engine.runtime import compile_network
 from mdg.engine.sharding import split_like
 from mdg.engine.slim_file import read_slim
 from mdg.engine.trust.state import TrustState
-from mdg.errors import ConfigError, NonFiniteError, WeightsError
+from mdg.errors import ConfigError, NonFiniteError, WeightsError, first_few
 from mdg.fields import user_path
 from mdg.models import build_model
 from mdg.models.weight_files import first_non_finite, is_safetensors, misfits, read_tensors, verify_weights
@@ -298,10 +298,10 @@ def load_weights(model: nn.Module, tensors: dict[str, Any], source: str | Path) 
     problems += [f"{name} is not in the model" for name in tensors if name not in own]
     problems += misfits(own, tensors)
     if problems:
-        shown = "; ".join(problems[:4]) + (f"; and {len(problems) - 4} more" if len(problems) > 4 else "")
         raise WeightsError(
-            f"{source}: {len(problems)} tensors do not fit the model of the configuration: {shown}. "
-            "Evaluate a checkpoint with the configuration it was trained with (leave --config out)."
+            f"{source}: {len(problems)} tensors do not fit the model of the configuration: "
+            f"{first_few(problems, 4, '; ')}. Evaluate a checkpoint with the configuration it was trained "
+            "with (leave --config out)."
         )
     if (name := first_non_finite(tensors)) is not None:
         raise NonFiniteError(

@@ -26,7 +26,7 @@ from mdg.config.schema import EvalConfig
 from mdg.data.transforms.resampling import resize_image
 from mdg.engine.cuda_graphs import GraphedForward
 from mdg.engine.shift_search import find_shift, moved
-from mdg.errors import ConfigError, NonFiniteError
+from mdg.errors import ConfigError, NonFiniteError, first_few
 from mdg.models.absence import Camera, why_not_without
 from mdg.models.layers import resize_bilinear
 from mdg.models.segmentor import SegmentationOutput
@@ -230,9 +230,8 @@ def _require_finite(peaks_B: Tensor, names: Sequence[str]) -> None:
         return
     labels = names or [f"image {place} of the batch" for place in range(len(finite_B))]
     bad = [label for label, finite in zip(labels, finite_B, strict=True) if not finite]
-    more = f" and {len(bad) - 5} more" if len(bad) > 5 else ""
     raise NonFiniteError(
-        f"the network's logits are not finite for {', '.join(bad[:5])}{more}: there is no prediction to score or show. "
+        f"the network's logits are not finite for {first_few(bad)}: there is no prediction to score or show. "
         "Is it so in train.precision=fp32 too? Then the weights are damaged or the training had diverged: take an "
         "earlier checkpoint"
     )

@@ -26,7 +26,7 @@ from mdg.data.reading.pairs import read_pair
 from mdg.data.reading.video import Half, Video, frame_pairs, grey, halves, is_video
 from mdg.engine.outputs import DEFAULT, DEFAULT_OF_VIDEOS, OF_A_PAIR, PROBABLE, Outputs, require_kinds
 from mdg.engine.predictor import Pair, Prediction, Predictor, parse_choices
-from mdg.errors import FLAGS, ConfigError, DataError, MachineError, NonFiniteError, UserError
+from mdg.errors import FLAGS, ConfigError, DataError, MachineError, NonFiniteError, UserError, first_few
 from mdg.utils.files import explained
 from mdg.utils.logging import console, setup_logging
 from mdg.utils.progress import Progress
@@ -34,6 +34,7 @@ from mdg.utils.threads import in_order
 
 logger = logging.getLogger("mdg.infer")
 SHOWN = 20  # pairs in a message
+LINE = "\n  "
 READERS = 2  # threads that decode
 ABSENT = "none"  # in the place of the images of a camera
 WAITING = 8  # predictions that may wait to be written
@@ -275,13 +276,12 @@ def _run(
             logger.warning("stopped; %d %s are done", progress.done, unit)
     _tell(predictor, outputs, progress, len(failed))
     if unlike:
-        shown = ", ".join(unlike[:SHOWN]) + (f" and {len(unlike) - SHOWN} more" if len(unlike) > SHOWN else "")
         logger.warning("%d of %d %s are unlike what trained the network, and their masks are not to be trusted: %s",
-                       len(unlike), progress.done, unit, shown)  # fmt: skip
+                       len(unlike), progress.done, unit, first_few(unlike, SHOWN))  # fmt: skip
     if failed:
-        lines = [f"  {message}" for message in list(failed.values())[:SHOWN]]
-        lines += [f"  ... and {len(failed) - SHOWN} more"] if len(failed) > SHOWN else []
-        raise UnusablePairs(f"{len(failed)} of {progress.done} pairs were left out:\n" + "\n".join(lines))
+        raise UnusablePairs(
+            f"{len(failed)} of {progress.done} pairs were left out:\n  {first_few([*failed.values()], SHOWN, LINE)}"
+        )
     return done
 
 

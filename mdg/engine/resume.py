@@ -24,7 +24,7 @@ from mdg.engine.checkpoint import load_checkpoint
 from mdg.engine.evaluation.provenance import joined
 from mdg.engine.sharding import split_state
 from mdg.engine.state import Progress
-from mdg.errors import ConfigError, UserError, WeightsError
+from mdg.errors import ConfigError, UserError, WeightsError, first_few
 from mdg.utils.environment import code_fingerprint, package_version
 from mdg.utils.run_directory import RunDirectory
 
@@ -274,10 +274,10 @@ def _accept(changes: list[Change], run: RunDirectory, allowed: bool) -> list[str
             logger.info("resumed with %s", change)
     serious = [str(change) for change in changes if not change.free]
     if serious and not allowed:
-        shown = "; ".join(serious[:6]) + (f"; and {len(serious) - 6} more" if len(serious) > 6 else "")
         raise ConfigError(
-            f"--resume {run.path}: this would not be the run that was saved: {shown}. Leave these changes out for an "
-            "exact resume, start a new run, or take them with --allow-changes: the protocol of every score then says so"
+            f"--resume {run.path}: this would not be the run that was saved: "
+            f"{first_few(serious, 6, '; ')}. Leave these changes out for an exact resume, start a new run, or take "
+            "them with --allow-changes: the protocol of every score then says so"
         )
     if serious:
         logger.warning("from here on another run, not bit for bit the one that was saved: %s", "; ".join(serious))

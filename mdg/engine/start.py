@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mdg.engine.checkpoint import load_checkpoint, scored_weights
-from mdg.errors import NonFiniteError, WeightsError
+from mdg.errors import NonFiniteError, WeightsError, first_few
 from mdg.models.weight_files import first_non_finite
 
 logger = logging.getLogger("mdg.train")
@@ -113,9 +113,8 @@ def _told(fit: Fit, old_classes: Sequence[str], new_classes: Sequence[str]) -> s
         parts.append(f"classifier rows of {', '.join(kept) or 'no class'} taken by name")
         parts += [f"{', '.join(new)} new"] if new else []
     if fit.fresh:
-        shown = "; ".join(f"{name} ({why})" for name, why in list(fit.fresh.items())[:SHOWN])
-        more = f"; and {len(fit.fresh) - SHOWN} more" if len(fit.fresh) > SHOWN else ""
-        parts.append(f"{len(fit.fresh)} left as initialised: {shown}{more}")
+        shown = first_few([f"{name} ({why})" for name, why in fit.fresh.items()], SHOWN, "; ")
+        parts.append(f"{len(fit.fresh)} left as initialised: {shown}")
     if fit.unused:
         parts.append(f"{len(fit.unused)} of the checkpoint not used, such as {fit.unused[0]}")
     return "; ".join(parts)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from mdg.errors import NonFiniteError, WeightsError
+from mdg.errors import NonFiniteError, WeightsError, first_few
 from mdg.models.backbones.plain_vit import PlainViT
 from mdg.models.backbones.timm_encoder import TimmEncoder
 from mdg.models.layouts import LAYOUTS, PUBLIC, Atoms, find_encoders
@@ -142,7 +142,7 @@ def plain_state_dict(content: Any, file: Path) -> dict[str, Tensor]:
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        found = f"a mapping with {_some([str(key)[:40] for key in content])}" if isinstance(content, dict) else None
+        found = f"a mapping with {first_few([str(key)[:40] for key in content])}" if isinstance(content, dict) else None
         raise WeightsError(
             f"{file}: expected a state dict of tensors named as in SegFormer ({STEM}, ...), got "
             f"{found or type(content).__name__}"
@@ -154,18 +154,18 @@ def _check(report: LoadReport, own: dict[str, Tensor], tensors: dict[str, Tensor
     if report.missing:
         raise WeightsError(
             f"{file}: does not cover the {stream} encoder ({report}); without a value: "
-            f"{_some(report.missing)}; not used: {_some(report.unexpected)}. Is it the file for this variant?"
+            f"{first_few(report.missing)}; not used: {first_few(report.unexpected)}. Is it the file for this variant?"
         )
     wrong = misfits(own, tensors)
     if wrong:
         raise WeightsError(
-            f"{file}: {len(wrong)} tensors do not fit the {stream} encoder: {_some(wrong)}. Is it the "
+            f"{file}: {len(wrong)} tensors do not fit the {stream} encoder: {first_few(wrong)}. Is it the "
             "file for this variant?"
         )
     if (name := first_non_finite({name: tensors[name] for name in report.matched})) is not None:
         raise NonFiniteError(f"{file}: {name} holds NaN or infinity; download or convert the file again")
     if report.unexpected:
-        logger.warning("%s: tensors that the %s encoder does not have: %s", file, stream, _some(report.unexpected))
+        logger.warning("%s: tensors that the %s encoder does not have: %s", file, stream, first_few(report.unexpected))
 
 
 def _told(tensors: Mapping[str, Tensor]) -> str:
@@ -173,9 +173,4 @@ def _told(tensors: Mapping[str, Tensor]) -> str:
     for pattern, what in OTHERS:
         if any(re.match(pattern, name) for name in tensors):
             return f"Its names are those of {what}; {known}: {SOURCE}"
-    return f"Its names begin with {_some(list(tensors))}; {known}: {SOURCE}"
-
-
-def _some(names: list[str], limit: int = 4) -> str:
-    shown = ", ".join(names[:limit]) or "none"
-    return shown + (f" and {len(names) - limit} more" if len(names) > limit else "")
+    return f"Its names begin with {first_few(list(tensors))}; {known}: {SOURCE}"

@@ -251,7 +251,7 @@ def test_many_bad_files_are_counted(segments, pairs, monkeypatch):
     for name in "bcde":
         (pairs[0] / f"{name}.png").write_bytes(b"")
     message = error_of(lambda: segments(*pairs), UnusablePairs)
-    assert message.count("it is empty") == 2 and message.endswith("... and 2 more")
+    assert message.count("it is empty") == 2 and message.endswith("\n  and 2 more")
 
 
 # --- outputs -----------------------------------------------------------------------------------------------------

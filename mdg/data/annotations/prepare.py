@@ -23,7 +23,7 @@ from mdg.data.annotations.detect import FOREGROUND, open_annotations
 from mdg.data.annotations.match import Matched, image_size, match_images, require_size
 from mdg.data.annotations.scheme import Scheme
 from mdg.data.annotations.source import Drawn, Size, Source
-from mdg.errors import ConfigError, DataError
+from mdg.errors import ConfigError, DataError, first_few
 from mdg.fields import IGNORED
 from mdg.options.folder import NAME
 from mdg.utils.files import write_bytes, write_text
@@ -261,7 +261,7 @@ def report_lines(written: Written) -> list[str]:
 
 
 def _some(names: Sequence[str]) -> str:
-    return f"{len(names)}: {', '.join(names[:5])}" + (" ..." if len(names) > 5 else "")
+    return f"{len(names)}: {first_few(names)}"
 
 
 def _progress(items: Sequence[Item], what: str) -> Iterable[Item]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from mdg.data.annotations.source import NOTHING, Colour
 from mdg.data.datasets.folder import make_palette
-from mdg.errors import ConfigError, DataError, nearest
+from mdg.errors import ConfigError, DataError, first_few, nearest
 from mdg.fields import IGNORED, MAX_CLASSES
 from mdg.options.folder import IGNORE
 
@@ -103,10 +103,9 @@ class Scheme:
         if not unknown:
             return
         unknown.sort(key=lambda label: (-shapes[label], label))
-        listed = [f"'{label}' ({shapes[label]} shape(s) in {frames[label]} frame(s))" for label in unknown[:SHOWN]]
-        more = f" and {len(unknown) - SHOWN} more" if len(unknown) > SHOWN else ""
+        listed = [f"'{label}' ({shapes[label]} shape(s) in {frames[label]} frame(s))" for label in unknown]
         raise DataError(
-            f"{where}: labels that are no class: {', '.join(listed)}{more}; classes are {', '.join(self.classes)}."
+            f"{where}: labels that are no class: {first_few(listed, SHOWN)}; classes are {', '.join(self.classes)}."
             f"{nearest(unknown[0], self.classes)} Add them to --classes, or say --merge '{unknown[0]}=CLASS' or "
             f"--ignore '{unknown[0]}'"
         )

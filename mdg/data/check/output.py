@@ -20,6 +20,7 @@ from mdg.data.check.frames import Stored
 from mdg.data.check.report import DataReport
 from mdg.data.check.splits import SplitReport
 from mdg.data.datasets.file_dataset import PARTS
+from mdg.errors import first_few
 from mdg.utils.files import write_json
 
 SIZES = 3  # different ones in a cell
@@ -99,8 +100,8 @@ def _without_channels(formats: Counter[Stored]) -> Counter[tuple[int, int]]:
 def _sizes(sizes: Counter[tuple[int, int]]) -> str:
     ranked = sorted(sizes.items(), key=lambda item: (-item[1], item[0]))
     alone = len(ranked) == 1
-    shown = [f"{height}x{width}" + ("" if alone else f" ({count:,})") for (height, width), count in ranked[:SIZES]]
-    return ", ".join(shown) + (f" and {len(ranked) - SIZES} more" if len(ranked) > SIZES else "")
+    shown = [f"{height}x{width}" + ("" if alone else f" ({count:,})") for (height, width), count in ranked]
+    return first_few(shown, SIZES)
 
 
 def _thermal_values(split: SplitReport) -> str:

@@ -16,13 +16,13 @@ from mdg.data.base import RGBTDataset, day_or_night
 from mdg.data.datasets.fmb import FMB
 from mdg.data.datasets.mfnet import FLIP, MFNet
 from mdg.data.datasets.pst900 import PST900
-from mdg.data.prepare.plan import Item, Plan, some
+from mdg.data.prepare.plan import Item, Plan
 from mdg.data.prepare.report import SplitCount, count_split
 from mdg.data.prepare.source import Entry
 from mdg.data.prepare.tree import COPIED, Parts, Tree
 from mdg.data.reading.files import without_suffix
 from mdg.data.reading.names import decode_lines, name_bytes, same
-from mdg.errors import DataError
+from mdg.errors import DataError, first_few
 
 
 class Layouts(ABC):
@@ -100,8 +100,8 @@ class SplitFolders(Layouts):
         both = sorted(set(lists["train"]) & set(lists["test"]))
         if both:
             raise DataError(
-                f"{len(both)} frames stand in train.txt and in test.txt: {some(both)}; expected each in one of them. "
-                "Take these names out of one list, in a copy of the data"
+                f"{len(both)} frames stand in train.txt and in test.txt: {first_few(both)}; expected each in one of "
+                "them. Take these names out of one list, in a copy of the data"
             )
         plan = Plan("one folder per part, sorted into train/ and test/ by train.txt and test.txt", lists=lists)
         split_of = {name: split for split, names in lists.items() for name in names}
@@ -114,7 +114,9 @@ class SplitFolders(Layouts):
                 else:
                     unlisted[name_of(entry.path.name)] = None
         if unlisted:
-            plan.notes.append(f"{len(unlisted)} frames stand in neither list and are left out: {some(list(unlisted))}")
+            plan.notes.append(
+                f"{len(unlisted)} frames stand in neither list and are left out: {first_few(list(unlisted))}"
+            )
         return plan
 
     def count(self, plan: Plan, names_in: Callable[[str], set[str]]) -> list[SplitCount]:

@@ -8,9 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from mdg.data.prepare.source import Entry, FolderSource, Source
 from mdg.data.prepare.tree import Tree, outline, views
-from mdg.errors import DataError
-
-SHOWN = 10  # names in a message
+from mdg.errors import DataError, first_few
 
 
 @dataclass(frozen=True)
@@ -101,7 +99,8 @@ def outstanding(items: Iterable[Item], destination: Path) -> list[Item]:
     if differing:
         raise DataError(
             f"{len(differing)} files at the destination differ from the source and are not overwritten: "
-            f"{some(differing, '; ')}. Move them away or choose another destination, then repeat the command"
+            f"{first_few(differing, separator='; ')}. Move them away or choose another destination, then "
+            "repeat the command"
         )
     return missing
 
@@ -129,12 +128,6 @@ def check_folders(items: Iterable[Item], sources: Sequence[Source], destination:
             )
         if any(folder.resolve().is_relative_to(origin) for origin in origins):
             raise DataError(f"{folder}: leads into the source, which is never changed; choose another destination")
-
-
-def some(names: Sequence[str], separator: str = ", ") -> str:
-    """The first names, and how many there are in all."""
-    rest = f"{separator}... ({len(names)} in all)" if len(names) > SHOWN else ""
-    return separator.join(names[:SHOWN]) + rest
 
 
 def _origin(item: Item) -> str:

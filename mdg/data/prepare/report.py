@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mdg.data.base import RGBTDataset
-from mdg.data.prepare.plan import SHOWN, Plan, some
+from mdg.data.prepare.plan import Plan
 from mdg.data.prepare.source import Source
+from mdg.errors import first_few
 
 Files = Mapping[str, set[str]]  # folder -> names without suffix
 
@@ -62,7 +63,7 @@ def count_lines(counts: Sequence[SplitCount]) -> list[str]:
     for count in counts:
         names = [f"{name} (no {', '.join(folders)})" for name, folders in count.incomplete.items()]
         if names:
-            lines.append(f"incomplete in {count.split}: {len(names)} of {count.frames} frames: {some(names)}")
+            lines.append(f"incomplete in {count.split}: {len(names)} of {count.frames} frames: {first_few(names)}")
     return lines
 
 
@@ -90,10 +91,10 @@ def left_lines(plan: Plan, sources: Sequence[Source]) -> list[str]:
     lines = []
     if left:
         places = [f"{place} ({count})" if place.endswith("/") else place for place, count in left.items()]
-        lines.append(f"left where they are: {sum(left.values())} files: {some(places)}")
+        lines.append(f"left where they are: {sum(left.values())} files: {first_few(places)}")
     refused = [name for source in sources for name in source.refused]
     if refused:
-        shown = some([repr(name) for name in refused[:SHOWN]]) + (" ..." if len(refused) > SHOWN else "")
+        shown = first_few([*map(repr, refused)])
         why = "links, or names that lead outside the archive or hold control characters"
         lines.append(f"not taken, {why}: {len(refused)}: {shown}")
     return lines

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from mdg.data.reading.names import alike, clues, read_lines, require_different, same
-from mdg.errors import DataError, MachineError, nearest
+from mdg.errors import DataError, MachineError, first_few, nearest
 from mdg.utils.limits import limit, require_within
 
 logger = logging.getLogger("mdg.data")
@@ -257,18 +257,14 @@ def check_complete(
         clues: Why, by folder and name, where that is known.
     """
     problems = [
-        f"{len(names)} without a file in {folder}: {_some(names)}"
+        f"{len(names)} without a file in {folder}: {first_few(names, SHOWN)}"
         for folder, names in ((folder, list(names)) for folder, names in folders.items())
         if names
     ]
     if problems:
         known = list(dict.fromkeys(f"{name}: {clue}" for (_, name), clue in (clues or {}).items()))
-        seen = f". Seen there: {'; '.join(known[:2])}" + (f" (and {len(known) - 2} more)" if len(known) > 2 else "")
+        seen = f". Seen there: {first_few(known, 2, '; ')}"
         raise DataError(
             f"{split_file} holds frames that are not complete; {'; '.join(problems)}{seen if known else ''}. Copy the "
             "missing files or take the names out of the split"
         )
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:SHOWN]) + (f" ... ({len(names)} in all)" if len(names) > SHOWN else "")

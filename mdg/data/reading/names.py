@@ -17,7 +17,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
-from mdg.errors import DataError
+from mdg.errors import DataError, first_few
 from mdg.utils.files import file_error
 from mdg.utils.limits import limit, require_within
 
@@ -168,8 +168,7 @@ def require_different(file: object, names: Mapping[int, str]) -> None:
         lines[same(name)].append(number)
     twice = {name: numbers for name, numbers in lines.items() if len(numbers) > 1}
     if twice:
-        shown = ", ".join(list(twice)[:SHOWN]) + (f" ... ({len(twice)} in all)" if len(twice) > SHOWN else "")
-        first = ", ".join(map(str, next(iter(twice.values()))[:SHOWN]))
+        shown, first = first_few([*twice], SHOWN), first_few(next(iter(twice.values())), SHOWN)
         raise DataError(
             f"{file}: {len(twice)} name(s) occur more than once: {shown} (the first on lines {first}); expected each "
             "frame once, or its score would count twice"

@@ -162,7 +162,7 @@ def test_incomplete_splits_say_what_was_seen():
     place = Path("rgb")
     with pytest.raises(DataError) as caught:
         check_complete(Path("train.txt"), {place: ["A", "b", "c"]}, {(place, name): f"why {name}" for name in "Abc"})
-    assert "3 without a file in rgb: A, b, c. Seen there: A: why A; b: why b (and 1 more)" in str(caught.value)
+    assert "3 without a file in rgb: A, b, c. Seen there: A: why A; b: why b; and 1 more" in str(caught.value)
     check_complete(Path("train.txt"), {place: []})
 
 
