@@ -117,9 +117,7 @@ def test_reliability_is_drawn_beside_what_would_be_right(tmp_path):
     assert [text for _, _, text in chart.curves[0].dots] == ["right: 25 at per cent confidence 60"]
 
 
-@pytest.mark.parametrize(
-    "calibration", [None, 3, {}, {"bins": []}, {"bins": 3}, {"bins": [3], "expected_calibration_error": 1.0}]
-)
+@pytest.mark.parametrize("calibration", [None, {"bins": [], "expected_calibration_error": None}])
 def test_results_without_reliability_draw_nothing(tmp_path, calibration):
     assert reliability_of(tmp_path, calibration=calibration) == []
     assert reliability_of(tmp_path) == []

@@ -59,6 +59,17 @@ class _ClassRow(Content):
     iou: float | None
 
 
+class _ConfidenceBin(Content):
+    pixels: Count
+    right: Count
+    confidence: float  # summed over the pixels
+
+
+class _Calibration(Content):
+    expected_calibration_error: float | None
+    bins: list[_ConfidenceBin]
+
+
 class ResultContent(Content):
     """What a comparison needs of ``results.json``; :class:`~mdg.metrics.Protocol` looks at ``protocol`` itself."""
 
@@ -69,6 +80,7 @@ class ResultContent(Content):
     groups: dict[Text, _Group]
     per_class: list[_ClassRow] = Field(min_length=1)
     confusion_matrix: list[list[Count]]
+    calibration: _Calibration | None = None
     checkpoint_sha256: Text
     seed: Annotated[int, Field(ge=0, lt=1 << 64)]
     training_processes: Count | None

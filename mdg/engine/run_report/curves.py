@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from mdg.engine.evaluation.result_files import Result
 from mdg.engine.run_report.runs import Record, Run, number
-from mdg.metrics.reliability import PARTS
 from mdg.metrics.visibility import SHOWN_IN
 
 WIDTH, HEIGHT = 360.0, 216.0
@@ -86,14 +85,13 @@ def charts_of_run(run: Run) -> list[Chart]:
 
 def reliability_chart(result: Result) -> list[Chart]:
     """Whether the network is right as often as it says, by what it says; nothing where results do not hold that."""
-    told = result.content.get("calibration")
-    bins = told.get("bins") if isinstance(told, dict) else None
-    points: list[Point] = []
-    for part in bins if isinstance(bins, list) else []:
-        pixels, right, confidence = (number(part.get(key)) for key in PARTS) if isinstance(part, dict) else (None,) * 3
-        if pixels and right is not None and confidence is not None:
-            points.append((100 * confidence / pixels, 100 * right / pixels))
-    error = number(told.get("expected_calibration_error")) if isinstance(told, dict) else None
+    told = result.content.get("calibration") or {"bins": [], "expected_calibration_error": None}
+    points: list[Point] = [
+        (100 * part["confidence"] / part["pixels"], 100 * part["right"] / part["pixels"])
+        for part in told["bins"]
+        if part["pixels"]
+    ]
+    error = told["expected_calibration_error"]
     if not points or error is None:
         return []
     lines = {"right": points, "as it says": [(0.0, 0.0), (100.0, 100.0)]}

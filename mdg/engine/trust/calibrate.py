@@ -6,14 +6,13 @@ Legend: N frames or pixels, K classes, J numbers of a frame.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from mdg.config import RunConfig
 from mdg.data import Batch, RGBTDataset, build_dataset, read_batch
 from mdg.engine.checkpoint import load_model, open_checkpoint, save_checkpoint
 from mdg.engine.distributed import distributed
@@ -23,7 +22,7 @@ from mdg.engine.inference import Inference, describe_inference
 from mdg.engine.runtime import apply_runtime, make_autocast
 from mdg.engine.trust.familiarity import fit_group
 from mdg.engine.trust.measure import measured
-from mdg.engine.trust.state import FamiliarGroup, TrustState
+from mdg.engine.trust.state import TrustState
 from mdg.engine.trust.temperature import MOST_PIXELS, fit_temperature, reliability_at, some_pixels
 from mdg.errors import ConfigError, DataError
 from mdg.models.absence import require_cameras
@@ -32,6 +31,7 @@ from mdg.utils.files import require_writable
 from mdg.utils.progress import Progress
 
 TRAINING_FRAMES = 256
+Pixels = tuple[torch.Tensor, torch.Tensor]  # logits [N, K] and labels [N]
 
 
 class Calibrated(NamedTuple):
@@ -39,14 +39,6 @@ class Calibrated(NamedTuple):
 
     checkpoint: Path
     trust: TrustState
-
-
-class _Seen(NamedTuple):
-    """What was taken from frames: pixels ``[N, K]`` and their labels, and numbers of the frames by group."""
-
-    logits_NK: torch.Tensor
-    label_N: torch.Tensor
-    numbers: dict[str, np.ndarray]
 
 
 def calibrate(
@@ -87,60 +79,62 @@ def calibrate(
         require_cameras(model, dataset.cameras, dataset.dataset_name)
         run = for_cameras(run, dataset, model)
         inference = Inference(model, run.eval, make_autocast(run, world.device), world.device)
-        held_out = _look(inference, dataset, make_eval_loader(run, dataset, world), len(dataset))
+        kept: list[Pixels] = []
+        loader = make_eval_loader(run, dataset, world)
+        held_out = _look(
+            inference,
+            loader,
+            len(dataset),
+            lambda batch, logits_BKHW: kept.extend(_pixels(batch, logits_BKHW, dataset)),
+        )
         places = spread(len(trained_on), TRAINING_FRAMES)
         frames = (read_batch(trained_on, place, run.pipeline.eval_size) for place in places)
-        trained = _look(inference, trained_on, frames, len(places), pixels=False)
-    if not len(held_out.label_N):
+        trained = _look(inference, frames, len(places))
+    logits_NK, label_N = map(torch.cat, zip(*kept, strict=True))
+    if not len(label_N):
         raise DataError(f"{dataset.dataset_name} {split}: no labelled pixels that count, so there is nothing to fit")
-    trust = _fit(held_out, trained, run, dataset, len(places))
-    content = {key: value for key, value in state.items() if key != "format"}
-    save_checkpoint(checkpoint, {**content, "trust": trust.model_dump()})
-    return Calibrated(checkpoint, trust)
-
-
-def _fit(held_out: _Seen, trained: _Seen, run: RunConfig, dataset: RGBTDataset, frames: int) -> TrustState:
-    temperature = fit_temperature(held_out.logits_NK, held_out.label_N)
-    errors = [reliability_at(held_out.logits_NK, held_out.label_N, t).expected_error() for t in (1.0, temperature)]
-    familiar: list[FamiliarGroup] = []
-    if frames > 1:
-        familiar = [fit_group(name, trained.numbers[name], held_out.numbers[name]) for name in held_out.numbers]
-    return TrustState(
+    temperature = fit_temperature(logits_NK, label_N)
+    before, after = (100 * reliability_at(logits_NK, label_N, t).expected_error() for t in (1.0, temperature))
+    familiar = [fit_group(name, trained[name], held_out[name]) for name in held_out] if len(places) > 1 else []
+    trust = TrustState(
         temperature=temperature,
         split=dataset.split_label,
         sha256=dataset.fingerprint(),
         images=len(dataset),
         mode=describe_inference(run.eval).mode,
-        before=100 * errors[0],
-        after=100 * errors[1],
-        trained=frames if familiar else 0,
+        before=before,
+        after=after,
+        trained=len(places) if familiar else 0,
         familiar=familiar,
     )
+    content = {key: value for key, value in state.items() if key != "format"}
+    save_checkpoint(checkpoint, {**content, "trust": trust.model_dump()})
+    return Calibrated(checkpoint, trust)
 
 
 def _look(
-    inference: Inference, dataset: RGBTDataset, batches: Iterable[Batch], frames: int, pixels: bool = True
-) -> _Seen:
-    """Predicts frames and keeps what is fitted on; without ``pixels`` only their numbers."""
-    logits: list[torch.Tensor] = []
-    labels: list[torch.Tensor] = []
+    inference: Inference,
+    batches: Iterable[Batch],
+    frames: int,
+    also: Callable[[Batch, torch.Tensor], None] | None = None,
+) -> dict[str, np.ndarray]:
+    """Numbers of the frames by group; ``also`` is shown each batch with its logits ``[B, K, H, W]``."""
     numbers: dict[str, list[np.ndarray]] = {}
-    rule = dataset.scoring_rules()[0]
     with Progress(frames, "frames") as progress:
         for batch in batches:
             images = batch.rgb_B3HW, batch.thermal_B1HW
             scores_BKHW, _, found = measured(inference, *images, batch.label_BHW.shape[-2:], batch.names)
             for name, values_BJ in found.items():
                 numbers.setdefault(name, []).append(values_BJ)
-            if pixels:
-                for logits_KHW, label_HW in zip(inference.logits(scores_BKHW), batch.label_BHW, strict=True):
-                    ignored_HW = rule.leaves_out(label_HW, dataset.classes, dataset.ignore_index)
-                    most = max(1, MOST_PIXELS // max(1, frames))
-                    some_NK, label_N = some_pixels(logits_KHW.cpu(), label_HW, ignored_HW, most)
-                    logits.append(some_NK)
-                    labels.append(label_N)
+            if also is not None:
+                also(batch, inference.logits(scores_BKHW))
             progress.advance(len(batch.indices))
-    joined = {name: np.concatenate(parts) for name, parts in numbers.items()}
-    if not pixels:
-        return _Seen(torch.empty(0, 0), torch.empty(0), joined)
-    return _Seen(torch.cat(logits), torch.cat(labels), joined)
+    return {name: np.concatenate(parts) for name, parts in numbers.items()}
+
+
+def _pixels(batch: Batch, logits_BKHW: torch.Tensor, dataset: RGBTDataset) -> Iterator[Pixels]:
+    """Some labelled pixels of every frame of a batch; of all frames together no more than the fit needs."""
+    rule, most = dataset.scoring_rules()[0], max(1, MOST_PIXELS // len(dataset))
+    for logits_KHW, label_HW in zip(logits_BKHW, batch.label_BHW, strict=True):
+        ignored_HW = rule.leaves_out(label_HW, dataset.classes, dataset.ignore_index)
+        yield some_pixels(logits_KHW.cpu(), label_HW, ignored_HW, most)
