@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,6 +11,7 @@ import torch.nn.functional as F
 from mdg.errors import UserError
 from mdg.ops import linear
 from mdg.ops.linear import OPERATOR, linear_gradients
+from mdg.ops.linear.onednn import X86, convolve_rows
 
 SHAPES = [((2, 9, 7, 64), 256), ((300, 64), 9), ((1, 31, 128), 1), ((5, 1), 3), ((4, 3, 320), 320)]
 BACKENDS = ["onednn", "torch"]
@@ -120,3 +123,35 @@ def test_compiles_to_one_graph():
     found = torch.autograd.grad(compiled(*inputs).sum(), inputs)
     for one, other in zip(found, torch.autograd.grad(action(*inputs).sum(), inputs), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+@pytest.fixture(params=[1, 2])
+def threads(request):
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+def test_grouped_rows_equal_float64_and_stay_one_call(threads):
+    """PyTorch would run 16 products one after the other in one thread."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(3, 50, 64, generator=generator).requires_grad_()
+    kernel = torch.randn(128, 4, 1, 1, generator=generator).requires_grad_()
+    with torch.profiler.profile() as profile:
+        y = convolve_rows(x, kernel, groups=16)
+        found = torch.autograd.grad(y.square().sum(), (x, kernel))
+    parts = x.double().unflatten(-1, (16, 4))
+    exact = torch.einsum("...gs,gos->...go", parts, kernel.double().view(16, 8, 4)).flatten(-2)
+    torch.testing.assert_close(y.double(), exact, rtol=1e-5, atol=1e-5)
+    for one, other in zip(found, torch.autograd.grad(exact.square().sum(), (x, kernel)), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+    if platform.machine() in X86 and torch.backends.mkldnn.is_available():
+        calls = {event.key: event.count for event in profile.key_averages()}
+        assert calls.get("aten::mkldnn_convolution") == 1 and "aten::_slow_conv2d_forward" not in calls
+
+
+def test_products_of_one_thread_are_pytorchs(threads):
+    x, weight, bias = make((400, 64), 128)
+    told = OPERATOR.report(x, weight, bias)["onednn"] or ""
+    assert told.startswith("in one thread") == (threads == 1)

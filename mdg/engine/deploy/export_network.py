@@ -20,7 +20,7 @@ from mdg.data.synthetic import render_scene
 from mdg.engine.checkpoint import load_model, open_checkpoint
 from mdg.engine.deploy.agreement import Agreement, Images, compare, median_ms, repeated, require_agreement
 from mdg.engine.deploy.facts import describe
-from mdg.engine.deploy.formats import ONNX, OPSET, SUFFIXES, require_format, write_program
+from mdg.engine.deploy.formats import ONNX, OPSET, SUFFIXES, require_format, require_packages, write_program
 from mdg.engine.deploy.network import OUTPUTS, Deployed, Shape, capture
 from mdg.engine.deploy.quantize import quantize
 from mdg.engine.deploy.runtimes import RUNTIMES, Run, as_run, has_openvino, open_file, open_openvino
@@ -144,7 +144,8 @@ def export_network(
 
 
 def require_choices(choices: Choices) -> None:
-    """Raises ConfigError where the choices do not go together, before a checkpoint is read."""
+    """Raises ConfigError where the choices do not go together, MachineError where a package is missing; before a
+    checkpoint is read."""
     require_format(choices.format, choices.dynamic, choices.opset)
     unknown = [name for name in choices.outputs if name not in OUTPUTS]
     if unknown or not choices.outputs or len(set(choices.outputs)) < len(choices.outputs):
@@ -155,6 +156,7 @@ def require_choices(choices: Choices) -> None:
         raise ConfigError(f"--size {choices.size[0]}x{choices.size[1]}: expected HEIGHTxWIDTH in pixels")
     if choices.score is not None:
         require_split(choices.score)
+    require_packages(choices.format)
 
 
 class Frames:

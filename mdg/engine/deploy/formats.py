@@ -28,13 +28,17 @@ LARGEST_MESSAGE = (1 << 31) - (1 << 20)  # bytes of a file of protobuf, with roo
 
 
 def require_format(format: str, dynamic: bool, opset: int) -> None:
-    """Raises where a file of that kind cannot be written here."""
+    """Raises ConfigError where there is no file of that kind."""
     if format not in FORMATS:
         raise ConfigError(f"--format {format}: expected one of {', '.join(FORMATS)}")
     if format == TORCHSCRIPT and dynamic:
         raise ConfigError("--dynamic: a traced TorchScript file has one size; take --format onnx or torch-export")
     if format == ONNX and not 18 <= opset <= 23:
         raise ConfigError(f"--opset {opset}: PyTorch writes operator sets from 18 to 23; {OPSET} is the default")
+
+
+def require_packages(format: str) -> None:
+    """Raises MachineError where a package that writes the format is not installed."""
     missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if not is_installed(name)]
     if format == ONNX and missing:
         raise MachineError(f"--format onnx needs {', '.join(missing)}: pip install -e '.[export]'")

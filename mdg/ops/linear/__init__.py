@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mdg.ops.dispatch import Backend, add_operator
-from mdg.ops.linear.onednn import as_image, as_rows, convolve_rows, is_better, why_not_float32
+from mdg.ops.linear.onednn import as_image, as_rows, convolve_rows, has_one_thread, is_better, why_not_float32
 
 MIN_PRODUCTS = 2**18  # below it the call costs more than the arithmetic
 
@@ -36,8 +36,11 @@ def why_not(x: Tensor, weight_OS: Tensor, bias_O: Tensor | None) -> str | None:
 
 
 def why_not_automatic(x: Tensor, weight_OS: Tensor, bias_O: Tensor | None) -> str | None:
-    """The product is small, or the processor has a better library."""
-    return is_better(x.numel() * weight_OS.shape[0], MIN_PRODUCTS)
+    """The product is small, or the processor has a better library, or PyTorch would not take oneDNN in one thread."""
+    reason = is_better(x.numel() * weight_OS.shape[0], MIN_PRODUCTS)
+    if reason is None and has_one_thread():
+        return "in one thread PyTorch hands convolutions of 1x1 to its own matrix product"
+    return reason
 
 
 OPERATOR = add_operator(

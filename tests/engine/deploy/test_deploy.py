@@ -23,7 +23,7 @@ from mdg.engine import evaluate
 from mdg.engine.deploy import export_network as deploy
 from mdg.engine.deploy.agreement import Agreement, classes_of, compare, probabilities_of, require_agreement
 from mdg.engine.deploy.export_network import Choices, as_images, export_network, told_lines
-from mdg.engine.deploy.formats import TEXT, require_format
+from mdg.engine.deploy.formats import TEXT, require_packages
 from mdg.engine.deploy.network import Deployed, Shape, capture, require_exportable, require_sizes
 from mdg.engine.deploy.quantize import eight_bit_nodes, quantize
 from mdg.engine.deploy.runtimes import as_run, open_file, open_openvino
@@ -296,8 +296,8 @@ def test_choices_that_do_not_go_together(choices, said):
 def test_missing_packages_are_named(monkeypatch):
     monkeypatch.setattr("mdg.engine.deploy.formats.is_installed", lambda name: name == "onnx")
     with pytest.raises(UserError, match=r"needs onnxscript, onnxruntime: pip install -e '\.\[export\]'"):
-        require_format("onnx", False, 20)
-    require_format("torch-export", False, 20)
+        require_packages("onnx")
+    require_packages("torch-export")
 
 
 @pytest.mark.parametrize(
