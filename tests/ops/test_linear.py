@@ -138,7 +138,7 @@ def test_grouped_rows_equal_float64_and_stay_one_call(threads):
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(3, 50, 64, generator=generator).requires_grad_()
     kernel = torch.randn(128, 4, 1, 1, generator=generator).requires_grad_()
-    with torch.profiler.profile() as profile:
+    with torch.profiler.profile(acc_events=True) as profile:
         y = convolve_rows(x, kernel, groups=16)
         found = torch.autograd.grad(y.square().sum(), (x, kernel))
     parts = x.double().unflatten(-1, (16, 4))
