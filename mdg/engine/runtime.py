@@ -27,8 +27,7 @@ def apply_runtime(config: RunConfig) -> None:
         # `auto` leaves the choice to the environment variable, then to the operator itself.
         set_backend(operator, None if backend == "auto" else backend)
     if config.device == "cpu" or not torch.cuda.is_available():
-        # Whoever computes activations again wants less memory rather than more speed.
-        tune_allocator(keep_freed=not config.train.activation_checkpointing)
+        tune_allocator()
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     if config.train.compile and config.device != "cuda" and not torch.cuda.is_available():

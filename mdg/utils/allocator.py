@@ -6,22 +6,17 @@ import ctypes
 import os
 
 # Parameters of mallopt(3), from <malloc.h>, in the order in which they are set.
-ARENA_MAX, MMAP_MAX, MMAP_THRESHOLD, TRIM_THRESHOLD = -8, -4, -3, -1
-ONE_HEAP = {ARENA_MAX: 1}  # the backward pass runs on a thread of its own and must reuse what the forward freed
-KEEP = {**ONE_HEAP, MMAP_MAX: 0, TRIM_THRESHOLD: 2**31 - 1}
-GIVE_BACK = {**ONE_HEAP, MMAP_MAX: 2**16, MMAP_THRESHOLD: 2**23}
+ARENA_MAX, MMAP_MAX, TRIM_THRESHOLD = -8, -4, -1
+# One heap: the backward pass runs on a thread of its own and must reuse what the forward pass freed.
+KEEP = {ARENA_MAX: 1, MMAP_MAX: 0, TRIM_THRESHOLD: 2**31 - 1}
 USERS = ("MALLOC_ARENA_MAX", "MALLOC_MMAP_MAX_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
 
 
-def tune_allocator(keep_freed: bool) -> bool:
-    """Tells glibc what to do with freed blocks; returns whether it took it.
+def tune_allocator() -> bool:
+    """Tells glibc to keep freed blocks, all in one heap that does not shrink; returns whether it took it.
 
     By default glibc maps a block of more than 32 MB anew each time, so that in each step the kernel zeroes the
     activations page by page (a third of a training step on a CPU), and keeps many smaller ones (a gigabyte).
-
-    Args:
-        keep_freed: True: all blocks come from one heap that does not shrink; fast. False: blocks of 8 MB and more go
-            back to the system when they are freed; slower, and the peak is what is really in use.
 
     Where the user tunes glibc by its own environment variables, where the C library is another one, or is replaced
     (jemalloc, tcmalloc), nothing is changed.
@@ -35,4 +30,4 @@ def tune_allocator(keep_freed: bool) -> bool:
         mallopt = library.mallopt
     except (OSError, TypeError, AttributeError):
         return False
-    return all([mallopt(*setting) for setting in (KEEP if keep_freed else GIVE_BACK).items()])
+    return all([mallopt(*setting) for setting in KEEP.items()])
