@@ -11,6 +11,7 @@ from torch import Tensor
 from mdg.config.yaml_tree import parse_yaml
 from mdg.engine.evaluation.result_files import Result
 from mdg.utils import markdown
+from mdg.utils.pictures import css_colour
 
 HEAD = """\
 ---
@@ -135,7 +136,7 @@ def _scores(results: Sequence[Result], described: Mapping[str, Any]) -> str:
 
 def _classes(described: Mapping[str, Any]) -> str:
     rows = [
-        [str(index), name, "#" + "".join(f"{channel:02x}" for channel in colour)]
+        [str(index), name, css_colour(colour)]
         for index, (name, colour) in enumerate(zip(described["classes"], described["palette"], strict=True))
     ]
     return "\n".join(["## Classes", "", markdown.table(["id", "name", "colour"], rows, left=3), ""])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from mdg.engine.trainer import Trainer
 from mdg.utils.crash import remember
 from mdg.utils.environment import code_fingerprint, describe_environment, package_version
 from mdg.utils.files import explained, write_bytes, write_json, write_text
-from mdg.utils.launched import launch_id, restart_count
+from mdg.utils.launched import command_line, launch_id, restart_count
 from mdg.utils.logging import early_lines, log_to_file, pass_on, setup_logging, stop_log_to_file
 from mdg.utils.run_directory import RunDirectory, fresh_path
 
@@ -82,7 +81,7 @@ def run_training(
         compare_processes(world, _facts(config, resume))
         run, resuming = _open_run(run, config, run_dir, world)
         try:
-            with run.held(" ".join(sys.argv)) if world.main else nullcontext():
+            with run.held(command_line()) if world.main else nullcontext():
                 return _train(config, run, world, resuming, allow_changes)
         finally:
             if world.main:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
 import traceback
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+
+from mdg.utils.launched import command_line
 
 _known: dict[str, Any] = {}
 
@@ -37,7 +38,7 @@ def write_report(program: str, error: BaseException) -> Path | None:
 def _report(program: str, error: BaseException) -> str:
     parts = {
         "program": program,
-        "command": " ".join(sys.argv),
+        "command": command_line(),
         "folder": os.getcwd(),
         "traceback": "".join(traceback.format_exception(error)),
         "environment": _environment(),

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 import mdg
+from mdg.utils.launched import command_line
 
 PACKAGES = ("torch", "torchvision", "timm", "mmengine", "numpy", "opencv-python", "pydantic", "natten", "mamba-ssm")
 VECTORS = (("avx512f", "AVX-512"), ("avx2", "AVX2"), ("asimd", "NEON"))  # flag of the system, name; the widest first
@@ -36,14 +37,6 @@ def describe_environment() -> dict[str, Any]:
         else [],
         "command": command_line(),
     }
-
-
-def command_line() -> str:
-    """The command of this process, its program seen from the working directory where it lies below that."""
-    program = Path(sys.argv[0])
-    if program.is_absolute() and program.is_relative_to(Path.cwd()):
-        program = program.relative_to(Path.cwd())
-    return " ".join([str(program), *sys.argv[1:]])
 
 
 @cache

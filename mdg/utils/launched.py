@@ -6,14 +6,25 @@ Nothing here needs torch, so that the launcher itself starts at once.
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import socket
+import sys
 import threading
 import time
 from pathlib import Path
 
 LAUNCH_ID, LAUNCHER, RESTARTS, LISTENER = "MDG_LAUNCH_ID", "MDG_LAUNCHER", "MDG_RESTARTS", "MDG_LISTENER"
 SECONDS_BETWEEN_LOOKS = 0.5
+
+
+def command_line() -> str:
+    """The command of this process as a shell takes it, its program seen from the working directory where it lies below
+    that."""
+    program = Path(sys.argv[0])
+    if program.is_absolute() and program.is_relative_to(Path.cwd()):
+        program = program.relative_to(Path.cwd())
+    return shlex.join([str(program), *sys.argv[1:]])
 
 
 def launch_id() -> str | None:

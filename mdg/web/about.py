@@ -13,6 +13,7 @@ from mdg.errors import ConfigError, DataError
 from mdg.metrics import Protocol
 from mdg.utils.files import file_sha256
 from mdg.utils.pages import render
+from mdg.utils.pictures import css_colour
 
 
 class Score(NamedTuple):
@@ -75,7 +76,7 @@ def describe(predictor: Predictor) -> About:
         dataset,
         facts,
         _scores(predictor.checkpoint, state),
-        [(name, "#" + bytes(colour).hex()) for name, colour in zip(state["classes"], state["palette"], strict=True)],
+        [(name, css_colour(colour)) for name, colour in zip(state["classes"], state["palette"], strict=True)],
     )
 
 

@@ -14,6 +14,7 @@ import pytest
 from mdg.errors import ConfigError, MachineError, NonFiniteError
 from mdg.utils import crash
 from mdg.utils.cli import calm_threads, run_tool
+from mdg.utils.launched import command_line
 from mdg.utils.logging import TerminalLog
 
 
@@ -65,7 +66,7 @@ def test_an_unforeseen_error_is_one_line_and_a_report(capsys, tmp_path, monkeypa
     assert code == 1 and text.count("\n") == 1 and str(file) in text and "Traceback" not in text
     report = file.read_text()
     assert "ZeroDivisionError: division by zero" in report and "raise error" in report  # the traceback
-    assert "name: run" in report and "python: 3." in report and sys.argv[0] in report
+    assert "name: run" in report and "python: 3." in report and command_line() in report
 
 
 def test_a_report_goes_elsewhere_where_the_run_cannot_take_it(capsys, tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from mdg.utils.environment import command_line
+from mdg.utils.launched import command_line
 
 
 @pytest.mark.parametrize(
@@ -15,5 +15,5 @@ from mdg.utils.environment import command_line
 )
 def test_a_program_below_the_working_directory_is_told_from_there(tmp_path, monkeypatch, program, told):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", [program.format(tmp_path), "--resume", "{tmp}"])
-    assert command_line() == f"{told} --resume {{tmp}}"
+    monkeypatch.setattr(sys, "argv", [program.format(tmp_path), "--opts", "optimizer.groups=[{match: x}]"])
+    assert command_line() == f"{told} --opts 'optimizer.groups=[{{match: x}}]'"

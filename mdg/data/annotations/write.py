@@ -23,6 +23,7 @@ from mdg.data.annotations.raster import fill_polygon
 from mdg.data.annotations.rle import encode_counts, mask_to_runs
 from mdg.fields import IGNORED
 from mdg.utils.files import write_json, write_text
+from mdg.utils.pictures import css_colour
 
 LABELME_VERSION = "5.5.0"  # whose keys are written
 
@@ -215,7 +216,7 @@ class CvatWriter:
             entry = ElementTree.SubElement(labels, "label")
             ElementTree.SubElement(entry, "name").text = label
             if drawing.palette is not None and id < len(drawing.palette):
-                ElementTree.SubElement(entry, "color").text = "#" + bytes(drawing.palette[id]).hex()
+                ElementTree.SubElement(entry, "color").text = css_colour(drawing.palette[id])
         self._frames = 0
 
     def add(self, mask_HW: np.ndarray, image: str) -> None:

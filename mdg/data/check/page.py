@@ -18,6 +18,7 @@ from mdg.data.check.samples import make_samples
 from mdg.data.check.splits import SplitReport
 from mdg.utils.files import write_text
 from mdg.utils.pages import render
+from mdg.utils.pictures import css_colour
 
 LISTED = 200  # findings of a kind
 OPEN = 10  # warnings of a kind that are not folded in
@@ -100,7 +101,7 @@ def _classes(split: SplitReport) -> list[dict[str, Any]]:
     return [
         {
             "name": name,
-            "colour": "#{:02x}{:02x}{:02x}".format(*colour_3.tolist()),
+            "colour": css_colour(colour_3),
             "width": _width(float(share)),
             "share": per_cent(float(share)),
             "pixels": int(pixels),

@@ -12,8 +12,8 @@ import numpy as np
 
 from mdg.data.check.splits import SplitReport
 from mdg.errors import DataError
-from mdg.utils.pages import data_uri
-from mdg.utils.visualization import grey, overlay
+from mdg.utils.pictures import jpeg_uri, shown_size
+from mdg.utils.visualization import overlay
 
 SPREAD, RARE = 6, 4  # frames spread evenly over the split, and frames for its rarest classes
 WIDTH = 360  # px of a picture
@@ -82,21 +82,12 @@ def _draw(split: SplitReport, place: int) -> tuple[tuple[str, str], ...]:
     rgb_HW3 = _shrink(frame.rgb_HW3, cv2.INTER_AREA)
     pictures = {"RGB": rgb_HW3}
     if "thermal" in split.dataset.cameras:
-        pictures["thermal"] = _shrink(grey(frame.thermal_HW), cv2.INTER_AREA)
+        pictures["thermal"] = _shrink(frame.thermal_HW, cv2.INTER_AREA)
     # Outlines are drawn at the size of the picture: shrunk ones would fade.
     label_HW = _shrink(frame.label_HW, cv2.INTER_NEAREST)
     pictures["label over RGB"] = overlay(rgb_HW3, label_HW, split.dataset.palette_K3)
-    return tuple((caption, _data_uri(picture)) for caption, picture in pictures.items())
+    return tuple((caption, jpeg_uri(picture, QUALITY)) for caption, picture in pictures.items())
 
 
 def _shrink(image: np.ndarray, interpolation: int) -> np.ndarray:
-    height, width = image.shape[:2]
-    if width <= WIDTH:
-        return image
-    return cv2.resize(image, (WIDTH, max(1, round(height * WIDTH / width))), interpolation=interpolation)
-
-
-def _data_uri(picture_HW3: np.ndarray) -> str:
-    done, data = cv2.imencode(".jpg", picture_HW3[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
-    assert done
-    return data_uri(data.tobytes(), "jpeg")
+    return cv2.resize(image, shown_size(image, WIDTH)[::-1], interpolation=interpolation)

@@ -9,8 +9,10 @@ import numpy as np
 
 from mdg.data.registration.points import COLUMNS
 from mdg.utils.files import write_text
-from mdg.utils.pages import data_uri, render
+from mdg.utils.pages import render
+from mdg.utils.pictures import jpeg_uri
 
+QUALITY = 92  # of JPEG
 LONGEST = 1600  # pixels of a picture in the page
 PAIRS = 12
 
@@ -44,10 +46,7 @@ def _picture(image: np.ndarray) -> dict[str, object]:
     height, width = image.shape[:2]
     factor = min(1.0, LONGEST / max(height, width))
     small = cv2.resize(image, (round(width * factor), round(height * factor)), interpolation=cv2.INTER_AREA)
-    stored = small if small.ndim == 2 else np.ascontiguousarray(small[..., ::-1])
-    encoded, content = cv2.imencode(".jpg", stored, [cv2.IMWRITE_JPEG_QUALITY, 92])
-    assert encoded, image.shape
-    return {"source": data_uri(content.tobytes(), "jpeg"), "width": width, "height": height}
+    return {"source": jpeg_uri(small, QUALITY), "width": width, "height": height}
 
 
 def _stretched(thermal_HW: np.ndarray) -> np.ndarray:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
-import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +12,7 @@ from mdg.engine.robustness.results import Measured, Robustness, miou
 from mdg.engine.robustness.tables import explanations, protocols, titled_grids
 from mdg.engine.run_report import curves
 from mdg.engine.run_report.page import environment_rows
+from mdg.utils.launched import command_line
 from mdg.utils.pages import render
 
 LEGIBLE = 55.0  # per cent lost, above which text on the colour is white
@@ -43,7 +42,7 @@ def make_page(robustness: Robustness, scene: Scene, environment: dict[str, Any])
         scene=scene,
         checkpoints=[(run.name, run.checkpoint, run.sha256) for run in robustness.runs],
         environment=environment_rows(environment),
-        command=shlex.join(sys.argv),
+        command=command_line(),
         width=curves.WIDTH,
         height=curves.HEIGHT,
         frame=(curves.LEFT, curves.TOP, curves.WIDTH - curves.RIGHT, curves.HEIGHT - curves.BOTTOM),

@@ -17,20 +17,11 @@ from mdg.data.corruptions import Corruption
 from mdg.engine.robustness.cells import Task
 from mdg.engine.robustness.measure import Session, Subject
 from mdg.errors import ConfigError, nearest
-from mdg.utils.pages import data_uri
-from mdg.utils.visualization import colorize, grey
+from mdg.utils.pictures import Picture, class_map, css_colour, photograph, shown_size
+from mdg.utils.visualization import colorize
 
 WIDTH = 320  # px of a picture, at most
 QUALITY = 80  # of JPEG
-
-
-@dataclass(frozen=True)
-class Look:
-    """One picture: title, data URI, and whether it is a map of classes, which is enlarged without blur."""
-
-    title: str
-    uri: str
-    sharp: bool
 
 
 @dataclass
@@ -48,8 +39,8 @@ class Scene:
     name: str
     size: tuple[int, int]
     classes: list[tuple[str, str]] = field(default_factory=list)
-    clean: list[Look] = field(default_factory=list)
-    corrupted: dict[str, list[tuple[float, list[Look]]]] = field(default_factory=dict)
+    clean: list[Picture] = field(default_factory=list)
+    corrupted: dict[str, list[tuple[float, list[Picture]]]] = field(default_factory=dict)
 
 
 class Painter:
@@ -77,12 +68,12 @@ class Painter:
         self.dataset = subject.dataset
         self.index = index_of(self.dataset, name) if name is not None else richest(self.dataset)
         frame = self.dataset[self.index]
-        self.scene = Scene(frame.name, _shown_size(frame.label_HW))
+        self.scene = Scene(frame.name, shown_size(frame.label_HW, WIDTH))
         self._seen = set(np.unique(frame.label_HW).tolist())
         self.scene.clean = [
-            Look("RGB", self._image(frame, "rgb"), False),
-            Look("thermal", self._image(frame, "thermal"), False),
-            Look("label", self._classes(frame.label_HW), True),
+            self._image(frame, "rgb"),
+            self._image(frame, "thermal"),
+            self._classes("label", frame.label_HW),
         ]
 
     def add(self, session: Session) -> None:
@@ -94,29 +85,28 @@ class Painter:
             looks = next((looks for severity, looks in shown if severity == task.severity), None)
             if looks is None:
                 frame, camera = session.dataset(task, self.seed)[self.index], task.corruption.camera
-                looks = [Look("RGB" if camera == "rgb" else camera, self._image(frame, camera), False)]
+                looks = [self._image(frame, camera)]
                 shown.append((task.severity, looks))
             looks.append(self._prediction(session, task))
 
     def finish(self) -> Scene:
         """The scene with the classes that are seen in it."""
         named = enumerate(zip(self.dataset.classes, self.dataset.palette_K3, strict=True))
-        self.scene.classes = [(name, _css(colour)) for k, (name, colour) in named if k in self._seen]
+        self.scene.classes = [(name, css_colour(colour)) for k, (name, colour) in named if k in self._seen]
         return self.scene
 
-    def _prediction(self, session: Session, task: Task) -> Look:
+    def _prediction(self, session: Session, task: Task) -> Picture:
         mask_HW = session.predict(session.dataset(task, self.seed), self.index)
         self._seen |= set(np.unique(mask_HW).tolist())
-        return Look(session.subject.name, self._classes(mask_HW), True)
+        return self._classes(session.subject.name, mask_HW)
 
-    def _image(self, frame: Frame, camera: str) -> str:
-        image = frame.rgb_HW3 if camera == "rgb" else grey(frame.thermal_HW)
-        small = cv2.resize(image, self.scene.size[::-1], interpolation=cv2.INTER_AREA)
-        return _encoded(small, ".jpg", [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+    def _image(self, frame: Frame, camera: str) -> Picture:
+        title, image = ("RGB", frame.rgb_HW3) if camera == "rgb" else (camera, frame.thermal_HW)
+        return photograph(title, cv2.resize(image, self.scene.size[::-1], interpolation=cv2.INTER_AREA), QUALITY)
 
-    def _classes(self, ids_HW: np.ndarray) -> str:
+    def _classes(self, title: str, ids_HW: np.ndarray) -> Picture:
         small = cv2.resize(ids_HW, self.scene.size[::-1], interpolation=cv2.INTER_NEAREST)
-        return _encoded(colorize(small, self.dataset.palette_K3), ".png", [])
+        return class_map(title, colorize(small, self.dataset.palette_K3))
 
 
 def index_of(dataset: RGBTDataset, name: str) -> int:
@@ -135,18 +125,3 @@ def richest(dataset: RGBTDataset, looked_at: int = 64) -> int:
     places = range(min(looked_at, len(dataset)))
     by_day = [index for index in places if dataset.condition(index) != "night"] or list(places)
     return max(by_day, key=lambda index: len(np.unique(dataset[index].label_HW)))
-
-
-def _shown_size(image: np.ndarray) -> tuple[int, int]:
-    h, w = image.shape[:2]
-    return (h, w) if w <= WIDTH else (max(1, round(h * WIDTH / w)), WIDTH)
-
-
-def _css(colour: np.ndarray) -> str:
-    return "#" + "".join(f"{int(part):02x}" for part in colour)
-
-
-def _encoded(picture_HW3: np.ndarray, ending: str, options: list[int]) -> str:
-    done, data = cv2.imencode(ending, np.ascontiguousarray(picture_HW3[..., ::-1]), options)
-    assert done
-    return data_uri(data.tobytes(), "jpeg" if ending == ".jpg" else "png")

@@ -32,7 +32,7 @@ from mdg.metrics import ConfusionMatrix, ScoringRule
 from mdg.metrics.scoring import score_image
 from mdg.utils.files import explained
 from mdg.utils.limits import require_within
-from mdg.utils.pages import data_uri
+from mdg.utils.pictures import Picture, class_map, css_colour, photograph, shown_size
 from mdg.utils.visualization import colorize, grey
 
 logger = logging.getLogger("mdg.report")
@@ -49,15 +49,6 @@ class ImageScore(NamedTuple):
     name: str
     condition: str
     miou: float
-
-
-@dataclass(frozen=True)
-class Picture:
-    """One look at a frame: title, data URI, and whether it is a map of classes, which is enlarged without blur."""
-
-    title: str
-    uri: str
-    sharp: bool
 
 
 @dataclass(frozen=True)
@@ -194,7 +185,7 @@ def show(frame: Frame, prediction_HW: np.ndarray, dataset: RGBTDataset, score: I
     """The pictures of a frame, at most :data:`WIDTH` wide; ``prediction_HW`` holds class ids, as many as its label."""
     counted_HW = _counted(frame.label_HW, dataset)
     wrong_HW = counted_HW & (prediction_HW != frame.label_HW)
-    h, w = _shown_size(frame.label_HW)
+    h, w = shown_size(frame.label_HW, WIDTH)
     rgb, thermal = (
         cv2.resize(image, (w, h), interpolation=cv2.INTER_AREA) for image in (frame.rgb_HW3, frame.thermal_HW)
     )
@@ -212,13 +203,13 @@ def show(frame: Frame, prediction_HW: np.ndarray, dataset: RGBTDataset, score: I
         float(share),
         (w, h),
         [
-            Picture("RGB", _jpeg(rgb), False),
-            *([Picture("thermal", _jpeg(grey(thermal)), False)] if "thermal" in dataset.cameras else []),
-            Picture("prediction", _png(colorize(prediction, dataset.palette_K3)), True),
-            Picture("label", _png(colorize(label, dataset.palette_K3)), True),
-            Picture("errors", _jpeg(error_map(rgb, counted > 0, wrong > 0)), False),
+            photograph("RGB", rgb, QUALITY),
+            *([photograph("thermal", thermal, QUALITY)] if "thermal" in dataset.cameras else []),
+            class_map("prediction", colorize(prediction, dataset.palette_K3)),
+            class_map("label", colorize(label, dataset.palette_K3)),
+            photograph("errors", error_map(rgb, counted > 0, wrong > 0), QUALITY),
         ],
-        [(dataset.classes[k], _css(dataset.palette_K3[k])) for k in present if k < len(dataset.classes)],
+        [(dataset.classes[k], css_colour(dataset.palette_K3[k])) for k in present if k < len(dataset.classes)],
     )
 
 
@@ -245,26 +236,3 @@ def _miou(frame: Frame, prediction_HW: np.ndarray, dataset: RGBTDataset) -> floa
     pairs = K * frame.label_HW[valid_HW].astype(np.int64) + prediction_HW[valid_HW]
     counts_KK = ConfusionMatrix(K, np.bincount(pairs, minlength=K * K).reshape(K, K)).counts
     return float(score_image(counts_KK, _rule(dataset), dataset.classes)[-2])
-
-
-def _shown_size(image: np.ndarray) -> tuple[int, int]:
-    h, w = image.shape[:2]
-    return (h, w) if w <= WIDTH else (max(1, round(h * WIDTH / w)), WIDTH)
-
-
-def _css(colour: np.ndarray) -> str:
-    return "#" + "".join(f"{int(part):02x}" for part in colour)
-
-
-def _jpeg(picture_HW3: np.ndarray) -> str:
-    # All of the colour at full size: the red of a single wrong pixel would fade.
-    full = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
-    done, data = cv2.imencode(".jpg", picture_HW3[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY, *full])
-    assert done
-    return data_uri(data.tobytes(), "jpeg")
-
-
-def _png(picture_HW3: np.ndarray) -> str:
-    done, data = cv2.imencode(".png", np.ascontiguousarray(picture_HW3[..., ::-1]))
-    assert done
-    return data_uri(data.tobytes(), "png")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from mdg.engine.run_report.frames import Gallery, ShownFrame
 from mdg.engine.run_report.runs import Run, labels
 from mdg.engine.run_report.tables import class_rows, confusion_table, groups_of, interval_rows, key_numbers
 from mdg.errors import UserError
+from mdg.utils.launched import command_line
 from mdg.utils.pages import render
 
 
@@ -42,7 +41,7 @@ def make_page(runs: Sequence[Run], split: str, galleries: Sequence[Gallery], wan
         height=curves.HEIGHT,
         frame=(curves.LEFT, curves.TOP, curves.WIDTH - curves.RIGHT, curves.HEIGHT - curves.BOTTOM),
         colours=["--all", "--c4", "--c0", "--c2", "--c3", "--c1", "--c5"],
-        command=shlex.join(sys.argv),
+        command=command_line(),
     )
 
 
