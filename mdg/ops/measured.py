@@ -115,10 +115,10 @@ def read(file: Path | None) -> list[Measurement]:
         require(File, content, file, advice, UserError)
         return File.model_validate(content).machines
     except UserError as error:
-        logger.warning("backends are chosen as if nothing had been measured: %s", error)
+        logger.warning("a file of measured backends is not used: %s", error)
     except (OSError, ValueError, RecursionError) as error:
         reason = f"{type(error).__name__}: {error}"
-        logger.warning("backends are chosen as if nothing had been measured: %s: %s; %s", file, reason, advice)
+        logger.warning("a file of measured backends is not used: %s: %s; %s", file, reason, advice)
     return []
 
 

@@ -73,5 +73,5 @@ def test_a_damaged_file_of_a_run_is_a_warning(tiny_run):
     here = invented("torch")
     measured.keep(here)
     tiny_run("run", "train.max_steps=2", resume=True)
-    assert f"nothing had been measured: {run.backends}" in (run.path / "train.log").read_text()
+    assert f"not used: {run.backends}" in (run.path / "train.log").read_text()
     assert measured.read(run.backends) == [here]
