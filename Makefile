@@ -56,6 +56,7 @@ endif
 	CUDA_VISIBLE_DEVICES= NATTEN_CUDA_ARCH= $(PIP) --require-hashes --no-build-isolation --no-deps -r requirements-natten.lock || \
 	  echo "natten could not be installed; neighbourhood attention runs on its other backends"
 	$(BIN)/python tools/doctor.py --compile
+	$(BIN)/python tools/doctor.py --race || echo "backends could not be measured; they are chosen by what is known of processors"
 	@touch $@
 
 demo: $(READY)

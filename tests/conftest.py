@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -32,6 +34,10 @@ def pytest_configure(config):
         if number is not None and signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler if name == "SIGINT" else lambda *_: None)
     config.pluginmanager.register(SharedFixtures())
+    # What was measured on this machine is no part of a test, nor of the processes that it starts.
+    empty = tempfile.TemporaryDirectory(prefix="mdg-measured-")
+    config.add_cleanup(empty.cleanup)
+    os.environ["MDG_CACHE_DIR"] = empty.name
 
 
 class SharedFixtures:

@@ -100,9 +100,10 @@ Choose = Callable[..., Backend]
 
 @contextmanager
 def choosing(rule: Callable[..., Backend]) -> Iterator[None]:
-    """Inside, ``rule(operator, choose, *inputs, backend=...)`` picks the backend of every call of an operator.
+    """Inside, ``rule(operator, choose, *inputs, **asked)`` picks the backend of every call of an operator.
 
-    ``choose`` is the choice that would have been made. The rule sees checked inputs, see ``mdg.ops.dispatch``.
+    ``choose`` is the choice that would have been made, ``asked`` what else it was asked by. The rule sees checked
+    inputs, see ``mdg.ops.dispatch``.
     """
     operators = list(OPERATORS.values())
     for operator in operators:
@@ -120,8 +121,8 @@ def watched_backends() -> Iterator[dict[str, str]]:
     names: dict[str, list[str]] = {}
     used: dict[str, str] = {}
 
-    def note(operator: Operator, choose: Choose, *inputs: Any, backend: str | None = None) -> Backend:
-        chosen = choose(*inputs, backend=backend)
+    def note(operator: Operator, choose: Choose, *inputs: Any, **asked: Any) -> Backend:
+        chosen = choose(*inputs, **asked)
         known = names.setdefault(operator.name, [])
         known += [] if chosen.name in known else [chosen.name]
         used[operator.name] = ", ".join(known)
@@ -182,9 +183,11 @@ def count_macs(model: nn.Module, *inputs: Tensor) -> MacCount:
     called: list[nn.Module] = []
     calls: list[OperatorCall] = []
 
-    def choose_stand_in(operator: Operator, choose: Choose, *inputs: Any, backend: str | None = None) -> Backend:
-        if operator.name not in STAND_INS:  # an operator from outside the package runs as it is
-            return choose(*inputs, backend=backend)
+    def choose_stand_in(operator: Operator, choose: Choose, *inputs: Any, **asked: Any) -> Backend:
+        if operator.name not in STAND_INS:
+            # A backend asked for by name may refuse the meta device; that for other runtimes is made of what PyTorch
+            # counts. An operator from outside the package may have none and runs as it is.
+            return operator.export or choose(*inputs, **asked)
         shapes = tuple(tuple(x.shape) if isinstance(x, Tensor) else x for x in inputs)
         running = (name.partition(".")[2] for name in counter.mod_tracker.parents)
         calls.append(OperatorCall(operator.name, max(running, key=len), shapes))

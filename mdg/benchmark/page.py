@@ -15,6 +15,7 @@ from rich.text import Text
 
 from mdg.benchmark.suite import Result
 from mdg.errors import UserError
+from mdg.ops.measured import Measurement
 from mdg.utils import markdown
 from mdg.utils.files import write_text
 
@@ -81,6 +82,22 @@ def race_table(operator: str, rows: Sequence[Mapping[str, Any]]) -> Table:
         last = place + 1 == len(rows) or rows[place + 1]["shape"] != row["shape"]
         table.add_row(*race_cells(row), end_section=last)
     return table
+
+
+def machine_table(measurement: Measurement) -> Table:
+    """What was measured on a machine: a row per operator and shape, the fastest backend in bold."""
+    place = f"{measurement.processor}, {measurement.threads} thread(s), PyTorch {measurement.torch}"
+    table = _table(place, ["operator", "shape", "forward ms", "backward ms"], left=4)
+    for operator, timings in measurement.operators.items():
+        for timing in timings:
+            times = [_ranked(timing.ms(phase)) for phase in ("forward", "backward")]
+            table.add_row(operator, "x".join(map(str, timing.numbers)), *times, end_section=timing is timings[-1])
+    return table
+
+
+def _ranked(ms: Mapping[str, float]) -> Text:
+    cells = [f"{name} {value:.3g}" for name, value in ms.items()]
+    return Text("  ").join(Text(cell, "" if place else "bold") for place, cell in enumerate(cells))
 
 
 RACE_HEADER = ["module", "shape", "backend", "forward ms", "with backward ms", "output error", "gradient error"]

@@ -40,6 +40,13 @@ def channel_scan_inputs(shapes: Sequence[Any], dtype: torch.dtype) -> Inputs:
     return [_normal(u, 0), _normal(projected, 1), _normal(dt_weight, 2) / R**0.5, bias, decay, torch.ones(skip)]
 
 
+def linear_inputs(shapes: Sequence[Any], dtype: torch.dtype) -> Inputs:
+    """Normal rows, weights of a layer at its start, and a bias where there is one."""
+    x, weight, bias = shapes
+    values = [_normal(x, 0).to(dtype), (_normal(weight, 1) / weight[-1] ** 0.5).to(dtype)]
+    return [*values, None if bias is None else _normal(bias, 2).to(dtype)]
+
+
 def attention_inputs(shapes: Sequence[Any], dtype: torch.dtype) -> Inputs:
     """Normal queries, keys and values; the number of heads as it is."""
     *qkv, heads = shapes
@@ -50,6 +57,7 @@ MAKE_INPUTS: dict[str, Callable[[Sequence[Any], torch.dtype], Inputs]] = {
     "neighborhood_attention": neighborhood_attention_inputs,
     "channel_scan": channel_scan_inputs,
     "attention": attention_inputs,
+    "linear": linear_inputs,
 }
 
 
@@ -137,8 +145,8 @@ class _Race:
         return found
 
     def _why_not(self, backend: str) -> str | None:
-        # Also where it could run but the automatic choice would not take it: too slow, or memory without bounds.
-        return self.operator.report(*self.inputs)[backend]
+        # Also where it could run but the automatic choice must not take it: memory without bounds.
+        return self.operator.objection(backend, *self.inputs)
 
     def _median_ms(self, action: Any) -> float:
         return median(repeat_ms(action, self.device, *REPETITIONS[self.device.type]))

@@ -15,6 +15,9 @@ def parse() -> argparse.ArgumentParser:
     parser.add_argument(
         "--compile", action="store_true", help="compile the CPU kernels, half a minute; else the first run does"
     )
+    parser.add_argument(
+        "--race", action="store_true", help="measure the backends on this CPU, which the automatic choice then goes by"
+    )
     return parser
 
 
@@ -53,6 +56,34 @@ def compile_kernels() -> str:
     return "the CPU kernels are compiled"
 
 
+def race_backends() -> None:
+    """Measures this machine, shows the table and keeps it."""
+    from mdg.benchmark.machine import measure_machine
+    from mdg.benchmark.page import machine_table
+    from mdg.ops import measured
+    from mdg.utils.files import require_writable
+    from mdg.utils.logging import console
+
+    if (file := measured.user_file()) is not None:
+        require_writable(file)
+    measurement = measure_machine()
+    console.print(machine_table(measurement))
+    print(f"kept in {measured.keep(measurement)}")
+
+
+def measured_when() -> str:
+    """Whether this machine was measured, in words."""
+    import torch
+
+    from mdg.ops.measured import current
+
+    measurement, threads = current(), torch.get_num_threads()
+    if measurement is None:
+        return f"not yet, with {threads} thread(s) and this version; `python tools/doctor.py --race` does it"
+    shapes = sum(map(len, measurement.operators.values()))
+    return f"{measurement.at}, with {threads} thread(s): {shapes} shapes, by which the automatic choice goes on a CPU"
+
+
 def run(args: argparse.Namespace) -> None:
     import torch
 
@@ -62,6 +93,9 @@ def run(args: argparse.Namespace) -> None:
 
     if args.compile:
         print(compile_kernels())
+    if args.race:
+        race_backends()
+    if args.compile or args.race:
         return
     environment = describe_environment()
     packages = environment.pop("packages")
@@ -72,10 +106,12 @@ def run(args: argparse.Namespace) -> None:
     print(f"{'packages':12} " + ", ".join(f"{name} {version or 'absent'}" for name, version in packages.items()))
     compiler = next((path for name in ("c++", "g++", "clang++") if (path := shutil.which(name))), None)
     print(f"{'C++':12} {compiler or 'absent'} (train.compile on a CPU needs one)")
+    print(f"{'measured':12} {measured_when()}")
     for device in ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]:
         for name, inputs in example_inputs(device).items():
-            print(f"{name} on {device}, training:")
-            for backend, reason in get_operator(name).report(*inputs).items():
+            operator = get_operator(name)
+            print(f"{name} on {device}, training: {operator.choose(*inputs, backend='auto').name}")
+            for backend, reason in operator.report(*inputs).items():
                 print(f"  {backend:10} {'ready' if reason is None else 'no: ' + reason}")
 
 

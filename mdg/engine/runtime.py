@@ -9,10 +9,13 @@ import torch
 from torch import nn
 
 from mdg.config import RunConfig
+from mdg.engine.distributed import World
 from mdg.errors import ConfigError
 from mdg.models.recompute import recompute_activations
-from mdg.ops import set_backend
+from mdg.ops import measured, set_backend
+from mdg.ops.measured import Measurement
 from mdg.utils.allocator import tune_allocator
+from mdg.utils.run_directory import RunDirectory
 
 # Inductor would choose a memory layout for convolutions and pass it on to what feeds them. The maps of this network are
 # channels-last already, as ``BHWC`` tensors that a convolution sees through a view; taking those for ``BCHW`` ones, it
@@ -34,6 +37,17 @@ def apply_runtime(config: RunConfig) -> None:
         _require_compiler()
     if torch.are_deterministic_algorithms_enabled() != config.deterministic:  # setting it imports the compiler: 2 s
         torch.use_deterministic_algorithms(config.deterministic, warn_only=True)
+
+
+def follow_measurements(run: RunDirectory, world: World) -> list[Measurement]:
+    """Chooses backends by the times that the run began with, also where the machine was measured anew since: another
+    backend rounds another way. All processes call it.
+
+    Returns:
+        What the run is to remember: of the machines of all processes and of those it ran on before.
+    """
+    saved = world.gather(measured.read(run.backends) if world.main else [])[0]
+    return [*world.gather(measured.take(saved)), *saved]
 
 
 def _require_compiler() -> None:

@@ -13,9 +13,11 @@ from mdg.config import RunConfig, dump_yaml, load_config
 from mdg.engine.checkpoint import config_inside
 from mdg.engine.distributed import World, compare_processes, distributed
 from mdg.engine.resume import newest_state
-from mdg.engine.runtime import apply_runtime
+from mdg.engine.runtime import apply_runtime, follow_measurements
 from mdg.engine.state import Progress
 from mdg.engine.trainer import Trainer
+from mdg.ops import measured
+from mdg.ops.measured import Measurement
 from mdg.utils.crash import remember
 from mdg.utils.environment import code_fingerprint, describe_environment, package_version
 from mdg.utils.files import explained, write_bytes, write_json, write_text
@@ -135,6 +137,7 @@ def _new_or_restarted(config: RunConfig, run_dir: str | Path | None) -> Path:
 
 def _train(config: RunConfig, run: RunDirectory, world: World, resuming: bool, allow_changes: bool) -> Outcome:
     with early_lines() as lines:  # no file of a run is touched before it is known that it can go on
+        measurements = follow_measurements(run, world)
         trainer = Trainer(config, run, world, resume=resuming, allow_changes=allow_changes)
     handler = log_to_file(run.path / "train.log") if world.main else None
     remember(folder=run.path)
@@ -143,7 +146,7 @@ def _train(config: RunConfig, run: RunDirectory, world: World, resuming: bool, a
             pass_on(lines, handler)
             if not resuming:  # an earlier attempt of this launch may have ended before it saved anything
                 run.truncate_metrics(0)
-            _explain(config, run, trainer)
+            _explain(config, run, trainer, measurements)
         progress = trainer.fit()
         _report_end(config, run, progress, trainer.finished)
     finally:
@@ -152,7 +155,7 @@ def _train(config: RunConfig, run: RunDirectory, world: World, resuming: bool, a
     return Outcome(run, progress, trainer.stopped)
 
 
-def _explain(config: RunConfig, run: RunDirectory, trainer: Trainer) -> None:
+def _explain(config: RunConfig, run: RunDirectory, trainer: Trainer, measurements: list[Measurement]) -> None:
     step = trainer.progress.step
     text = trainer.config_text
     with explained(run.config):
@@ -160,6 +163,7 @@ def _explain(config: RunConfig, run: RunDirectory, trainer: Trainer) -> None:
     if known and known != text.encode():  # resumed with other options
         write_bytes(fresh_path(run.path / f"config-until-step-{step}.yaml"), known)
     write_text(run.config, text)
+    measured.write(run.backends, measurements)
     write_json(
         fresh_path(run.path / (f"environment-from-step-{step}.json" if step else "environment.json")),
         {

@@ -6,7 +6,8 @@ cannot serve the inputs at hand. Who decides, first match wins:
 1. the call: ``neighborhood_attention(..., backend="tiled")``;
 2. the configuration: ``set_backend("neighborhood_attention", "tiled")``;
 3. the environment: ``MDG_NEIGHBORHOOD_ATTENTION=tiled``, read once, when ``mdg.ops`` is imported;
-4. the automatic choice: the first backend with no reason against it.
+4. the automatic choice: the backend of highest priority with no reason against it. Where this machine was measured
+   (:mod:`mdg.ops.measured`), those that were measured trade places: the fastest at the nearest shape comes first.
 
 The configuration stands above the environment because a run directory records the former and not the latter.
 ``"auto"`` at any level asks for the automatic choice and hides the levels below.
@@ -27,6 +28,8 @@ from typing import Any, TypeVar
 import torch
 
 from mdg.errors import UserError, nearest
+from mdg.ops import measured
+from mdg.ops.measured import Phase
 from mdg.ops.modes import is_exporting
 
 logger = logging.getLogger("mdg.ops")
@@ -55,19 +58,36 @@ def is_installed(package: str) -> bool:
     return importlib.util.find_spec(package) is not None
 
 
+constant_while_tracing(measured.is_any_in_use)
+constant_while_tracing(measured.ranking)
+
+
+def _is_fixed(numbers: tuple[int, ...]) -> bool:
+    """Whether a compiler traces for these numbers alone, where it may trace for any."""
+    from torch.fx.experimental.symbolic_shapes import has_static_value
+
+    return all(has_static_value(number) for number in numbers)
+
+
 @dataclass(frozen=True)
 class Backend:
-    """One implementation. All three callables take the operator's checked inputs, by position.
+    """One implementation. All four callables take the operator's checked inputs, by position.
 
     ``why_not`` tells why the backend cannot run on them (None: it can). ``why_not_automatic`` tells why it should run
-    only when asked for by name, for example because the next one is faster. The highest ``priority`` comes first.
+    only when asked for by name, for example because its memory has no bounds. ``why_slower`` tells why the next one is
+    expected to be faster; it counts only where this backend was not measured. The highest ``priority`` comes first.
     """
 
     name: str
     function: Callable[..., torch.Tensor]
     why_not: Callable[..., str | None] = _no_objection
     why_not_automatic: Callable[..., str | None] = _no_objection
+    why_slower: Callable[..., str | None] = _no_objection
     priority: int = 0
+
+    def objection(self, *inputs: Any) -> str | None:
+        """Why the automatic choice must not take it, however fast it is."""
+        return self.why_not(*inputs) or self.why_not_automatic(*inputs)
 
 
 class Operator:
@@ -80,6 +100,8 @@ class Operator:
         self._from_config: str | None = None
         self._backends: tuple[Backend, ...] = ()
         self.export: Backend | None = None
+        self.describe: Callable[..., tuple[int, ...] | None] | None = None
+        self._orders: dict[tuple[str, ...], tuple[Backend, ...]] = {}  # by rankings
         self._announced: set[str] = set()
 
     def __call__(self, *inputs: Any, backend: str | None = None) -> torch.Tensor:
@@ -100,19 +122,26 @@ class Operator:
         if backend.name in (AUTO, *self.names):
             raise UserError(f"{self.name}: got a second backend '{backend.name}'; expected a new name; choose another.")
         self._backends = tuple(sorted((*self._backends, backend), key=lambda b: -b.priority))
+        self._orders.clear()
 
     def set_backend(self, name: str | None) -> None:
         if name is not None and name != AUTO:
             self._find(name, "set_backend")
         self._from_config = name
 
-    def choose(self, *inputs: Any, backend: str | None = None) -> Backend:
-        """The backend that would run on these inputs. Raises UserError where a backend asked for by name cannot."""
+    def choose(self, *inputs: Any, backend: str | None = None, phase: Phase | None = None) -> Backend:
+        """The backend that would run on these inputs. Raises UserError where a backend asked for by name cannot.
+
+        Args:
+            inputs: Of the operator, checked.
+            backend: A name that stands above all others.
+            phase: Whose measured times count; None: forward and backward where a gradient is asked for, else forward.
+        """
         if is_exporting() and self.export is not None:
             return self.export
         name, source = self._wanted(backend)
         if name == AUTO:
-            return self._choose_automatically(*inputs)
+            return self._choose_automatically(inputs, phase)
         chosen = self._find(name, source)
         reason = chosen.why_not(*inputs)
         if reason is not None:
@@ -125,7 +154,19 @@ class Operator:
 
     def report(self, *inputs: Any) -> dict[str, str | None]:
         """Every backend with the reason against it on these inputs; None where the automatic choice may take it."""
-        return {b.name: b.why_not(*inputs) or b.why_not_automatic(*inputs) for b in self._backends}
+        ranking = self._ranking(inputs, None)
+        reasons = {b.name: b.objection(*inputs) for b in self._backends}
+        fastest = next((name for name in ranking if name in reasons and reasons[name] is None), None)
+        for backend in self._backends:
+            if reasons[backend.name] is not None or backend.name == fastest:
+                continue
+            is_measured = backend.name in ranking
+            reasons[backend.name] = f"measured: {fastest} is faster" if is_measured else backend.why_slower(*inputs)
+        return reasons
+
+    def objection(self, backend: str, *inputs: Any) -> str | None:
+        """Why the automatic choice must not take a backend on these inputs, however fast it is."""
+        return self._find(backend, "objection").objection(*inputs)
 
     def _wanted(self, from_call: str | None) -> tuple[str, str]:
         if from_call is not None:
@@ -146,28 +187,84 @@ class Operator:
             f"{nearest(name, known)}"
         )
 
-    def _choose_automatically(self, *inputs: Any) -> Backend:
+    def _choose_automatically(self, inputs: tuple[Any, ...], phase: Phase | None) -> Backend:
         refused: list[str] = []
-        for backend in self._backends:
+        ranking = self._ranking(inputs, phase)
+        for backend in self._in_order(ranking):
+            is_measured = backend.name in ranking
             reason = backend.why_not(*inputs) or backend.why_not_automatic(*inputs)
+            if reason is None and not is_measured:
+                reason = backend.why_slower(*inputs)
             if reason is None:
-                self._announce(backend.name, "; ".join(refused) or "first choice")
+                self._announce(backend.name, *refused, *(("by measured times",) if is_measured else ()))
                 return backend
             refused.append(f"not {backend.name}: {reason}")
         raise UserError(f"{self.name}: no backend can run these inputs ({'; '.join(refused)}).")
 
-    def _announce(self, name: str, why: str) -> None:
+    def _ranking(self, inputs: tuple[Any, ...], phase: Phase | None) -> tuple[str, ...]:
+        """Names of the measured backends, the fastest first; empty where nothing was measured that fits."""
+        if self.describe is None or not measured.is_any_in_use() or not inputs[0].is_cpu:
+            return ()
+        numbers = self.describe(*inputs)
+        if numbers is None or (torch.compiler.is_compiling() and not _is_fixed(numbers)):
+            return ()
+        return measured.ranking(self.name, numbers, phase or _phase_of(inputs))
+
+    def _in_order(self, ranking: tuple[str, ...]) -> tuple[Backend, ...]:
+        """The backends by priority, the measured ones among themselves by time: one that was not measured, such as one
+        from outside the package, keeps its place."""
+        if not ranking:
+            return self._backends
+        if torch.compiler.is_compiling():
+            return self._arrange(ranking)
+        order = self._orders.get(ranking)
+        if order is None:
+            order = self._orders[ranking] = self._arrange(ranking)
+        return order
+
+    def _arrange(self, ranking: tuple[str, ...]) -> tuple[Backend, ...]:
+        by_name = {backend.name: backend for backend in self._backends}
+        fastest = [by_name[name] for name in ranking if name in by_name]
+        order, place = [], 0
+        for backend in self._backends:
+            order.append(fastest[place] if backend.name in ranking else backend)
+            place += backend.name in ranking
+        return tuple(order)
+
+    def _announce(self, name: str, *why: str) -> None:
         # Logging inside a traced function would break the graph.
         if torch.compiler.is_compiling() or name in self._announced:
             return
         self._announced.add(name)
-        logger.info("%s runs on backend '%s' (%s)", self.name, name, why)
+        logger.info("%s runs on backend '%s' (%s)", self.name, name, "; ".join(why) or "first choice")
 
 
-def add_operator(name: str, *backends: Backend, export: Callable[..., torch.Tensor] | None = None) -> Operator:
-    """A new operator; ``export`` is what it is inside of :func:`mdg.ops.modes.exporting`."""
+def _phase_of(inputs: tuple[Any, ...]) -> Phase:
+    if torch.is_grad_enabled():
+        for x in inputs:
+            if isinstance(x, torch.Tensor) and x.requires_grad:
+                return "training"
+    return "forward"
+
+
+def add_operator(
+    name: str,
+    *backends: Backend,
+    export: Callable[..., torch.Tensor] | None = None,
+    describe: Callable[..., tuple[int, ...] | None] | None = None,
+) -> Operator:
+    """A new operator.
+
+    Args:
+        name: Its name.
+        backends: Its implementations.
+        export: What it is inside of :func:`mdg.ops.modes.exporting`.
+        describe: The positive numbers on which the time of a call depends, by which measured shapes are compared; None
+            for a call so small that to look anything up would be no gain. The first input is a tensor.
+    """
     operator = OPERATORS[name] = Operator(name)
     operator.export = None if export is None else Backend("export", export)
+    operator.describe = describe
     for backend in backends:
         operator.register(backend)
     return operator

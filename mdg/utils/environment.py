@@ -63,11 +63,12 @@ def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
 
 
 @cache
-def code_fingerprint(modules: tuple[str, ...] = ()) -> str:
-    """A hash of the source of this package and of further imported modules: equal where the code is equal, whether or
-    not it was committed, and whatever else lies in the repository. Read once: a process runs the code it began with."""
+def code_fingerprint(modules: tuple[str, ...] = (), room: str = "") -> str:
+    """A hash of the source of this package, or of one ``room`` of it, and of further imported modules: equal where the
+    code is equal, whether or not it was committed, and whatever else lies in the repository. Read once: a process runs
+    the code it began with."""
     root = Path(mdg.__file__).parent
-    files = {file.relative_to(root).as_posix(): file for file in sorted(root.rglob("*.py"))}
+    files = {file.relative_to(root).as_posix(): file for file in sorted((root / room).rglob("*.py"))}
     for name in modules:
         source = getattr(sys.modules.get(name), "__file__", None)
         if source is not None:

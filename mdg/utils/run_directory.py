@@ -5,6 +5,7 @@
     exp/<name>/<time>/
         config.yaml          resolved configuration; `tools/train.py --config config.yaml` repeats the run
         environment.json     versions, machine, commit, command
+        backends.json        measured times by which backends are chosen, as they were when the run began
         train.log            what the terminal showed
         running.json         who works in this folder, while somebody does
         metrics.jsonl        one JSON object per logged step and per validation
@@ -78,6 +79,11 @@ class RunDirectory:
     def config(self) -> Path:
         """The resolved configuration."""
         return self.path / "config.yaml"
+
+    @property
+    def backends(self) -> Path:
+        """The measured times by which the backends of the operators are chosen."""
+        return self.path / "backends.json"
 
     @property
     def metrics(self) -> Path:

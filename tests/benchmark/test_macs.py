@@ -150,6 +150,19 @@ def test_the_backend_does_not_matter(operator, network):
     assert all(count == counts[0] for count in counts)
 
 
+def test_the_backend_of_linear_layers_does_not_matter():
+    """One that was asked for by name would refuse the meta device, also where a layer has a backward of its own."""
+    block, x = MixBlock(64, heads=1, reduction=8, drop_path=0.1), torch.zeros(1, 24, 32, 64)
+    counts = []
+    try:
+        for backend in [*available_backends("linear"), "auto"]:
+            set_backend("linear", backend)
+            counts.append(count_macs(block, x).by_module)
+    finally:
+        set_backend("linear", None)
+    assert all(count == counts[0] for count in counts) and counts[0][""] > 0
+
+
 @pytest.mark.parametrize("stage", [1, 4])
 def test_half_the_positions_take_half_the_scan(stage):
     x = torch.zeros(1, 16, 24, 32)

@@ -24,16 +24,23 @@ def torch_attention(q_BNC: Tensor, k_BMC: Tensor, v_BMC: Tensor, heads: int) -> 
     return F.scaled_dot_product_attention(q_BhNd, k_BhMd, v_BhMd).transpose(1, 2).flatten(2)
 
 
-def why_not_automatic(q_BNC: Tensor, k_BMC: Tensor, v_BMC: Tensor, heads: int) -> str | None:
+def why_slower(q_BNC: Tensor, k_BMC: Tensor, v_BMC: Tensor, heads: int) -> str | None:
     """The product is small, or the processor has a better library."""
     return is_better(q_BNC.numel() * k_BMC.shape[1], MIN_PRODUCTS)
 
 
+def describe(q_BNC: Tensor, k_BMC: Tensor, v_BMC: Tensor, heads: int) -> tuple[int, ...] | None:
+    """B*h, N, M, d."""
+    (B, N, C), M = q_BNC.shape, k_BMC.shape[1]
+    return (B * heads, N, M, C // heads) if B * N * C * M >= MIN_PRODUCTS else None
+
+
 OPERATOR = add_operator(
     "attention",
-    Backend("numba", numba_attention, attention_numba.why_not, why_not_automatic, priority=20),
+    Backend("numba", numba_attention, attention_numba.why_not, why_slower=why_slower, priority=20),
     Backend("torch", torch_attention),
     export=torch_attention,
+    describe=describe,
 )
 
 

@@ -53,6 +53,15 @@ def _mamba_why_not(u_BLD: Tensor, projected_BLP: Tensor, *parameters: Tensor) ->
     return mamba_backend.why_not(u_BLD, u_BLD, A_SDN[0], B_BLN, B_BLN, D_SD[0], bias_SD[0], True, False)
 
 
+MIN_NUMBERS = 2**14  # of a state over all steps; below it nothing that was measured is looked up
+
+
+def describe(u_BLD: Tensor, projected_BLP: Tensor, *parameters: Tensor) -> tuple[int, ...] | None:
+    """Sequences B, steps L, scans of a sequence: directions times features."""
+    (B, L, D), S = u_BLD.shape, parameters[1].shape[0]
+    return (B, L, S * D) if B * L * S * D >= MIN_NUMBERS else None
+
+
 OPERATOR = add_operator(
     "channel_scan",
     Backend(
@@ -73,6 +82,7 @@ OPERATOR = add_operator(
         priority=-10,
     ),
     export=partial(_compose, "torch"),  # whose selective scan is another one then
+    describe=describe,
 )
 
 

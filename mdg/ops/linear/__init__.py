@@ -35,7 +35,7 @@ def why_not(x: Tensor, weight_OS: Tensor, bias_O: Tensor | None) -> str | None:
     return why_not_float32(x, weight_OS)
 
 
-def why_not_automatic(x: Tensor, weight_OS: Tensor, bias_O: Tensor | None) -> str | None:
+def why_slower(x: Tensor, weight_OS: Tensor, bias_O: Tensor | None) -> str | None:
     """The product is small, or the processor has a better library, or PyTorch would not take oneDNN in one thread."""
     reason = is_better(x.numel() * weight_OS.shape[0], MIN_PRODUCTS)
     if reason is None and has_one_thread():
@@ -43,11 +43,19 @@ def why_not_automatic(x: Tensor, weight_OS: Tensor, bias_O: Tensor | None) -> st
     return reason
 
 
+def describe(x: Tensor, weight_OS: Tensor, bias_O: Tensor | None) -> tuple[int, ...] | None:
+    """M, S, O."""
+    outputs, inputs = weight_OS.shape
+    numbers = x.numel()
+    return (numbers // inputs, inputs, outputs) if numbers * outputs >= MIN_PRODUCTS else None
+
+
 OPERATOR = add_operator(
     "linear",
-    Backend("onednn", onednn_linear, why_not, why_not_automatic, priority=10),
+    Backend("onednn", onednn_linear, why_not, why_slower=why_slower, priority=10),
     Backend("torch", F.linear),
     export=F.linear,
+    describe=describe,
 )
 
 
@@ -67,11 +75,13 @@ def linear_gradients(
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """Gradients of :func:`linear` with respect to input, weight and bias; None for what is not ``needed``.
 
+    Where backends are chosen by measured times, the backward ones decide here.
+
     Args:
         grad: Gradient of the output, ``[..., O]``.
         x: The input, ``[..., S]``, in the dtype of the computation.
     """
-    if x.dtype == grad.dtype and OPERATOR.choose(x, weight_OS, None).name == "onednn":
+    if x.dtype == grad.dtype and OPERATOR.choose(x, weight_OS, None, phase="backward").name == "onednn":
         return _onednn_gradients(grad, x, weight_OS, needed)
     grad_x = grad @ weight_OS.to(grad.dtype) if needed[0] else None
     grad_weight = grad.flatten(0, -2).t() @ x.to(grad.dtype).flatten(0, -2) if needed[1] else None

@@ -19,6 +19,18 @@ from mdg.ops.neighborhood_attention import triton as triton_backend
 from mdg.ops.neighborhood_attention.export import exportable_neighborhood_attention
 from mdg.ops.neighborhood_attention.tiled import tiled_neighborhood_attention
 
+MIN_PRODUCTS = 2**18  # below it nothing that was measured is looked up
+
+
+def describe(
+    q_BHWhd: Tensor, k_BHWhd: Tensor, v_BHWhd: Tensor, kernel_size: int, scale: float
+) -> tuple[int, ...] | None:
+    """Queries ``B*H*W*h``, keys of a window, d."""
+    B, H, W, h, d = q_BHWhd.shape
+    queries, window = B * H * W * h, min(kernel_size, H) * min(kernel_size, W)
+    return (queries, window, d) if queries * window * d >= MIN_PRODUCTS else None
+
+
 OPERATOR = add_operator(
     "neighborhood_attention",
     Backend("numba", numba_backend.numba_neighborhood_attention, numba_backend.why_not, priority=20),
@@ -38,6 +50,7 @@ OPERATOR = add_operator(
     ),
     Backend("tiled", tiled_neighborhood_attention),
     export=exportable_neighborhood_attention,
+    describe=describe,
 )
 
 

@@ -50,7 +50,7 @@ def why_not(q_BHWhd: Tensor, k_BHWhd: Tensor, v_BHWhd: Tensor, kernel_size: int,
 
 
 def why_not_automatic(q_BHWhd: Tensor, k_BHWhd: Tensor, v_BHWhd: Tensor, kernel_size: int, scale: float) -> str | None:
-    """Why the next backend is the better choice although NATTEN can run."""
+    """Why it is left alone although NATTEN can run: memory for the scores of all pairs."""
     if q_BHWhd.device.type != "cuda":
         return "on CPU, NATTEN computes the scores of all pairs of positions"
     if not _has_libnatten():
