@@ -82,7 +82,7 @@ def measure_machine(shapes: Sequence[Shape] | None = None, rounds: int | None = 
             looked up, and what a single backend can do, is left out.
         rounds: Of which the fastest counts; None takes :data:`ROUNDS`.
     """
-    tune_allocator(keep_freed=True)  # as in training
+    tune_allocator()  # as in training
     timings: dict[str, list[Timing]] = defaultdict(list)
     for name, inputs in sorted(standard_shapes() if shapes is None else shapes, key=_size):
         timing = _measure(get_operator(name), inputs, rounds or ROUNDS, is_first=name not in timings)
