@@ -46,6 +46,9 @@ class LocalCrossAttentionOptions(Options):
     """Stochastic depth of both residual branches."""
     negate_keys: bool = True
     """Attend to dissimilar neighbours (published); false attends to similar ones."""
+    qk_norm: bool = False
+    """Normalize queries and keys in every head, so that the scores follow the cosine, as the divergence does, and stay
+    bounded at high learning rates; published: false."""
     gate_activation: Literal["gelu", "relu"] = "gelu"
     """Inside the gate; published: `relu`."""
 

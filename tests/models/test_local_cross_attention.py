@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mdg.models.interaction.local_cross_attention import LocalCrossAttention
+from mdg.models.interaction.local_cross_attention import LocalCrossAttention, QueryKeyNorm
 from mdg.options.models import LocalCrossAttentionOptions
 
 
@@ -110,6 +110,33 @@ def test_a_similar_neighbour_weighs_less(negate_keys, attended):
     update, _ = only_attention(negate_keys)(torch.zeros_like(thermal), thermal)
     centre = update[0, 0, 1] @ like  # the query is `like`; two neighbours are like it, one is its opposite
     assert (centre < 0) == (attended == "unlike") and centre.abs() > 1
+
+
+def test_normalized_queries_and_keys_weigh_by_the_cosine(draw, shaken):
+    """However long queries and keys are, the output stays; without the norm it does not."""
+    x, y = draw(1, 4, 4, 16, seed=1), draw(1, 4, 4, 16, seed=2)
+    moved = []
+    for qk_norm in (True, False):
+        module = shaken(attention(16, 2, 3, qk_norm=qk_norm).eval())
+        before = module(x, y)[0]
+        with torch.no_grad():
+            module.query.weight *= 30
+            module.query.bias *= 30
+            for linear in module.key_value:
+                linear.weight[:16] *= 30
+                linear.bias[:16] *= 30
+        moved.append(float((module(x, y)[0] - before).detach().abs().max()))
+    assert moved[0] < 1e-4 < 1e-2 < moved[1]
+
+
+def test_the_norm_of_queries_and_keys_by_hand():
+    norm = QueryKeyNorm(4).double()
+    q = torch.tensor([[3.0, 0.0, 4.0, 0.0]], dtype=torch.float64)
+    with torch.no_grad():
+        norm.query.weight.copy_(torch.tensor([1.0, 1.0, 2.0, 1.0]))
+    found_q, found_k = norm(q, -q)
+    torch.testing.assert_close(found_q, torch.tensor([[1.2, 0.0, 3.2, 0.0]]).double(), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(found_k, torch.tensor([[-1.2, 0.0, -1.6, 0.0]]).double(), rtol=1e-6, atol=1e-6)
 
 
 def test_streams_have_their_own_parameters(draw, shaken):

@@ -22,10 +22,22 @@ def heads_of(width: int) -> int:
     return width // best
 
 
+class QueryKeyNorm(nn.Module):
+    """Queries and keys ``[..., d]`` at a root mean square of one, times a learned gain per dimension."""
+
+    def __init__(self, head_dim: int):
+        super().__init__()
+        self.query, self.key = nn.RMSNorm(head_dim, eps=1e-6), nn.RMSNorm(head_dim, eps=1e-6)
+
+    def forward(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+        return self.query(q).to(q.dtype), self.key(k).to(k.dtype)
+
+
 class LocalCrossAttention(nn.Module):
     """Section 2.2 of docs/model.md: queries from both streams, keys and values from the other one, gated, then an MLP.
 
-    Neighbourhood semantics are NATTEN's (Hassani et al., CVPR 2023): the window shifts inward at a border.
+    Neighbourhood semantics are NATTEN's (Hassani et al., CVPR 2023): the window shifts inward at a border. ``qk_norm``
+    follows Dehghani et al. (ViT-22B, ICML 2023), with root mean squares.
 
     Args:
         options: Of all stages.
@@ -47,6 +59,9 @@ class LocalCrossAttention(nn.Module):
         self.norm = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
         self.query = Linear(2 * width, 2 * width)
         self.key_value = nn.ModuleList(Linear(width, 2 * width) for _ in range(2))
+        self.qk_norm: nn.ModuleList | None = None
+        if options.qk_norm:
+            self.qk_norm = nn.ModuleList(QueryKeyNorm(width // heads) for _ in range(2))
         self.gate = Mlp(2 * width, width, 2, activation=options.gate_activation)
         self.proj = nn.ModuleList(Linear(width, width) for _ in range(2))
         self.mlp_norm = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
@@ -67,11 +82,13 @@ class LocalCrossAttention(nn.Module):
 
         outputs = []
         for own, other in ((0, 1), (1, 0)):
-            k_BHWC, v_BHWC = keys_values[other]
+            q, k, v = (self._heads(x_BHWC) for x_BHWC in (queries[own], *keys_values[other]))
+            if self.qk_norm is not None:
+                q, k = self.qk_norm[own](q, k)
             attended_BHWhd = neighborhood_attention(
-                self._heads(queries[own]),
-                self._heads(k_BHWC),
-                self._heads(v_BHWC),
+                q,
+                k,
+                v,
                 kernel_size=self.kernel_size,
                 scale=self.scale,
             )
