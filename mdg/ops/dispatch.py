@@ -208,7 +208,10 @@ class Operator:
         numbers = self.describe(*inputs)
         if numbers is None or (torch.compiler.is_compiling() and not _is_fixed(numbers)):
             return ()
-        return measured.ranking(self.name, numbers, phase or _phase_of(inputs))
+        # What is expected to be slower comes last: of near ties the choice is that of a machine that was not measured.
+        expected = sorted(self._backends, key=lambda backend: backend.why_slower(*inputs) is not None)
+        names = tuple(backend.name for backend in expected)
+        return measured.ranking(self.name, numbers, phase or _phase_of(inputs), names)
 
     def _in_order(self, ranking: tuple[str, ...]) -> tuple[Backend, ...]:
         """The backends by priority, the measured ones among themselves by time: one that was not measured, such as one

@@ -12,7 +12,7 @@ import json
 import logging
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -31,6 +31,7 @@ Phase = Literal["forward", "backward", "training"]  # training: forward and back
 NAME = "backends.json"
 FOLDER_VARIABLE = "MDG_CACHE_DIR"
 MAX_MACHINES = 64  # in a file: a home folder may be that of a whole cluster, and each change of the code is another one
+MARGIN = 0.85  # of the time of the backend ahead: what noise could turn round in the next race stays as it was
 MAX_RANKINGS = 4096  # shapes that are remembered; images may have any size
 
 Milliseconds = dict[Text, Annotated[float, Field(gt=0)]]
@@ -201,14 +202,27 @@ def _distance(one: Sequence[int], other: Sequence[int]) -> float:
     return sum(abs(math.log(a / b)) for a, b in zip(one, other, strict=True))
 
 
-def ranking(operator: str, numbers: tuple[int, ...], phase: Phase) -> tuple[str, ...]:
-    """Names of the backends by their times at the nearest measured shape, the fastest first; empty where nothing was
-    measured. ``numbers`` are positive."""
-    key = (operator, numbers, phase, torch.get_num_threads())
+def by_time(ms: Mapping[str, float], names: Sequence[str]) -> tuple[str, ...]:
+    """Those of ``names`` that were measured, the fastest first; one passes another that stands before it in ``names``
+    only where it takes less than :data:`MARGIN` of its time, so that two races of one machine agree."""
+    order: list[str] = []
+    for name in names:
+        if name in ms:
+            place = len(order)
+            while place and ms[name] < MARGIN * ms[order[place - 1]]:
+                place -= 1
+            order.insert(place, name)
+    return tuple(order)
+
+
+def ranking(operator: str, numbers: tuple[int, ...], phase: Phase, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of the backends by their times at the nearest measured shape, see :func:`by_time`; empty where nothing was
+    measured. ``numbers`` are positive, ``names`` all backends, the expected choice first."""
+    key = (operator, numbers, phase, names, torch.get_num_threads())
     found = _rankings.get(key)
     if found is None:
         timing = nearest(operator, numbers)
         if len(_rankings) >= MAX_RANKINGS:
             _rankings.clear()
-        found = _rankings[key] = tuple(timing.ms(phase)) if timing else ()
+        found = _rankings[key] = by_time(timing.ms(phase), names) if timing else ()
     return found

@@ -126,8 +126,30 @@ def test_forward_training_and_backward_are_told_apart(toy):
 
 def test_what_has_no_backward_is_not_chosen_for_training(toy):
     measure(toy=[timing([4], {"fast": 1.0, "plain": 2.0}, {"plain": 3.0})])
-    ranked = [measured.ranking("toy", (4,), phase) for phase in ("forward", "backward", "training")]
+    ranked = [measured.ranking("toy", (4,), phase, toy.names) for phase in ("forward", "backward", "training")]
     assert ranked == [("fast", "plain"), ("plain",), ("plain",)]
+
+
+def test_near_ties_stay_with_the_expected_choice(toy):
+    """Noise of a few per cent must not give another backend after the next race."""
+    names = ("a", "b", "c")
+    assert measured.by_time({"a": 1.0, "b": 0.9, "c": 0.86}, names) == names
+    assert measured.by_time({"a": 1.0, "b": 0.9, "c": 0.7}, names) == ("c", "a", "b")
+    assert measured.by_time({"b": 2.0, "c": 1.9, "gone": 0.1}, names) == ("b", "c")
+    measure(toy=[timing([4], {"fast": 1.0, "plain": 0.9})])
+    assert chosen(toy, 4) == "fast"
+    measure(toy=[timing([4], {"fast": 1.0, "plain": 0.8})])
+    assert chosen(toy, 4) == "plain"
+
+
+def test_a_tie_of_one_thread_stays_with_the_guess():
+    x, weight, before = torch.zeros(400, 64), torch.zeros(128, 64), torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        measure(linear=[timing([400, 64, 128], {"onednn": 0.95, "torch": 1.0})])
+        assert LINEAR.choose(x, weight, None).name == "torch"
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_a_measured_time_stands_above_a_guess():
