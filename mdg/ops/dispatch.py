@@ -156,7 +156,7 @@ class Operator:
         """Every backend with the reason against it on these inputs; None where the automatic choice may take it."""
         ranking = self._ranking(inputs, None)
         reasons = {b.name: b.objection(*inputs) for b in self._backends}
-        fastest = next((name for name in ranking if name in reasons and reasons[name] is None), None)
+        fastest = next((name for name in ranking if reasons[name] is None), None)
         for backend in self._backends:
             if reasons[backend.name] is not None or backend.name == fastest:
                 continue
@@ -192,7 +192,7 @@ class Operator:
         ranking = self._ranking(inputs, phase)
         for backend in self._in_order(ranking):
             is_measured = backend.name in ranking
-            reason = backend.why_not(*inputs) or backend.why_not_automatic(*inputs)
+            reason = backend.objection(*inputs)
             if reason is None and not is_measured:
                 reason = backend.why_slower(*inputs)
             if reason is None:
@@ -227,7 +227,7 @@ class Operator:
 
     def _arrange(self, ranking: tuple[str, ...]) -> tuple[Backend, ...]:
         by_name = {backend.name: backend for backend in self._backends}
-        fastest = [by_name[name] for name in ranking if name in by_name]
+        fastest = [by_name[name] for name in ranking]
         order, place = [], 0
         for backend in self._backends:
             order.append(fastest[place] if backend.name in ranking else backend)

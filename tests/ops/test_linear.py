@@ -12,6 +12,7 @@ from mdg.errors import UserError
 from mdg.ops import linear
 from mdg.ops.linear import OPERATOR, linear_gradients
 from mdg.ops.linear.onednn import X86, convolve_rows
+from mdg.ops.modes import exporting
 
 SHAPES = [((2, 9, 7, 64), 256), ((300, 64), 9), ((1, 31, 128), 1), ((5, 1), 3), ((4, 3, 320), 320)]
 BACKENDS = ["onednn", "torch"]
@@ -149,6 +150,14 @@ def test_grouped_rows_equal_float64_and_stay_one_call(threads):
     if platform.machine() in X86 and torch.backends.mkldnn.is_available():
         calls = {event.key: event.count for event in profile.key_averages()}
         assert calls.get("aten::mkldnn_convolution") == 1 and "aten::_slow_conv2d_forward" not in calls
+
+
+def test_a_graph_for_other_runtimes_does_not_depend_on_threads(threads, monkeypatch):
+    seen, real = [], F.conv2d
+    monkeypatch.setattr(F, "conv2d", lambda *inputs, **options: seen.append(options) or real(*inputs, **options))
+    with exporting():
+        convolve_rows(torch.zeros(3, 64), torch.zeros(128, 4, 1, 1), groups=16)
+    assert [options["dilation"] for options in seen] == [1]
 
 
 def test_products_of_one_thread_are_pytorchs(threads):

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mdg.ops.dispatch import constant_while_tracing
+from mdg.ops.modes import is_exporting
 
 X86 = ("x86_64", "AMD64")
 
@@ -29,8 +30,10 @@ def as_rows(image_1OM1: Tensor, leading: torch.Size) -> Tensor:
 def convolve_rows(x: Tensor, kernel: Tensor, bias_O: Tensor | None = None, groups: int = 1) -> Tensor:
     """A 1x1 convolution with ``kernel`` ``[O, S/groups, 1, 1]`` of rows: ``[..., S] -> [..., O]``."""
     # In one thread PyTorch keeps 1x1 kernels from oneDNN, unless they are dilated, and runs them group by group (its
-    # `use_mkldnn`), which takes three times as long. To a 1x1 kernel dilation is nothing.
-    dilation = 2 if groups > 1 and x.device.type == "cpu" and _is_x86() and has_one_thread() else 1
+    # `use_mkldnn`), which takes three times as long. To a 1x1 kernel dilation is nothing. A graph for another
+    # runtime is the same whatever the number of threads.
+    grouped_on_cpu = groups > 1 and x.device.type == "cpu" and not is_exporting()
+    dilation = 2 if grouped_on_cpu and _is_x86() and has_one_thread() else 1
     return as_rows(F.conv2d(as_image(x), kernel, bias_O, groups=groups, dilation=dilation), x.shape[:-1])
 
 
