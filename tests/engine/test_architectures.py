@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 import yaml
 from commands import REPOSITORY, shell
+from half_labelled import half_labelled
 from torch import nn
 
 from mdg.config import load_config
@@ -66,12 +67,8 @@ def start(tmp_path_factory):
     for module in learner.modules():
         if isinstance(module, (nn.Dropout, nn.Dropout2d, nn.BatchNorm2d)):
             module.eval()
-    rng = torch.Generator().manual_seed(1)
-    rgb, thermal = (torch.randint(0, 256, (4, c, 64, 64), generator=rng, dtype=torch.uint8) for c in (3, 1))
-    label = torch.randint(0, 9, (4, 64, 64), generator=rng)
-    label[2:] = 0
     objective = Objective(config.loss, config.auxiliary_loss, num_classes=9, ignore_index=255)
-    return config, learner, Images(rgb, thermal, label, 2), objective
+    return config, learner, half_labelled(64), objective
 
 
 def losses(start, images: Images | None = None, **changes):

@@ -9,13 +9,14 @@ import pytest
 import torch
 import yaml
 from commands import REPOSITORY, shell
+from half_labelled import half_labelled
 from torch import nn
 
 import mdg
 from mdg.config import load_config
 from mdg.engine import evaluate, train
 from mdg.engine.checkpoint import load_checkpoint
-from mdg.engine.methods import Images, MeanTeacher, TriTraining
+from mdg.engine.methods import MeanTeacher, TriTraining
 from mdg.engine.methods.mean_teacher import StudentAndTeacher
 from mdg.engine.methods.strong_weak import draw_boxes, evaluating, mixed, stronger
 from mdg.engine.methods.tri_training import StreamHead, ThreeViews
@@ -60,12 +61,8 @@ def made(semi_yaml, method: str, *opts: str):
     chosen = METHODS.create(config.train.method, config=config, num_classes=9)
     torch.manual_seed(0)
     learner = chosen.learner(build_model(config.model, 9)).eval()
-    rng = torch.Generator().manual_seed(1)
-    rgb, thermal = (torch.randint(0, 256, (4, c, 32, 32), generator=rng, dtype=torch.uint8) for c in (3, 1))
-    label = torch.randint(0, 9, (4, 32, 32), generator=rng)
-    label[2:] = 0
     objective = Objective(config.loss, config.auxiliary_loss, num_classes=9, ignore_index=255)
-    return chosen, learner, Images(rgb, thermal, label, 2), objective
+    return chosen, learner, half_labelled(32), objective
 
 
 def in_training(learner: nn.Module) -> nn.Module:
