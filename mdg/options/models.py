@@ -36,8 +36,10 @@ class DivergenceOptions(Options):
 
 
 class LocalCrossAttentionOptions(Options):
-    """Local cross-attention at the four stages."""
+    """Local cross-attention."""
 
+    stages: list[int] = [1, 2, 3, 4]
+    """Stages that have it; published: all."""
     kernel_size: tuple[Side, Side, Side, Side] = (13, 7, 5, 5)
     """Side of the neighbourhood per stage, odd."""
     heads: tuple[Channels, Channels, Channels, Channels] | Literal["auto"] = (2, 4, 10, 16)
@@ -49,8 +51,18 @@ class LocalCrossAttentionOptions(Options):
     qk_norm: bool = False
     """Normalize queries and keys in every head, so that the scores follow the cosine, as the divergence does, and stay
     bounded at high learning rates; published: false."""
+    layer_scale: float | None = Field(None, gt=0, le=1)
+    """Multiply both residual branches by a learned number per channel that starts here; published: null, at one and
+    not learned."""
     gate_activation: Literal["gelu", "relu"] = "gelu"
     """Inside the gate; published: `relu`."""
+
+    @field_validator("stages")
+    @classmethod
+    def _check_stages(cls, stages: list[int]) -> list[int]:
+        if not stages or not set(stages) <= {1, 2, 3, 4} or len(set(stages)) != len(stages):
+            raise ValueError("expected different stages out of 1, 2, 3, 4; `local_attention: null` leaves it out")
+        return stages
 
     @field_validator("kernel_size")
     @classmethod

@@ -139,6 +139,35 @@ def test_the_norm_of_queries_and_keys_by_hand():
     torch.testing.assert_close(found_k, torch.tensor([[-1.2, 0.0, -1.6, 0.0]]).double(), rtol=1e-6, atol=1e-6)
 
 
+def test_scaled_branches_by_their_definition(draw, shaken):
+    """A scale after the projection and after the MLP is one inside their last matrices (and bias)."""
+    scaled = shaken(attention(8, 2, 3, layer_scale=0.1).double().eval(), std=0.4)
+    plain = attention(8, 2, 3).double().eval()
+    state = {name: value.clone() for name, value in scaled.state_dict().items()}
+    for stream in (0, 1):
+        attended, mlp = (state.pop(f"layer_scale.{2 * stream + branch}") for branch in (0, 1))
+        assert attended.shape == mlp.shape == (8,), "vectors, which do not decay"
+        state[f"proj.{stream}.weight"] *= attended[:, None]
+        state[f"proj.{stream}.bias"] *= attended
+        state[f"mlp.{stream}.fc2.weight"] *= mlp[:, None]
+    plain.load_state_dict(state)
+    rgb, thermal = (draw(2, 4, 5, 8, seed=s, dtype=torch.float64) for s in (0, 1))
+    for one, other in zip(scaled(rgb, thermal), plain(rgb, thermal), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+
+
+def test_scales_start_where_the_options_say():
+    module = attention(8, 2, 3, layer_scale=0.01)
+    assert [vector.tolist() for vector in module.layer_scale] == 4 * [torch.full((8,), 0.01).tolist()]
+    assert attention(8, 2, 3).layer_scale is None
+
+
+@pytest.mark.parametrize("stages", [[], [0], [1, 1], [5]], ids=str)
+def test_stages_that_are_none_are_refused(stages):
+    with pytest.raises(ValueError, match="different stages out of 1, 2, 3, 4"):
+        LocalCrossAttentionOptions(stages=stages)
+
+
 def test_streams_have_their_own_parameters(draw, shaken):
     module = shaken(attention(8, 2, 3).eval())
     x = draw(1, 4, 4, 8)

@@ -244,6 +244,7 @@ ABLATIONS = {
     "value": {"interaction": {"type": INTERACTION, "write_back": "value"}},
     "no mask": {"interaction": {"type": INTERACTION, "divergence": {"mode": "none"}}},
     "no attention": {"interaction": {"type": INTERACTION, "local_attention": None}},
+    "attention at some stages": {"interaction": {"type": INTERACTION, "local_attention": {"stages": [1, 3]}}},
     "positive keys": {"interaction": {"type": INTERACTION, "local_attention": {"negate_keys": False}}},
     "no channel Mamba": {"interaction": {"type": INTERACTION, "channel_mamba": None}},
     "one direction": {"interaction": {"type": INTERACTION, "channel_mamba": {"bidirectional": False}}},

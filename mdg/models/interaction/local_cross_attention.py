@@ -37,7 +37,8 @@ class LocalCrossAttention(nn.Module):
     """Section 2.2 of docs/model.md: queries from both streams, keys and values from the other one, gated, then an MLP.
 
     Neighbourhood semantics are NATTEN's (Hassani et al., CVPR 2023): the window shifts inward at a border. ``qk_norm``
-    follows Dehghani et al. (ViT-22B, ICML 2023), with root mean squares.
+    follows Dehghani et al. (ViT-22B, ICML 2023), with root mean squares, ``layer_scale`` Touvron et al. (CaiT, ICCV
+    2021).
 
     Args:
         options: Of all stages.
@@ -67,9 +68,18 @@ class LocalCrossAttention(nn.Module):
         self.mlp_norm = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
         self.mlp = nn.ModuleList(Mlp(width, 2 * width, bias=False) for _ in range(2))
         self.drop_path = DropPath(drop_path)
+        self.layer_scale: nn.ParameterList | None = None
+        if options.layer_scale is not None:
+            self.layer_scale = nn.ParameterList(torch.full((width,), options.layer_scale) for _ in range(4))
 
     def _heads(self, x_BHWC: Tensor) -> Tensor:
         return x_BHWC.unflatten(-1, (self.heads, -1))
+
+    def _branch(self, change_BHWC: Tensor, index: int) -> Tensor:
+        """What one of the four residual branches adds: its change, scaled where there are scales, or nothing."""
+        if self.layer_scale is not None:
+            change_BHWC = change_BHWC * self.layer_scale[index].to(change_BHWC.dtype)
+        return self.drop_path(change_BHWC)
 
     def forward(self, rgb_BHWC: Tensor, thermal_BHWC: Tensor) -> tuple[Tensor, Tensor]:
         """``F_r, F_t`` -> ``U_r, U_t``, all ``[B, H, W, C]``."""
@@ -95,6 +105,6 @@ class LocalCrossAttention(nn.Module):
             mixed_BHWC = torch.lerp(
                 inputs[own], attended_BHWhd.flatten(-2).to(inputs[own].dtype), gates[own].to(inputs[own].dtype)
             )
-            out_BHWC = inputs[own] + self.drop_path(self.proj[own](mixed_BHWC))
-            outputs.append(out_BHWC + self.drop_path(self.mlp[own](self.mlp_norm[own](out_BHWC))))
+            out_BHWC = inputs[own] + self._branch(self.proj[own](mixed_BHWC), 2 * own)
+            outputs.append(out_BHWC + self._branch(self.mlp[own](self.mlp_norm[own](out_BHWC)), 2 * own + 1))
         return outputs[0], outputs[1]

@@ -37,7 +37,7 @@ class ModalityDivergenceInteraction(Recomputable):
         if options.learned_scale:
             self.scale = nn.ParameterList(torch.zeros(width) for _ in range(2))
         self.attention = self.mamba = None
-        if options.local_attention is not None:
+        if options.local_attention is not None and stage in options.local_attention.stages:
             self.attention = LocalCrossAttention(options.local_attention, stage=stage, width=width)
         if options.channel_mamba is not None:
             self.mamba = ChannelMamba(options.channel_mamba, stage=stage, width=width)
