@@ -69,7 +69,7 @@ class Wording(NamedTuple):
 
 KEYS = Wording(
     lambda key, value: f"data.{key}: {value}",
-    "if it is thermal, as in MFNet, `type: MFNet` reads such PNGs",
+    "if it is thermal, as in MFNet, give such files as data.rgb and data.thermal both (`type: MFNet` does)",
     "the thermal channel was lost, for instance by a program that dropped it as transparency. Take the original file",
 )
 FLAGS = Wording(

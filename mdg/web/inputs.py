@@ -13,8 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from mdg.data.reading.images import open_image, quiet_opencv, read_rgb
-from mdg.data.reading.pairs import read_pair
-from mdg.data.reading.radiometric import is_radiometric
+from mdg.data.reading.pairs import holds_both, read_pair
 from mdg.data.reading.thermal import scale_thermal
 from mdg.data.reading.video import FAINT
 from mdg.engine.predictor import parse_choices
@@ -63,7 +62,7 @@ def read_files(
         with quiet_opencv():
             if layout != "files":
                 return _halves(first, second, layout, options)
-            if rgb is None and not (is_radiometric(first) or open_image(first)[1].channels == 4):
+            if rgb is None and not holds_both(first):
                 raise DataError(f"{first}: got a thermal image alone, expected an RGB image of the same view beside it")
             return read_pair(first, second, options, PAGE)
     except DataError as error:

@@ -17,7 +17,8 @@ from mdg.data.base import Frame, RGBTDataset
 from mdg.data.check.findings import NAMES, Finding, parts_of
 from mdg.data.check.numbers import Digest, ValueCounts, count_levels, digest, is_constant
 from mdg.data.datasets.file_dataset import PARTS, FileDataset
-from mdg.data.reading.images import open_image, read_image, read_rgb
+from mdg.data.reading.images import open_image, read_rgb
+from mdg.data.reading.pairs import read_joint_raw
 from mdg.data.reading.thermal import read_raw_thermal, read_thermal
 from mdg.errors import DataError
 
@@ -240,15 +241,12 @@ def stored_format(file: Path) -> Stored | None:
 def raw_thermal(files: Mapping[str, Path | None]) -> np.ndarray | None:
     """[H, W] thermal values in the dtype of the file; None where they cannot be read.
 
-    A file that is both RGB and thermal holds thermal in its fourth channel.
+    A file may be both RGB and thermal.
     """
     file = files["thermal"]
     if file is None:
         return None
     try:
-        if file != files["rgb"]:
-            return read_raw_thermal(file)
-        image = read_image(file)
+        return read_raw_thermal(file) if file != files["rgb"] else read_joint_raw(file)[1]
     except DataError:
         return None
-    return np.ascontiguousarray(image[..., 3]) if image.ndim == 3 and image.shape[2] == 4 else None

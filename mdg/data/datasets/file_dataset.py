@@ -18,7 +18,7 @@ from mdg.data.reading.files import SUFFIXES_OF, check_complete, clues_in, find_f
 from mdg.data.reading.images import read_rgb
 from mdg.data.reading.labels import IdLabels, LabelReader
 from mdg.data.reading.names import pick, unite
-from mdg.data.reading.pairs import align, seen_by_both
+from mdg.data.reading.pairs import align, name_parts, read_joint, seen_by_both
 from mdg.data.reading.thermal import read_thermal
 from mdg.data.registration.rig_file import read_rig
 from mdg.errors import DataError, nearest
@@ -125,7 +125,8 @@ class FileDataset(RGBTDataset):
         rgb_HW3, thermal_HW = self.read_images(files)
         label_HW = self.read_label(files["label"]) if "label" in files else None
         seen_HW = seen_by_both(rgb_HW3.shape[:2], thermal_HW.shape, self.align)
-        rgb_HW3, thermal_HW = align(rgb_HW3, thermal_HW, label_HW, self.align, files)
+        names = {**files, **name_parts(files["rgb"])} if _is_joint(files) else files
+        rgb_HW3, thermal_HW = align(rgb_HW3, thermal_HW, label_HW, self.align, names)
         if label_HW is None:
             label_HW = np.zeros(thermal_HW.shape, np.uint8)
         if seen_HW is not None:
@@ -133,7 +134,9 @@ class FileDataset(RGBTDataset):
         return Frame(rgb_HW3, thermal_HW, label_HW, name)
 
     def read_images(self, files: Mapping[str, Path]) -> tuple[np.ndarray, np.ndarray]:
-        """[H, W, 3] and [H, W] uint8, each in its own size."""
+        """[H, W, 3] and [H, W] uint8, each in its own size; both from one file, or each from its own."""
+        if _is_joint(files):
+            return read_joint(files["rgb"], self.thermal_scaling)
         return read_rgb(files["rgb"], self.grey_rgb), read_thermal(files["thermal"], self.thermal_scaling)
 
     def _present(self, index: int) -> dict[str, Path]:
@@ -154,6 +157,11 @@ class FileDataset(RGBTDataset):
             aligned = f"thermal warped onto RGB by a rig (SHA-256 {file_sha256(self.rig)[:12]})"
         grey = "RGB images of one channel repeated three times" if self.grey_rgb == "repeat" else None
         return "; ".join(filter(None, [self.thermal_scaling.describe(), aligned, grey])) or "as stored"
+
+
+def _is_joint(files: Mapping[str, Path]) -> bool:
+    """Whether one file is RGB and thermal."""
+    return "thermal" in files and files["thermal"] == files.get("rgb")
 
 
 class SplitFolderDataset(FileDataset):

@@ -16,6 +16,7 @@ from mdg.data.datasets.patterns import SUFFIXES, Matches, read_list, require_apa
 from mdg.data.reading.files import nearest_path, unread
 from mdg.data.reading.labels import ColourLabels, IdLabels, LabelReader
 from mdg.data.reading.names import clues, pick, unite
+from mdg.data.reading.pairs import holds_both
 from mdg.errors import DataError
 from mdg.metrics.scoring import ScoringRule, all_classes
 from mdg.options.folder import NAME, SPLIT, FolderOptions, resolve_map
@@ -73,7 +74,8 @@ class Folder(FileDataset):
     def _list_columns(self, names: list[str], paths: Mapping[str, Mapping[str, Path]]) -> None:
         places = {part: self.listed_in.with_name(f"{self.listed_in.name} (column {part})") for part in self.parts}
         files = {part: {name: path for name, path in paths[part].items() if path.is_file()} for part in self.parts}
-        require_apart(files, {part: str(place) for part, place in places.items()}, "write one file for each part")
+        sources = {part: str(place) for part, place in places.items()}
+        require_apart(_owned(files), sources, "write one file for each part")
 
         def explain(part: str, lacking: list[str]) -> dict[str, str]:
             absent = {name: paths[part][name] for name in lacking[:EXPLAINED]}
@@ -96,7 +98,7 @@ class Folder(FileDataset):
             lost = {name: file for name, file in others.items() if file not in taken}
             self.unread = unread(lost, names, f"{self.root}, split '{self.split_name}'")
         files = {part: pick(names, found[part]) for part in self.parts}
-        require_apart(files, {part: f"data.{part}: '{patterns[part]}'" for part in self.parts}, APART)
+        require_apart(_owned(files), {part: f"data.{part}: '{patterns[part]}'" for part in self.parts}, APART)
         # Parts may share a folder, so a missing file is told by its pattern.
         places = {part: self.root / patterns[part].replace(SPLIT, self.split_name) for part in self.parts}
         self._list(
@@ -136,6 +138,14 @@ class Folder(FileDataset):
         rest = tuple(name for name in self.classes if name != self.unlabeled)
         without = () if self.unlabeled is None else (ScoringRule(f"without {self.unlabeled}", rest),)
         return (all_classes(self.classes), *without)
+
+
+def _owned(files: Mapping[str, Mapping[str, Path]]) -> Mapping[str, Mapping[str, Path]]:
+    """The files that only one part may have: RGB and thermal are the same ones where each of them holds both."""
+    rgb, thermal = files["rgb"], files.get("thermal")
+    if not rgb or rgb != thermal or not holds_both(next(iter(rgb.values()))):
+        return files
+    return {part: found for part, found in files.items() if part != "thermal"}
 
 
 def make_palette(num_classes: int, colours: Sequence[Sequence[int]] | None) -> np.ndarray:

@@ -15,10 +15,8 @@ import numpy as np
 from mdg.data.base import Frame, day_or_night, palette
 from mdg.data.datasets.file_dataset import FileDataset
 from mdg.data.reading.files import SUFFIXES_OF, clues_in, find_folders, list_folder, read_split
-from mdg.data.reading.images import read_rgb_thermal
 from mdg.data.reading.labels import IdLabels
 from mdg.data.reading.names import pick, same
-from mdg.data.reading.thermal import scale_thermal
 from mdg.errors import DataError
 from mdg.metrics.scoring import ScoringRule
 from mdg.options.datasets import MFNetOptions
@@ -79,13 +77,6 @@ class MFNet(FileDataset):
         parts = {"rgb": frame.rgb_HW3, "thermal": frame.thermal_HW, "label": frame.label_HW}
         rgb_HW3, thermal_HW, label_HW = (_mirror(image, files.get(part), frame.name) for part, image in parts.items())
         return Frame(rgb_HW3, thermal_HW, label_HW, frame.name)
-
-    def read_images(self, files: Mapping[str, Path]) -> tuple[np.ndarray, np.ndarray]:
-        """Both from one PNG, or each from its own."""
-        if files["rgb"] != files["thermal"]:
-            return super().read_images(files)
-        rgb_HW3, thermal_HW = read_rgb_thermal(files["rgb"])
-        return rgb_HW3, scale_thermal(thermal_HW, self.thermal_scaling, files["rgb"])
 
     def scene(self, name: str) -> str:
         """A mirrored frame shows the scene of its original."""

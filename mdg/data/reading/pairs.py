@@ -15,12 +15,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mdg.data.reading.images import read_rgb, read_rgb_thermal
+from mdg.data.reading.images import open_image, read_rgb, read_rgb_thermal
 from mdg.data.reading.radiometric import is_radiometric, read_embedded_visible
 from mdg.data.reading.thermal import read_raw_thermal, scale_thermal
 from mdg.data.registration.rig_file import map_views, read_rig, thermal_on_rgb
 from mdg.errors import KEYS, DataError, Wording
-from mdg.options.files import Alignment, PairOptions, RigAlignment
+from mdg.options.files import Alignment, PairOptions, RigAlignment, ThermalScaling
 
 Size = tuple[int, int]
 OFF_BY_FEW = 2  # pixels: a rounded scale or a lost border, not another camera
@@ -158,13 +158,42 @@ def read_pair(
     Raises:
         DataError: A file that cannot be used; the message names it.
     """
-    names: dict[str, object] = {"rgb": rgb, "thermal": thermal}
-    if thermal in (None, rgb) and is_radiometric(rgb):
-        rgb_HW3, raw_HW = read_embedded_visible(rgb), read_raw_thermal(rgb, wording)
-        names = {"rgb": f"{rgb} (the photograph inside)", "thermal": f"{rgb} (temperatures)"}
-    elif thermal is None:
-        rgb_HW3, raw_HW = read_rgb_thermal(rgb, wording)
-    else:
-        rgb_HW3, raw_HW = read_rgb(rgb, options.grey_rgb, wording), read_raw_thermal(thermal, wording)
-    thermal_HW = scale_thermal(raw_HW, options.thermal_scaling, thermal or rgb, wording)
-    return align(rgb_HW3, thermal_HW, None, options.align, names, wording)
+    if thermal is None or (thermal == rgb and holds_both(rgb)):
+        rgb_HW3, thermal_HW = read_joint(rgb, options.thermal_scaling, wording)
+        return align(rgb_HW3, thermal_HW, None, options.align, name_parts(rgb), wording)
+    rgb_HW3, raw_HW = read_rgb(rgb, options.grey_rgb, wording), read_raw_thermal(thermal, wording)
+    thermal_HW = scale_thermal(raw_HW, options.thermal_scaling, thermal, wording)
+    return align(rgb_HW3, thermal_HW, None, options.align, {"rgb": rgb, "thermal": thermal}, wording)
+
+
+def holds_both(file: Path) -> bool:
+    """Whether one file can be a pair: a radiometric JPEG of a FLIR camera, or an image of four channels.
+
+    Raises:
+        DataError: It cannot be read.
+    """
+    return is_radiometric(file) or open_image(file)[1].channels == 4
+
+
+def read_joint(file: Path, scaling: ThermalScaling, wording: Wording = KEYS) -> tuple[np.ndarray, np.ndarray]:
+    """RGB ``[H, W, 3]`` and thermal ``[H, W]``, uint8, of a file that holds both, each in its own size.
+
+    Raises:
+        DataError: It does not, or is damaged.
+    """
+    rgb_HW3, raw_HW = read_joint_raw(file, wording)
+    return rgb_HW3, scale_thermal(raw_HW, scaling, file, wording)
+
+
+def read_joint_raw(file: Path, wording: Wording = KEYS) -> tuple[np.ndarray, np.ndarray]:
+    """As :func:`read_joint`, thermal in the values of the file."""
+    if is_radiometric(file):
+        return read_embedded_visible(file), read_raw_thermal(file, wording)
+    return read_rgb_thermal(file, wording)
+
+
+def name_parts(file: Path) -> dict[str, object]:
+    """How messages call the two images of a file that holds both."""
+    if not is_radiometric(file):
+        return {"rgb": file, "thermal": file}
+    return {"rgb": f"{file} (the photograph inside)", "thermal": f"{file} (temperatures)"}
