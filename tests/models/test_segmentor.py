@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from mdg.config import load_config
 from mdg.errors import ConfigError
 from mdg.models import build_model
 from mdg.models.backbones.mit import VARIANTS
@@ -35,6 +37,14 @@ def test_number_of_parameters(rgb, thermal, total):
     options = {"type": "MDG", "rgb_backbone": rgb, "thermal_backbone": thermal, "auxiliary_heads": False}
     with torch.device("meta"):
         assert million(build_model(options, 9)) == pytest.approx(total, rel=0.01)
+
+
+@pytest.mark.parametrize(("name", "total"), [("mdg_b0", 9.59), ("mdg_b2", 58.67), ("published", 55.30)])
+def test_number_of_parameters_of_the_configurations(name, total):
+    options = load_config(Path("configs/mfnet") / f"{name}.yaml", ["model.pretrained=null"]).model
+    with torch.device("meta"):
+        model = build_model(options, 9)
+    assert million(model) - million(model.auxiliary) == pytest.approx(total, abs=0.01)
 
 
 def test_number_of_parameters_of_the_parts():

@@ -136,7 +136,8 @@ class ChannelMamba(nn.Module):
         if expanded % features:
             raise ConfigError(
                 f"model.interaction.channel_mamba: width {width} times expansion {expansion} gives {expanded} "
-                f"channels, which do not divide into tokens of features={features}"
+                f"channels, which do not divide into tokens of features={features}; a multiple of "
+                f"{features // math.gcd(width, features)} does"
             )
         self.rgb = ModalityTokens(width, expanded, options)
         self.thermal = ModalityTokens(width, expanded, options)
