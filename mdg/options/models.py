@@ -38,7 +38,7 @@ class DivergenceOptions(Options):
 class LocalCrossAttentionOptions(Options):
     """Local cross-attention."""
 
-    stages: list[int] = [1, 2, 3, 4]
+    stages: list[Annotated[int, Field(ge=1, le=4)]] = Field([1, 2, 3, 4], min_length=1)
     """Stages that have it; published: all."""
     kernel_size: tuple[Side, Side, Side, Side] = (13, 7, 5, 5)
     """Side of the neighbourhood per stage, odd."""
@@ -60,8 +60,8 @@ class LocalCrossAttentionOptions(Options):
     @field_validator("stages")
     @classmethod
     def _check_stages(cls, stages: list[int]) -> list[int]:
-        if not stages or not set(stages) <= {1, 2, 3, 4} or len(set(stages)) != len(stages):
-            raise ValueError("expected different stages out of 1, 2, 3, 4; `local_attention: null` leaves it out")
+        if len(set(stages)) != len(stages):
+            raise ValueError("expected different stages")
         return stages
 
     @field_validator("kernel_size")

@@ -164,7 +164,7 @@ def test_scales_start_where_the_options_say():
 
 @pytest.mark.parametrize("stages", [[], [0], [1, 1], [5]], ids=str)
 def test_stages_that_are_none_are_refused(stages):
-    with pytest.raises(ValueError, match="different stages out of 1, 2, 3, 4"):
+    with pytest.raises(ValueError, match="stages"):
         LocalCrossAttentionOptions(stages=stages)
 
 
