@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -13,6 +13,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from mdg.config.load import ABSENT
 from mdg.engine.compare.bootstrap import DRAWS
 from mdg.engine.compare.comparison import Cell, Comparison, Row, Setting
 from mdg.utils import markdown
@@ -101,11 +102,28 @@ def notes(comparison: Comparison) -> list[str]:
 
 def row_differences(row: Row, first: Row) -> list[str]:
     """In which keys of its configuration a row does not equal the first one."""
-    shown = [
-        f"{path}: {own}; {first.letter}: {its}" for path, (its, own) in list(row.differs.items())[:SHOWN_DIFFERENCES]
-    ]
-    more = len(row.differs) - len(shown)
+    differs = fold(row.differs)
+    shown = [f"{path}: {own}; {first.letter}: {its}" for path, (its, own) in list(differs.items())[:SHOWN_DIFFERENCES]]
+    more = len(differs) - len(shown)
     return [f"differs from {first.letter} in {line}" for line in shown] + ([f"and {more} more keys"] if more else [])
+
+
+def fold(differs: Mapping[str, tuple[Any, Any]]) -> dict[str, tuple[Any, Any]]:
+    """Differences by path, with one entry where one configuration has a value (such as null) and the other a mapping or
+    a list: the type of that, which says more than its keys one by one."""
+    replaced = {path for path, pair in differs.items() if ABSENT in pair and _keys_below(path, differs)}
+    folded: dict[str, tuple[Any, Any]] = {}
+    for path, (its, own) in differs.items():
+        if path in replaced:
+            inside = differs.get(f"{path}.type", ("(...)", "(...)"))
+            folded[path] = (inside[0] if its == ABSENT else its, inside[1] if own == ABSENT else own)
+        elif not any(path.startswith(f"{above}.") for above in replaced):
+            folded[path] = (its, own)
+    return folded
+
+
+def _keys_below(path: str, paths: Iterable[str]) -> bool:
+    return any(other.startswith(f"{path}.") for other in paths)
 
 
 def grids(comparison: Comparison, per_class: bool) -> list[list[list[str]]]:

@@ -13,11 +13,12 @@ from invented_results import CLASSES, CONFIG, RULES, counts, invented_result
 from pages import parse
 
 from mdg.commands import compare as command
+from mdg.config.load import ABSENT
 from mdg.engine import evaluate
 from mdg.engine.compare.comparison import compare, letter
 from mdg.engine.compare.output import write_comparison
 from mdg.engine.compare.page import make_page
-from mdg.engine.compare.tables import as_csv, as_markdown, as_tree, notes, score_grid
+from mdg.engine.compare.tables import as_csv, as_markdown, as_tree, fold, notes, score_grid
 from mdg.errors import MachineError, UserError
 from mdg.metrics import ConfusionMatrix, ScoringRule
 from mdg.utils.files import write_json
@@ -108,6 +109,22 @@ def test_rules_of_one_name_and_another_meaning_do_not_share_a_column(result):
     comparison = compare([result("a", 1), result("b", 1, {"model": {"width": 9}}, rules=others)])
     assert len(comparison.settings) == 2
     assert "differs from [1] in rules" in "\n".join(notes(comparison))
+
+
+def test_a_part_left_out_is_one_difference():
+    differs = {
+        "model.interaction": (None, ABSENT),
+        "model.interaction.type": (ABSENT, "MDI"),
+        "model.interaction.write_back": (ABSENT, "change"),
+        "model.interaction_stages": ([1], [2]),
+        "optimizer.groups.0.match": ("*", ABSENT),
+        "optimizer.groups": (ABSENT, []),
+    }
+    assert fold(differs) == {
+        "model.interaction": (None, "MDI"),
+        "model.interaction_stages": ([1], [2]),
+        "optimizer.groups": ("(...)", []),
+    }
 
 
 def test_the_same_seeds_under_two_protocols_are_one_row_in_two_columns(result):
