@@ -69,16 +69,18 @@ class Compiled:
     failure: str = ""
 
 
+LENGTHS = (8, 16, 20, 32, 40, 64)  # of a scan
+WINDOWS = ((32, 7), (32, 5), (32, 13), (16, 7), (64, 13), (8, 3))  # head dim and side
 Job = tuple[int, int]  # architecture, place of a kernel among its kernels
 
 
 def kernels(architecture: int) -> Iterator[Kernel]:
-    """The kernels with the shapes of MDG-B2 at 480x640, and with the windows and head dims that bound them, in float32
-    and in the half precision that an architecture has."""
+    """The kernels with the shapes of MDG-B2 at 480x640, as shipped and with the published interaction, and with the windows
+    and head dims that bound them, in float32 and in the half precision that an architecture has."""
     dtypes = ("float32", "float16" if architecture < BFLOAT16_FROM else "bfloat16")
-    yield from (kernel for dtype in dtypes for length in (16, 32, 40, 64) for kernel in _scan(length, dtype))
+    yield from (kernel for dtype in dtypes for length in LENGTHS for kernel in _scan(length, dtype))
     for dtype in dtypes:
-        for head_dim, window in ((32, 5), (32, 13), (16, 7), (64, 13), (8, 3)):
+        for head_dim, window in WINDOWS:
             yield from _attention(head_dim, window, dtype, architecture)
 
 

@@ -28,6 +28,7 @@ from mdg.utils.allocator import tune_allocator
 Shape = tuple[str, tuple[Any, ...]]  # an operator, and its inputs by position, tensors by their shapes
 ENCODERS = ("b0", "b2")
 SIZES = ((480, 640), (240, 320))
+WINDOWS, EXPANSION = (7, 5, 5, 5), (2, 2, 1, 1)  # of the interaction in the shipped configurations
 MAX_SEQUENCES = 4800  # of a scan, whose time grows with them and with nothing else
 ROUNDS = 3
 # A backend that is so many times slower than another one, and takes so long, runs in one round only.
@@ -64,7 +65,7 @@ def _encoder_shapes(C: int, stage: int, height: int, width: int) -> Iterator[Sha
 
 def _interaction_shapes(C: int, stage: int, height: int, width: int) -> Iterator[Shape]:
     H, W = _map(stage, height, width)
-    attention, scan = LocalCrossAttentionOptions(), ChannelMambaOptions()
+    attention, scan = LocalCrossAttentionOptions(kernel_size=WINDOWS), ChannelMambaOptions(expansion=EXPANSION)
     assert not isinstance(attention.heads, str), "the default of heads is a number per stage"
     h = attention.heads[stage - 1]
     q = (1, H, W, h, C // h)
