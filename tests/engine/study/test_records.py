@@ -114,3 +114,17 @@ def test_the_command(packed, tmp_path, capsys):
     command.run(command.parse().parse_args([str(tmp_path / "there.yaml"), "--pack", str(tmp_path / "b.zip")]))
     assert "b.zip: 2 of 4 runs" in capsys.readouterr().out
     assert (tmp_path / "b.zip").read_bytes() == file.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "file", sorted((DEMO.parents[1] / "docs" / "studies").glob("*.zip")), ids=lambda file: file.stem
+)
+def test_what_is_kept_in_docs_fits_its_study(tmp_path, file):
+    """Every run in the file is one of the study as it stands: a default that changed would make it another one."""
+    copy = tmp_path / "study.yaml"
+    text = (DEMO.parent / "studies" / f"{file.stem}.yaml").read_text(encoding="utf-8")
+    copy.write_text(f"{text}\nfolder: {tmp_path / 'runs'}\n", encoding="utf-8")
+    taken = unpack_records(read_study(copy), file)
+    with zipfile.ZipFile(file) as archive:
+        kept = {name.partition("/results/")[0] for name in archive.namelist() if name.endswith("/results.json")}
+    assert {job.folder.relative_to(tmp_path / "runs").as_posix() for job in taken} == kept and kept
