@@ -75,8 +75,8 @@ Job = tuple[int, int]  # architecture, place of a kernel among its kernels
 
 
 def kernels(architecture: int) -> Iterator[Kernel]:
-    """The kernels with the shapes of MDG-B2 at 480x640, as shipped and with the published interaction, and with the windows
-    and head dims that bound them, in float32 and in the half precision that an architecture has."""
+    """The kernels with the shapes of MDG-B2 at 480x640, as shipped and with the published interaction, and with the
+    windows and head dims that bound them, in float32 and in the half precision that an architecture has."""
     dtypes = ("float32", "float16" if architecture < BFLOAT16_FROM else "bfloat16")
     yield from (kernel for dtype in dtypes for length in LENGTHS for kernel in _scan(length, dtype))
     for dtype in dtypes:
