@@ -84,14 +84,14 @@ def test_backends_in_use_are_named(found):
 
 
 def test_ops_lists_every_backend_at_every_stage(found):
-    for operator in ("neighborhood_attention", "channel_scan"):
+    for operator, stages in (("neighborhood_attention", 1), ("channel_scan", 4)):
         rows = [row for row in found["ops"] if row["operator"] == operator]
-        assert len(rows) == 4 * len(available_backends(operator))
+        assert len(rows) == stages * len(available_backends(operator))
         for row in rows:
             right = row["output_error"] is not None and max(row["output_error"], row["gradient_error"]) < 1e-3
             assert right or row["reason"], row
     shapes = {tuple(row["shape"]) for row in found["ops"] if row["operator"] == "channel_scan"}
-    assert (16 * 24, 8, 32) in shapes  # all positions of stage 1; 2 * 4 * 32 / 32 tokens of 32
+    assert (16 * 24, 4, 32) in shapes  # all positions of stage 1; 2 * 2 * 32 / 32 tokens of 32
 
 
 MISTAKES = {

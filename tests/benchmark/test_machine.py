@@ -8,13 +8,14 @@ import torch
 from mdg.benchmark import machine
 from mdg.benchmark.machine import measure_machine, standard_shapes
 from mdg.benchmark.macs import count_macs
+from mdg.config import load_config
 from mdg.models import build_model
 from mdg.ops.dispatch import OPERATORS, Backend
 
 
 def test_the_shapes_are_those_of_the_network():
     """What an encoder and an interaction call, found by counting."""
-    model = build_model({"type": "MDG", "rgb_backbone": "b0", "thermal_backbone": "b0"}, 9).eval()
+    model = build_model(load_config("configs/mfnet/mdg_b0.yaml", ["model.pretrained=null"]).model, 9).eval()
     pair = torch.zeros(1, 3, 480, 640, dtype=torch.uint8), torch.zeros(1, 1, 480, 640, dtype=torch.uint8)
     shapes = set(standard_shapes())
     for call in count_macs(model, *pair).calls:

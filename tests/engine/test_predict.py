@@ -133,10 +133,12 @@ def test_a_photo_alone_lacks_thermal(frame, tmp_path):
         assert str(photo) in message and "got 3 channel(s), expected 4" in message and "with --thermal" in message
 
 
-def test_four_channels_given_twice(segments, frame, tmp_path):
+def test_four_channels_beside_a_thermal_image_and_alone(segments, frame, tmp_path):
     packed = write(tmp_path / "x.png", np.dstack([frame.rgb_HW3, frame.thermal_HW]))
-    assert "leave --thermal out" in error_of(lambda: segments(packed, packed))
+    thermal = write(tmp_path / "heat.png", frame.thermal_HW)
+    assert "leave --thermal out" in error_of(lambda: segments(packed, thermal))
     assert len(segments(packed)) == 1
+    assert len(segments(packed, packed, out_dir=tmp_path / "twice")) == 1
 
 
 def test_what_is_no_image_is_said_to_be_what_it_is(segments, tmp_path):
