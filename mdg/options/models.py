@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BeforeValidator, Field, PositiveFloat, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PositiveFloat, field_validator, model_validator
 
 from mdg.fields import Channels, Side, UserPath
 from mdg.options.backbones import MixTransformerOptions, PlainViTOptions, PoolingEncoderOptions, TimmOptions, Variant
@@ -35,10 +35,19 @@ class DivergenceOptions(Options):
     padding of crops and rotations is, takes no share of them. `ranked` (published) selects among all."""
 
 
+def _each_once(stages: list[int]) -> list[int]:
+    if len(set(stages)) < len(stages):
+        raise ValueError("expected every stage once")
+    return stages
+
+
+Stages = Annotated[list[Annotated[int, Field(ge=1, le=4)]], AfterValidator(_each_once)]
+
+
 class LocalCrossAttentionOptions(Options):
     """Local cross-attention."""
 
-    stages: list[Annotated[int, Field(ge=1, le=4)]] = Field([1, 2, 3, 4], min_length=1)
+    stages: Stages = Field([1, 2, 3, 4], min_length=1)
     """Stages that have it; published: all."""
     kernel_size: tuple[Side, Side, Side, Side] = (13, 7, 5, 5)
     """Side of the neighbourhood per stage, odd."""
@@ -56,13 +65,6 @@ class LocalCrossAttentionOptions(Options):
     not learned."""
     gate_activation: Literal["gelu", "relu"] = "gelu"
     """Inside the gate; published: `relu`."""
-
-    @field_validator("stages")
-    @classmethod
-    def _check_stages(cls, stages: list[int]) -> list[int]:
-        if len(set(stages)) != len(stages):
-            raise ValueError("expected different stages")
-        return stages
 
     @field_validator("kernel_size")
     @classmethod
@@ -319,7 +321,7 @@ class SegmentorOptions(Options):
     stand_ins: Literal["zero", "learned"] | None = None
     """What stands in, at every stage, for a camera that is absent: nothing (null: both cameras are needed), zeros, or a
     learned vector. It is trained with `train.modality_dropout`."""
-    interaction_stages: list[Annotated[int, Field(ge=1, le=4)]] = [1, 2, 3, 4]
+    interaction_stages: Stages = [1, 2, 3, 4]
     """Stages after which the streams interact; at the others they stay apart."""
     normalize: Normalization = NormalizationOptions()
     """Statistics of the inputs as fractions of full scale; `tools/check_data.py` prints those of your files. `auto`
@@ -329,13 +331,6 @@ class SegmentorOptions(Options):
     twin_start: bool = False
     """Where they are not pretrained, start both encoders from the same weights, as two copies of one pretrained encoder
     do, so that their features can be compared from the first step on."""
-
-    @field_validator("interaction_stages")
-    @classmethod
-    def _check_stages(cls, stages: list[int]) -> list[int]:
-        if len(set(stages)) < len(stages):
-            raise ValueError("expected every stage once")
-        return stages
 
     def encoder_files(self) -> dict[str, Path | None]:
         """Files of weights by the encoder that starts from them."""
