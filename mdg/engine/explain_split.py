@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.table import Table
 from torch import nn
 
 from mdg.data import build_dataset
@@ -19,6 +18,7 @@ from mdg.engine.runtime import apply_runtime, make_autocast
 from mdg.engine.watching import STREAMS, interactions, measure, watched
 from mdg.losses import Objective
 from mdg.utils.files import require_writable, write_json
+from mdg.utils.grids import Grid, print_grid
 from mdg.utils.logging import console, setup_logging
 
 
@@ -77,7 +77,7 @@ def explain_split(
             record["gradient"] = _gradients(model, record["stage"])
     if json_file is not None:
         write_json(json_file, {"checkpoint": str(checkpoint), "split": split, "stages": found})
-    console.print(table(found))
+    print_grid(grid_of(found), console)
     return found
 
 
@@ -113,20 +113,14 @@ def _root_mean_square(modules: Sequence[nn.Module]) -> float:
     return math.sqrt(sum(grad.square().sum().item() for grad in grads) / count) if count else math.nan
 
 
-def table(found: Sequence[dict[str, Any]]) -> Table:
+def grid_of(found: Sequence[dict[str, Any]]) -> Grid:
     """One column per stage, one row per number: "rgb selected: change / norm"."""
     rows: dict[str, list[str]] = {}
     for place, record in enumerate(found):
         for name, value in _flat(record):
             rows.setdefault(name, [""] * len(found))[place] = f"{value:.3g}"
-    shown = Table()
-    shown.add_column("")
-    for record in found:
-        shown.add_column(f"stage {record['stage']}", justify="right")
-    for name, cells in rows.items():
-        if name != "stage":
-            shown.add_row(name, *cells)
-    return shown
+    titles = ["", *[f"stage {record['stage']}" for record in found]]
+    return [titles, *[[name, *cells] for name, cells in rows.items() if name != "stage"]]
 
 
 def _flat(record: dict[str, Any], above: str = "") -> list[tuple[str, float]]:

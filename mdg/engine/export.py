@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 from mdg.config import yaml_text
 from mdg.config.yaml_tree import parse_yaml
 from mdg.engine.checkpoint import load_checkpoint, scored_weights
+from mdg.engine.evaluation.known_scores import known_score, results_of
 from mdg.engine.evaluation.provenance import without_names
-from mdg.engine.evaluation.result_files import FILE, Result, read_result
+from mdg.engine.evaluation.result_files import Result
 from mdg.engine.model_card import model_card
 from mdg.engine.slim_file import rounded, write_slim
-from mdg.errors import ConfigError, DataError
+from mdg.errors import ConfigError
 from mdg.models.weight_files import first_non_finite
 from mdg.utils.files import file_sha256, write_text
 from mdg.utils.run_directory import RunDirectory
@@ -86,25 +87,10 @@ def _find(source: Path) -> tuple[Path | None, Path]:
     if not source.is_dir():
         inside = source.parent.name == "checkpoints"
         return (source.parent.parent if inside else None), source
-    run = RunDirectory(source)
-    checkpoint = next((file for file in (run.best, run.last) if file.is_file()), None)
+    checkpoint = RunDirectory(source).best_or_last
     if checkpoint is None:
         raise ConfigError(f"{source}: expected a run directory with checkpoints/best.pt, or a checkpoint")
     return source, checkpoint
-
-
-def results_of(run: Path | None, sha256: str) -> list[Result]:
-    """The newest scores of this very checkpoint under every protocol, tests first."""
-    found: dict[tuple[Any, ...], Result] = {}
-    files = sorted((run / "results").glob(f"*/{FILE}"), key=lambda file: file.stat().st_mtime_ns) if run else []
-    for file in files:
-        try:
-            result = read_result(file)
-        except (ConfigError, DataError):  # of another version, or no results
-            continue
-        if result.checkpoint == sha256:
-            found[result.protocol.key()] = result
-    return sorted(found.values(), key=lambda result: ("test", "val", "train").index(result.protocol.role))
 
 
 def _told(frames: Mapping[str, Any], names: bool) -> dict[str, Any]:
@@ -135,8 +121,7 @@ def _relative(path: Any) -> Any:
 def told_lines(done: Exported) -> Sequence[str]:
     """What a tool prints."""
     scores = [
-        f"{result.protocol.dataset} {result.protocol.split}: mIoU {result.content['scores']['mIoU']:.2f}"
-        for result in done.results
+        f"{result.protocol.dataset} {result.protocol.split}: mIoU {known_score(result).text}" for result in done.results
     ]
     return [
         f"{done.file}: {done.size:,} bytes, SHA-256 {done.sha256}",

@@ -65,6 +65,11 @@ class RunDirectory:
         return self.path / "checkpoints" / "best.pt"
 
     @property
+    def best_or_last(self) -> Path | None:
+        """The checkpoint that stands for the run: the best, else the last; None while there is neither."""
+        return next((file for file in (self.best, self.last) if file.is_file()), None)
+
+    @property
     def best_of_epochs(self) -> Path:
         """What ``best`` was before a run that ended inside an epoch was scored there."""
         return self.path / "checkpoints" / "best-of-epochs.pt"

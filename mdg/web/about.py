@@ -7,21 +7,10 @@ from typing import Any, NamedTuple
 
 from mdg.config.yaml_tree import parse_yaml
 from mdg.engine.checkpoint import load_checkpoint
-from mdg.engine.export import results_of
+from mdg.engine.evaluation.known_scores import KnownScore, known_scores
 from mdg.engine.predictor import Predictor
-from mdg.errors import ConfigError, DataError
-from mdg.metrics import Protocol
-from mdg.utils.files import file_sha256
 from mdg.utils.pages import render
 from mdg.utils.pictures import css_colour
-
-
-class Score(NamedTuple):
-    """A score under its protocol, in per cent; ``warnings`` are what to know before it is believed."""
-
-    protocol: str
-    miou: str
-    warnings: list[str]
 
 
 class About(NamedTuple):
@@ -40,7 +29,7 @@ class About(NamedTuple):
     trained_on: str
     dataset: str
     facts: list[tuple[str, str]]
-    scores: list[Score]
+    scores: list[KnownScore]
     classes: list[tuple[str, str]]
 
     def page(self) -> str:
@@ -75,7 +64,7 @@ def describe(predictor: Predictor) -> About:
         f"{frames['dataset']} {frames['split']}, {len(frames['identities'])} frames" if frames else "not known",
         dataset,
         facts,
-        _scores(predictor.checkpoint, state),
+        known_scores(state, predictor.checkpoint),
         [(name, css_colour(colour)) for name, colour in zip(state["classes"], state["palette"], strict=True)],
     )
 
@@ -84,24 +73,3 @@ def _part(value: Any) -> str:
     return (
         str(value.get("variant") or value.get("name") or value.get("type")) if isinstance(value, dict) else str(value)
     )
-
-
-def _scores(checkpoint: Path, state: dict[str, Any]) -> list[Score]:
-    """The newest of every protocol: of the run that the checkpoint lies in, or told by exported weights."""
-    found: dict[Any, tuple[Protocol, Any]] = {}
-    for told in state.get("scores") or []:
-        try:
-            protocol = Protocol.from_dict(told["protocol"], str(checkpoint))
-            found[protocol.key()] = protocol, told["scores"]["mIoU"]
-        except (ConfigError, DataError, KeyError, TypeError):  # of another version
-            continue
-    run = checkpoint.resolve().parent.parent
-    if (run / "results").is_dir():
-        for result in results_of(run, file_sha256(checkpoint)):
-            found[result.protocol.key()] = result.protocol, result.content["scores"]["mIoU"]
-    order = ("test", "val", "train")
-    ranked = sorted(found.values(), key=lambda item: order.index(item[0].role))
-    return [
-        Score(protocol.summary(), "n/a" if miou is None else f"{miou:.2f}", list(protocol.warnings()))
-        for protocol, miou in ranked
-    ]

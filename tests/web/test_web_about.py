@@ -24,12 +24,12 @@ def test_a_run_and_its_score(tmp_path):
     about = describe(mdg.load(run.best, file, device="cpu"))
     result = json.loads((run.path / "results" / "test" / "results.json").read_text())
     (score,) = about.scores
-    assert score.miou == f"{result['scores']['mIoU']:.2f}" and "Synthetic test (5 images" in score.protocol
+    assert score.text == f"{result['scores']['mIoU']:.2f}" and "Synthetic test (5 images" in score.protocol.summary()
     assert about.dataset == "Synthetic" and about.trained_on == "Synthetic train, 7 frames"
     assert about.network == "TinySegmentor" and dict(about.facts)["runs on"] == "cpu"
     assert about.classes[:2] == [("unlabeled", "#000000"), ("car", "#400080")]
     text = " ".join(parse(about.page()).text)
-    assert score.miou in text and "guardrail" in text and mdg.__version__ in text
+    assert score.text in text and "guardrail" in text and mdg.__version__ in text
 
 
 def test_weights_alone(tiny):

@@ -9,14 +9,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.measure import Measurement
-from rich.table import Table
 from rich.text import Text
 
 from mdg.config.load import ABSENT
 from mdg.engine.compare.bootstrap import DRAWS
 from mdg.engine.compare.comparison import Cell, Comparison, Row, Setting
 from mdg.utils import markdown
+from mdg.utils.grids import print_grid
 
 SHOWN_DIFFERENCES = 12
 EXPLANATION = "Per cent; mean ± standard deviation (n - 1) over the seeds of a row."
@@ -134,15 +133,9 @@ def grids(comparison: Comparison, per_class: bool) -> list[list[list[str]]]:
 
 
 def print_comparison(comparison: Comparison, console: Console, per_class: bool = False) -> None:
-    """Prints the tables at their natural width, whatever that of the terminal: a score is never cut."""
+    """Prints the tables and the notes."""
     for grid in grids(comparison, per_class):
-        table = Table()
-        for place, title in enumerate(grid[0]):
-            table.add_column(Text(_in_lines(title)), justify="right" if place else "left", no_wrap=True)
-        for cells in grid[1:]:
-            table.add_row(*map(Text, cells))
-        table.width = Measurement.get(console, console.options.update(max_width=100_000), table).maximum
-        console.print(table)
+        print_grid([[_in_lines(title) for title in grid[0]], *grid[1:]], console)
     for line in notes(comparison):
         console.print(Text(line))
 

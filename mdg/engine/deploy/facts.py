@@ -11,7 +11,7 @@ from typing import Any
 
 from mdg.config import RunConfig
 from mdg.engine.deploy.network import Shape
-from mdg.engine.export import results_of
+from mdg.engine.evaluation.known_scores import KnownScore, known_scores
 from mdg.models.segmentor import STRIDE
 from mdg.options.files import PairOptions
 from mdg.utils.files import file_sha256, plain
@@ -37,7 +37,7 @@ def describe(
         "batch": None if shape.dynamic else shape.batch,
         "outputs": outputs,
         "thermal_scaling": None if scaling is None else scaling.model_dump(mode="json"),
-        "scores": _scores(state, checkpoint),
+        "scores": [_told(score) for score in known_scores(state, checkpoint)],
     }
     return {
         **{key: json.dumps(plain(value), ensure_ascii=True) for key, value in told.items()},
@@ -48,21 +48,11 @@ def describe(
     }
 
 
-def _scores(state: Mapping[str, Any], checkpoint: Path) -> list[dict[str, Any]]:
-    """Those that were measured of these very weights; a file that was passed on has them inside."""
-    told = state.get("scores")
-    if isinstance(told, list):
-        found = [(entry["protocol"], entry["scores"]["mIoU"]) for entry in told]
-    else:
-        run = checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else None
-        results = results_of(run, file_sha256(checkpoint))
-        found = [(result.protocol.as_dict(), result.content["scores"]["mIoU"]) for result in results]
-    return [
-        {
-            "split": f"{protocol['dataset']} {protocol['split']}",
-            "mIoU": score,
-            "rule": protocol["rule"],
-            "protocol_sha256": hashlib.sha256(json.dumps(protocol, sort_keys=True).encode()).hexdigest(),
-        }
-        for protocol, score in found
-    ]
+def _told(score: KnownScore) -> dict[str, Any]:
+    protocol = score.protocol.as_dict()
+    return {
+        "split": f"{score.protocol.dataset} {score.protocol.split}",
+        "mIoU": score.miou,
+        "rule": score.protocol.rule,
+        "protocol_sha256": hashlib.sha256(json.dumps(protocol, sort_keys=True).encode()).hexdigest(),
+    }

@@ -103,8 +103,7 @@ def checkpoint_of(run: Path) -> Path:
     """
     if run.is_file():
         return run
-    files = RunDirectory(run)
-    found = next((file for file in (files.best, files.last) if file.is_file()), None)
+    found = RunDirectory(run).best_or_last
     if found is None:
         what = "has no checkpoints/best.pt or last.pt" if run.is_dir() else "does not exist"
         raise ConfigError(f"{run}: {what}; expected a run directory that tools/train.py made, or a checkpoint")

@@ -6,13 +6,12 @@ import math
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.measure import Measurement
-from rich.table import Table
 from rich.text import Text
 
 from mdg.engine.robustness.results import Measured, Robustness, lost, miou, miou_in
 from mdg.engine.robustness.summary import LEAST, Retained
 from mdg.utils import markdown
+from mdg.utils.grids import print_grid
 
 Grid = list[list[str]]
 CAMERA_TITLES = {"rgb": "RGB", "thermal": "thermal"}
@@ -121,15 +120,9 @@ def titled_grids(robustness: Robustness, per_corruption: bool = True) -> list[tu
 
 
 def print_robustness(robustness: Robustness, console: Console) -> None:
-    """Prints the tables over groups at their natural width, and what they say."""
+    """Prints the tables over groups, and what they say."""
     for _, grid in titled_grids(robustness, per_corruption=len(robustness.runs) == 1):
-        table = Table()
-        for place, title in enumerate(grid[0]):
-            table.add_column(Text(title), justify="right" if place else "left", no_wrap=True)
-        for cells in grid[1:]:
-            table.add_row(*map(Text, cells))
-        table.width = Measurement.get(console, console.options.update(max_width=100_000), table).maximum
-        console.print(table)
+        print_grid(grid, console)
     for line in notes(robustness):
         console.print(Text(line))
 

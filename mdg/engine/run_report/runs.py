@@ -56,7 +56,7 @@ class Run:
 
     def scoring_command(self, split: str) -> str | None:
         """The command that makes results of a split; None while there is no checkpoint."""
-        checkpoint = next((file for file in (self.files.best, self.files.last) if file.is_file()), None)
+        checkpoint = self.files.best_or_last
         if checkpoint is None:
             return None
         return f"python tools/val_mm.py --checkpoint {shlex.quote(str(checkpoint))} --split {split}"
