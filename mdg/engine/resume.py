@@ -25,6 +25,7 @@ from mdg.engine.evaluation.provenance import joined
 from mdg.engine.sharding import split_state
 from mdg.engine.state import Progress
 from mdg.errors import ConfigError, UserError, WeightsError, first_few
+from mdg.ops.measured import measured_at
 from mdg.utils.environment import code_fingerprint, package_version
 from mdg.utils.run_directory import RunDirectory
 
@@ -209,6 +210,7 @@ def identity(
         "code": code_fingerprint(tuple(config.custom_imports)),
         "torch": package_version("torch"),
         "threads": torch.get_num_threads(),
+        "measured": measured_at(),
         "root": str(getattr(train_set, "root", "")),
         "data": {role: dataset.content_state() for role, dataset in sets.items()},
     }
@@ -285,8 +287,10 @@ def _accept(changes: list[Change], run: RunDirectory, allowed: bool) -> list[str
 
 
 def _warn_of_environment(state: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Another PyTorch, or sums split among another number of threads, may give other bits: said, not refused."""
-    for key, what in (("torch", "PyTorch"), ("threads", "CPU threads")):
+    """Another PyTorch, sums split among another number of threads, or backends chosen by other times (another machine,
+    or a ``backends.json`` that is gone) may give other bits: said, not refused."""
+    facts = (("torch", "PyTorch"), ("threads", "CPU threads"), ("measured", "backends were measured"))
+    for key, what in facts:
         before = state["identity"].get(key, now[key])
         if before != now[key]:
             logger.warning("%s: %s when the run was saved, now %s; last bits may differ", what, before, now[key])

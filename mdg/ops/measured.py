@@ -190,6 +190,12 @@ def current() -> Measurement | None:
     return next((one for one in measurements if one.machine == machine), None)
 
 
+def measured_at() -> str:
+    """When the times that this process goes by were taken, or "never": what a run remembers beside the table."""
+    measurement = current()
+    return (measurement and measurement.at) or "never"
+
+
 def nearest(operator: str, numbers: Sequence[int]) -> Timing | None:
     """The measured shape with the smallest sum of ``|log(number / measured number)|``, or None."""
     measurement = current()

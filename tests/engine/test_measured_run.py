@@ -75,3 +75,22 @@ def test_a_damaged_file_of_a_run_is_a_warning(tiny_run):
     tiny_run("run", "train.max_steps=2", resume=True)
     assert f"not used: {run.backends}" in (run.path / "train.log").read_text()
     assert measured.read(run.backends) == [here]
+
+
+def test_a_run_whose_times_are_gone_says_that_its_bits_may_differ(tiny_run):
+    """Also where nothing else tells: the file may have been left behind when the run was copied."""
+    measured.keep(invented("onednn").model_copy(update={"at": "2026-01-01 00:00:00"}))
+    run = tiny_run("run", "train.max_steps=1")
+    run.backends.unlink()
+    measured.keep(invented("torch").model_copy(update={"at": "2026-02-02 00:00:00"}))
+    tiny_run("run", "train.max_steps=2", resume=True)
+    before, now = "2026-01-01 00:00:00 when the run was saved", "now 2026-02-02 00:00:00"
+    assert f"backends were measured: {before}, {now}; last bits" in (run.path / "train.log").read_text()
+
+
+def test_a_run_that_has_its_times_says_nothing(tiny_run):
+    measured.keep(invented("onednn").model_copy(update={"at": "2026-01-01 00:00:00"}))
+    run = tiny_run("run", "train.max_steps=1")
+    measured.keep(invented("torch").model_copy(update={"at": "2026-02-02 00:00:00"}))
+    tiny_run("run", "train.max_steps=2", resume=True)
+    assert "last bits" not in (run.path / "train.log").read_text()
