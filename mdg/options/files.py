@@ -78,10 +78,11 @@ class DatasetOptions(Options):
 class ThermalScaling(Options):
     """How raw values become 0..255. 8-bit images need none of it; 16-bit and floating point ones must say."""
 
-    mode: Literal["none", "fixed", "celsius", "percentile", "minmax"] = "none"
+    mode: Literal["none", "fixed", "celsius", "percentile", "minmax", "match"] = "none"
     """`none`: 8-bit as stored; `fixed`: `range` becomes 0..255, so that a temperature keeps its grey value in every
     frame; `celsius`: the same with a `range` in degrees, for files that hold temperatures; `percentile`: between two
-    percentiles of each image; `minmax`: between the extremes of each image."""
+    percentiles of each image; `minmax`: between the extremes of each image; `match`: the grey values of each image
+    become distributed as `quantiles` say, for a network that learnt from another camera."""
     range: tuple[FiniteFloat, FiniteFloat] | None = None
     """[lowest, highest] raw value of `fixed`, or degrees Celsius of `celsius`; what lies outside is clipped.
     `tools/check_data.py` prints the raw values that occur."""
@@ -90,6 +91,9 @@ class ThermalScaling(Options):
     numbers of 16 bits centikelvin (27315 is 0 degrees Celsius)."""
     percentiles: tuple[float, float] = (1.0, 99.0)
     """[lower, upper] percentile of `percentile`."""
+    quantiles: tuple[Annotated[float, Field(ge=0, le=255)], ...] | None = Field(None, min_length=2, max_length=256)
+    """Of `match`: the grey values that evenly spaced shares of the pixels do not exceed, from the darkest pixel to the
+    brightest. `tools/check_data.py` prints those of a data set, the mean over its images."""
     invert: bool = False
     """For black-hot images, where darker is warmer."""
 
@@ -111,6 +115,13 @@ class ThermalScaling(Options):
             raise ValueError(
                 f"got unit '{self.unit}' and mode '{self.mode}', expected a unit with `mode: celsius` only"
             )
+        if (self.mode == "match") != (self.quantiles is not None):
+            raise ValueError(
+                f"got mode '{self.mode}' {'without' if self.quantiles is None else 'and'} quantiles, expected "
+                "quantiles with `mode: match` and with no other; tools/check_data.py prints those of a data set"
+            )
+        if self.quantiles is not None and list(self.quantiles) != sorted(self.quantiles):
+            raise ValueError(f"got quantiles {list(self.quantiles)}, expected them from the darkest to the brightest")
         if not 0 <= self.percentiles[0] < self.percentiles[1] <= 100:
             raise ValueError(f"got percentiles {list(self.percentiles)}, expected 0 <= lower < upper <= 100")
         return self
@@ -124,6 +135,7 @@ class ThermalScaling(Options):
             + ("" if self.unit == "auto" else f", raw values in {self.unit}"),
             "percentile": f"thermal percentiles {list(self.percentiles)} of each image to 8 bits",
             "minmax": "thermal extremes of each image to 8 bits",
+            "match": f"thermal of each image matched to the quantiles {self.quantiles and list(self.quantiles)}",
         }[self.mode]
         return ", ".join(filter(None, [limits, "thermal inverted" if self.invert else ""])) or None
 

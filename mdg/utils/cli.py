@@ -148,7 +148,7 @@ def add_network(parser: argparse.ArgumentParser) -> None:
     """The network of a tool, and how images are prepared for it."""
     add_checkpoint(parser)
     parser.add_argument(
-        "--thermal-scaling", metavar="YAML", help="how more than 8 bits become 8: minmax, percentile, or '{mode: ...}'"
+        "--thermal-scaling", metavar="YAML", help="how values become 8 bits: minmax, percentile, or '{mode: ...}'"
     )
     parser.add_argument(
         "--align", metavar="HOW", help="resize both to the size of rgb or thermal; the file of a rig (.yaml); or refuse"

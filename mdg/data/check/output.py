@@ -189,6 +189,7 @@ def _thermal(split: SplitReport) -> dict[str, Any]:
         "stored_percentile_0.1": values.percentile(0.1),
         "stored_percentile_99.9": values.percentile(99.9),
         "mean_std": list(split.thermal_mean_std()),
+        "quantiles": split.thermal_quantiles(),
     }
 
 

@@ -175,6 +175,11 @@ class DataReport:
                 "  normalize:",
                 *(f"    {key}: {_yaml(value)}" for key, value in normalize.items()),
             ]
+        if quantiles := split.thermal_quantiles():
+            lines += [
+                "# for frames of another thermal camera, whose grey values are to be distributed like these:",
+                f"# thermal_scaling: {{mode: match, quantiles: [{', '.join(f'{value:.0f}' for value in quantiles)}]}}",
+            ]
         return lines
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from mdg.data.base import RGBTDataset
 from mdg.data.check.findings import Finding, parts_of
 from mdg.data.check.frames import FrameReport, Stored
-from mdg.data.check.numbers import LEVELS, Digest, ValueCounts, mean_and_std
+from mdg.data.check.numbers import LEVELS, QUANTILES, Digest, ValueCounts, level_quantiles, mean_and_std
 from mdg.data.datasets.file_dataset import PARTS, FileDataset
 from mdg.data.reading.pairs import ASPECT_TOLERANCE
 from mdg.errors import DataError
@@ -73,6 +73,7 @@ class SplitReport:
         self.thermal_dtypes: Counter[str] = Counter()
         self.values = ValueCounts()
         self.rgb_levels_3L, self.thermal_levels_L = np.zeros((3, LEVELS), np.int64), np.zeros(LEVELS, np.int64)
+        self._summed_quantiles = np.zeros(QUANTILES)
         self.class_pixels_K, self.class_frames_K = np.zeros(classes, np.int64), np.zeros(classes, np.int64)
         self.ignored_pixels = 0
         self.contents: str | None = None
@@ -117,6 +118,7 @@ class SplitReport:
             self.rgb_levels_3L += frame.levels["rgb"]
             if "thermal" in self.dataset.cameras:
                 self.thermal_levels_L += frame.levels["thermal"]
+                self._summed_quantiles += level_quantiles(frame.levels["thermal"])
         files = tuple(dict.fromkeys(str(file) for file in frame.files.values() if file is not None))
         record = FrameRecord(frame.name, frame.identity, files, frame.readable, frame.digests, pixels_K)
         self.records.append(record)
@@ -149,6 +151,13 @@ class SplitReport:
     def thermal_mean_std(self) -> tuple[float, float]:
         """The same of thermal, as training sees it; NaN without a thermal camera."""
         return mean_and_std(self.thermal_levels_L)
+
+    def thermal_quantiles(self) -> list[float]:
+        """[17] values for ``thermal_scaling.quantiles``: the mean over the frames, as training sees them, of the grey
+        levels that 0, 1/16, ... 16/16 of the pixels do not exceed; empty without a thermal camera."""
+        if not self.readable or "thermal" not in self.dataset.cameras:
+            return []
+        return [float(value) for value in self._summed_quantiles / self.readable]
 
     def class_shares(self) -> np.ndarray:
         """[K] fractions of the labelled pixels; NaN without any."""

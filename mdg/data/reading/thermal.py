@@ -8,6 +8,7 @@ Shape suffixes: H, W are height and width in pixels.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -103,6 +104,9 @@ def scale_thermal(raw_HW: np.ndarray, scaling: ThermalScaling, file: Path | str,
                 "percentile or minmax to stretch every frame"
             )
         scaled_HW = raw_HW
+    elif scaling.quantiles is not None:
+        # Turned round first: the quantiles are those of images whose brighter pixels are warmer.
+        return _match(-raw_HW.astype(np.float32) if scaling.invert else raw_HW, scaling.quantiles)
     else:
         low, high = _limits(raw_HW, scaling, file, wording)
         factor = 255.0 / max(high - low, MIN_SPAN)
@@ -120,6 +124,15 @@ def _limits(raw_HW: np.ndarray, scaling: ThermalScaling, file: Path | str, wordi
     percentiles = scaling.percentiles if scaling.mode == "percentile" else (0.0, 100.0)
     low, high = np.percentile(raw_HW, percentiles)
     return float(low), float(high)
+
+
+def _match(raw_HW: np.ndarray, quantiles: Sequence[float]) -> np.ndarray:
+    """[H, W] uint8: the increasing, piecewise linear curve by which the quantiles of the image become ``quantiles``
+    (histogram matching; Gonzalez and Woods, Digital Image Processing, section 3.3)."""
+    own = np.percentile(raw_HW, np.linspace(0, 100, len(quantiles)), method="inverted_cdf")
+    values, place = np.unique(own, return_inverse=True)  # many pixels may have one value, which then has one target
+    targets = np.bincount(place, quantiles) / np.bincount(place)
+    return (np.interp(raw_HW, values, targets) + 0.5).astype(np.uint8)
 
 
 def _unit(

@@ -96,6 +96,9 @@ def test_statistics_equal_those_of_numpy(folders, scenes, tmp_path):
     assert (train["thermal"]["stored_lowest"], train["thermal"]["stored_highest"]) == (thermal.min(), thermal.max())
     low = np.percentile(thermal, 0.1, method="inverted_cdf")
     assert train["thermal"]["stored_percentile_0.1"] == low
+    shares = np.linspace(0, 100, 17)
+    quantiles = [np.percentile(scenes[name].thermal, shares, method="inverted_cdf") for name in names]
+    assert train["thermal"]["quantiles"] == pytest.approx(np.mean(quantiles, axis=0), rel=1e-12)
 
 
 # --- problems ------------------------------------------------------------------------------------------------------

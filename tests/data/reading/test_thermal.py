@@ -105,6 +105,37 @@ def test_a_small_hot_thing_survives_percentiles_that_coincide():
     assert scaled(values, np.uint16, mode="percentile")[-5:] == [0, 0, 255, 255, 255]
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_match_gives_every_image_the_same_quantiles(dtype):
+    """Of three images whose values are increasing curves of one another: whatever the camera did, the result is one."""
+    wanted = [10.0, 20.0, 60.0, 70.0, 200.0]
+    ranks = np.random.default_rng(0).permutation(101)
+    results = [
+        scaled(curve(ranks), dtype, mode="match", quantiles=wanted)
+        for curve in (lambda r: r, lambda r: 2 * r + 50, lambda r: r * r / 50)
+    ]
+    assert [results[0][list(ranks).index(k)] for k in (0, 25, 50, 75, 100)] == wanted
+    assert results[0] == results[1]
+    by_rank = np.argsort(ranks)
+    assert max(abs(np.subtract(results[2], results[0]))) <= 12, "linear between the quantiles of the image"
+    assert (np.diff(np.array(results[2], int)[by_rank]) >= 0).all()
+
+
+def test_match_turns_black_hot_images_first():
+    ramp, wanted = list(range(101)), [0.0, 10.0, 255.0]
+    straight = scaled(ramp, np.uint8, mode="match", quantiles=wanted)
+    assert scaled([100 - value for value in ramp], np.uint8, mode="match", quantiles=wanted, invert=True) == straight
+    assert straight[0] == 0 and straight[50] == 10 and straight[100] == 255
+
+
+def test_match_of_many_equal_pixels():
+    """Half of the pixels have one value: it gets the mean of what lies at those shares."""
+    values = [7] * 60 + list(range(8, 48))
+    result = scaled(values, np.uint8, mode="match", quantiles=[0, 10, 20, 100, 200])
+    assert result[0] == 10 and result[-1] == 200
+    assert scaled([7] * 5, np.uint16, mode="match", quantiles=[0, 30, 90]) == [40] * 5
+
+
 def test_none_is_the_image_itself():
     assert scale_thermal(RAMP_HW, AS_STORED, FILE) is RAMP_HW
 
@@ -253,7 +284,13 @@ def test_a_file_of_temperatures_is_read_in_degrees(tmp_path, dtype, of_celsius):
         ({"mode": "percentile", "percentiles": [99, 1]}, "0 <= lower < upper <= 100"),
         ({"mode": "percentile", "percentiles": [-1, 99]}, "0 <= lower < upper <= 100"),
         ({"mode": "percentile", "percentiles": [1, 101]}, "0 <= lower < upper <= 100"),
-        ({"mode": "clahe"}, "'none', 'fixed', 'celsius', 'percentile' or 'minmax'"),
+        ({"mode": "clahe"}, "'none', 'fixed', 'celsius', 'percentile', 'minmax' or 'match'"),
+        ({"mode": "match"}, "mode 'match' without quantiles, expected quantiles with `mode: match`"),
+        ({"quantiles": [0, 255]}, "mode 'none' and quantiles"),
+        ({"mode": "match", "quantiles": [0, 9, 8]}, "from the darkest to the brightest"),
+        ({"mode": "match", "quantiles": [0, 256]}, "less than or equal to 255"),
+        ({"mode": "match", "quantiles": [-1, 255]}, "greater than or equal to 0"),
+        ({"mode": "match", "quantiles": [0]}, "at least 2"),
         ({"inverted": True}, "Did you mean 'invert'"),
     ],
 )
@@ -274,6 +311,7 @@ def test_options_that_cannot_be_meant(options, message):
             "thermal [-10.0, 45.0] degrees Celsius to 8 bits, raw values in kelvin, thermal inverted",
         ),
         ({"mode": "percentile"}, "thermal percentiles [1.0, 99.0] of each image to 8 bits"),
+        ({"mode": "match", "quantiles": [0, 9, 255]}, "thermal of each image matched to the quantiles [0.0, 9.0, 255.0]"),
         ({"mode": "minmax", "invert": True}, "thermal extremes of each image to 8 bits, thermal inverted"),
     ],
 )
