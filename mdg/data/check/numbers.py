@@ -98,7 +98,6 @@ def _rounded(raw_HW: np.ndarray) -> np.ndarray:
 
 
 LEVELS = 256
-QUANTILES = 17  # of thermal images, to suggest
 EXACT = 1 << 24  # pixels: OpenCV hands counts over in float32, which holds whole numbers up to here
 
 
@@ -117,13 +116,6 @@ def _count_channel(image: np.ndarray, channel: int) -> np.ndarray:
         block = np.ascontiguousarray(image[top : top + rows])
         counts_L += cv2.calcHist([block], [channel], None, [LEVELS], [0, LEVELS]).ravel().astype(np.int64)
     return counts_L
-
-
-def level_quantiles(counts_L: np.ndarray) -> np.ndarray:
-    """``[17]`` float64: the grey levels of one image that 0, 1/16, ... 16/16 of its pixels do not exceed."""
-    cumulated_L = np.cumsum(counts_L)
-    ranks = np.maximum(np.ceil(np.linspace(0, 1, QUANTILES) * cumulated_L[-1]), 1)
-    return np.searchsorted(cumulated_L, ranks).astype(np.float64)
 
 
 def is_constant(counts_L: np.ndarray) -> bool:

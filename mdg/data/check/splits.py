@@ -15,10 +15,13 @@ import numpy as np
 from mdg.data.base import RGBTDataset
 from mdg.data.check.findings import Finding, parts_of
 from mdg.data.check.frames import FrameReport, Stored
-from mdg.data.check.numbers import LEVELS, QUANTILES, Digest, ValueCounts, level_quantiles, mean_and_std
+from mdg.data.check.numbers import LEVELS, Digest, ValueCounts, mean_and_std
 from mdg.data.datasets.file_dataset import PARTS, FileDataset
 from mdg.data.reading.pairs import ASPECT_TOLERANCE
+from mdg.data.reading.thermal import count_quantiles
 from mdg.errors import DataError
+
+QUANTILES = 17  # of thermal images, to suggest: a share of 1/16 between two
 
 
 @dataclass(frozen=True)
@@ -118,7 +121,7 @@ class SplitReport:
             self.rgb_levels_3L += frame.levels["rgb"]
             if "thermal" in self.dataset.cameras:
                 self.thermal_levels_L += frame.levels["thermal"]
-                self._summed_quantiles += level_quantiles(frame.levels["thermal"])
+                self._summed_quantiles += count_quantiles(frame.levels["thermal"], QUANTILES)
         files = tuple(dict.fromkeys(str(file) for file in frame.files.values() if file is not None))
         record = FrameRecord(frame.name, frame.identity, files, frame.readable, frame.digests, pixels_K)
         self.records.append(record)

@@ -106,7 +106,7 @@ def scale_thermal(raw_HW: np.ndarray, scaling: ThermalScaling, file: Path | str,
         scaled_HW = raw_HW
     elif scaling.quantiles is not None:
         # Turned round first: the quantiles are those of images whose brighter pixels are warmer.
-        return _match(-raw_HW.astype(np.float32) if scaling.invert else raw_HW, scaling.quantiles)
+        return _match(raw_HW.max() - raw_HW if scaling.invert else raw_HW, scaling.quantiles)
     else:
         low, high = _limits(raw_HW, scaling, file, wording)
         factor = 255.0 / max(high - low, MIN_SPAN)
@@ -129,10 +129,24 @@ def _limits(raw_HW: np.ndarray, scaling: ThermalScaling, file: Path | str, wordi
 def _match(raw_HW: np.ndarray, quantiles: Sequence[float]) -> np.ndarray:
     """[H, W] uint8: the increasing, piecewise linear curve by which the quantiles of the image become ``quantiles``
     (histogram matching; Gonzalez and Woods, Digital Image Processing, section 3.3)."""
-    own = np.percentile(raw_HW, np.linspace(0, 100, len(quantiles)), method="inverted_cdf")
+    few = raw_HW.dtype.kind == "u" and raw_HW.dtype.itemsize <= 2  # values: a table of them is twenty times as fast
+    if few:
+        counts_N = np.bincount(raw_HW.ravel())
+        own, values_N = count_quantiles(counts_N, len(quantiles)), np.arange(len(counts_N))
+    else:
+        own, values_N = np.percentile(raw_HW, np.linspace(0, 100, len(quantiles)), method="inverted_cdf"), raw_HW
     values, place = np.unique(own, return_inverse=True)  # many pixels may have one value, which then has one target
     targets = np.bincount(place, quantiles) / np.bincount(place)
-    return (np.interp(raw_HW, values, targets) + 0.5).astype(np.uint8)
+    curve = (np.interp(values_N, values, targets) + 0.5).astype(np.uint8)
+    return curve[raw_HW] if few else curve
+
+
+def count_quantiles(counts_N: np.ndarray, number: int) -> np.ndarray:
+    """``[number]`` int64: the smallest values that evenly spaced shares of what was counted, from none to all, do not
+    exceed; ``counts_N`` holds how often 0, 1, 2, ... occur."""
+    cumulated_N = np.cumsum(counts_N)
+    ranks = np.maximum(np.ceil(np.linspace(0, 1, number) * cumulated_N[-1]), 1)
+    return np.searchsorted(cumulated_N, ranks)
 
 
 def _unit(

@@ -311,7 +311,10 @@ def test_options_that_cannot_be_meant(options, message):
             "thermal [-10.0, 45.0] degrees Celsius to 8 bits, raw values in kelvin, thermal inverted",
         ),
         ({"mode": "percentile"}, "thermal percentiles [1.0, 99.0] of each image to 8 bits"),
-        ({"mode": "match", "quantiles": [0, 9, 255]}, "thermal of each image matched to the quantiles [0.0, 9.0, 255.0]"),
+        (
+            {"mode": "match", "quantiles": [0, 9, 255]},
+            "thermal of each image matched to the quantiles [0.0, 9.0, 255.0]",
+        ),
         ({"mode": "minmax", "invert": True}, "thermal extremes of each image to 8 bits, thermal inverted"),
     ],
 )
