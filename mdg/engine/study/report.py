@@ -12,6 +12,7 @@ from mdg.engine.compare.bootstrap import DRAWS, Difference, paired_difference
 from mdg.engine.evaluation.image_counts import ImageCounts
 from mdg.engine.evaluation.result_files import Result, read_result
 from mdg.engine.study.plan import Study
+from mdg.errors import ConfigError, nearest
 from mdg.utils.files import write_text
 from mdg.utils.score_chart import Bar, score_picture
 
@@ -23,7 +24,7 @@ class RowScore:
     Attributes:
         name: Of the row.
         values: mIoU of its runs in per cent, by split and seed.
-        difference: To the first row, over the runs that both have; None for the first row.
+        difference: To the baseline, over the runs that both have; None for the baseline itself.
     """
 
     name: str
@@ -41,22 +42,42 @@ class RowScore:
         return float(np.std(self.values, ddof=1)) if len(self.values) > 1 else math.nan
 
 
-def row_scores(study: Study, score: str) -> list[RowScore]:
+def row_scores(study: Study, score: str, baseline: str | None = None) -> list[RowScore]:
     """The rows of a study on a scored split, as far as its runs are done.
 
+    Args:
+        study: The study.
+        score: The split.
+        baseline: Row to which differences are taken; default: the first one.
+
     Raises:
-        ConfigError: Results that cannot be read, or that are of different images on one split.
+        ConfigError: A baseline that is no row; results that cannot be read, or that are of different images on one
+            split.
     """
+    baseline = baseline_row(study, baseline)
     found = {
         row: {(job.split, job.seed): read_result(job.results(score)) for job in study.of(row) if job.has(score)}
         for row in study.rows
     }
-    first = found[study.rows[0]]
     rows = []
-    for place, (name, results) in enumerate(found.items()):
+    for name, results in found.items():
         values = tuple(_miou(result) for result in results.values())
-        rows.append(RowScore(name, values, _difference(first, results) if place else None))
+        rows.append(RowScore(name, values, None if name == baseline else _difference(found[baseline], results)))
     return rows
+
+
+def baseline_row(study: Study, name: str | None) -> str:
+    """The row to which differences are taken: the first one where none is named.
+
+    Raises:
+        ConfigError: No such row.
+    """
+    if name is None:
+        return study.rows[0]
+    if name not in study.rows:
+        known = ", ".join(study.rows)
+        raise ConfigError(f"{study.name} has no row '{name}'; expected one of: {known}.{nearest(name, study.rows)}")
+    return name
 
 
 def _miou(result: Result) -> float:
@@ -64,11 +85,11 @@ def _miou(result: Result) -> float:
     return next(iter(result.scores.values()))
 
 
-def _difference(first: dict[tuple[str, int], Result], other: dict[tuple[str, int], Result]) -> Difference | None:
+def _difference(base: dict[tuple[str, int], Result], other: dict[tuple[str, int], Result]) -> Difference | None:
     """Over the runs whose split and seed both rows have."""
     groups: dict[str, tuple[list[ImageCounts], list[ImageCounts]]] = {}
-    for key in first.keys() & other.keys():
-        pair = first[key].pixels, other[key].pixels
+    for key in base.keys() & other.keys():
+        pair = base[key].pixels, other[key].pixels
         if pair[0] is not None and pair[1] is not None:
             group = groups.setdefault(key[0], ([], []))
             group[0].append(pair[0])
@@ -76,13 +97,14 @@ def _difference(first: dict[tuple[str, int], Result], other: dict[tuple[str, int
     return paired_difference([groups[split] for split in sorted(groups)]) if groups else None
 
 
-def as_markdown(study: Study) -> str:
-    """A table per scored split, with what it says and what it does not."""
+def as_markdown(study: Study, baseline: str | None = None) -> str:
+    """A table per scored split, with what it says and what it does not; ``baseline`` as in :func:`row_scores`."""
+    baseline = baseline_row(study, baseline)
     parts = [f"## {study.name}"]
     for score in study.score:
-        rows = row_scores(study, score)
+        rows = row_scores(study, score, baseline)
         lines = [
-            f"| {score} | runs | mIoU | difference to {study.rows[0]} [95 %] | single runs |",
+            f"| {score} | runs | mIoU | difference to {baseline} [95 %] | single runs |",
             "|---|---:|---:|---:|---|",
         ]
         for row in rows:
@@ -99,13 +121,15 @@ def as_markdown(study: Study) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def write_report(study: Study) -> list[Path]:
-    """Writes ``table.md`` and a picture per scored split into the study's folder; returns the files."""
+def write_report(study: Study, baseline: str | None = None) -> list[Path]:
+    """Writes ``table.md`` and a picture per scored split into the study's folder; returns the files. ``baseline`` as in
+    :func:`row_scores`."""
     table = study.folder / "table.md"
-    write_text(table, as_markdown(study))
+    write_text(table, as_markdown(study, baseline))
     files = [table]
     for score in study.score:
-        bars = [Bar(row.name, row.values, _interval(row.difference)) for row in row_scores(study, score) if row.values]
+        rows = row_scores(study, score, baseline)
+        bars = [Bar(row.name, row.values, _interval(row.difference)) for row in rows if row.values]
         if bars:
             files.append(study.folder / f"{score}.png")
             score_picture(files[-1], bars, f"{study.name}: mIoU on {score}, per cent")

@@ -6,10 +6,11 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from invented_results import invented_result
+from invented_results import CLASSES, invented_result
 
 from mdg.commands import study as command
 from mdg.config import dump_yaml
+from mdg.engine.evaluation.image_counts import COUNTS, PIXELS
 from mdg.engine.study.plan import Study, read_study
 from mdg.engine.study.records import pack_records, unpack_records
 from mdg.engine.study.report import as_markdown
@@ -128,3 +129,25 @@ def test_what_is_kept_in_docs_fits_its_study(tmp_path, file):
     with zipfile.ZipFile(file) as archive:
         kept = {name.partition("/results/")[0] for name in archive.namelist() if name.endswith("/results.json")}
     assert {job.folder.relative_to(tmp_path / "runs").as_posix() for job in taken} == kept and kept
+
+
+def test_the_table_of_what_is_done_to_another_row(packed, tmp_path, capsys):
+    study, _ = packed
+    header = ["image", *(f"{name} {part}" for name in CLASSES for part in PIXELS)]
+    for job, right in zip(study.jobs[:2], (4, 2), strict=True):  # IoU 1 and 1/3 in every class
+        lines = [",".join(header), ",".join(["one.png", *[str(right), "4", "4"] * len(CLASSES)])]
+        job.results("val").with_name(COUNTS).write_text("\n".join(lines))
+    file = str(tmp_path / "here.yaml")
+    command.main([file, "--table", "--baseline", "Bare"])
+    printed = capsys.readouterr().out
+    assert "difference to Bare [95 %]" in printed and as_markdown(study, "Bare") in printed
+    bare = next(line for line in printed.splitlines() if line.startswith("| Bare |")).split("|")
+    whole = next(line for line in printed.splitlines() if line.startswith("| Whole |")).split("|")
+    assert not bare[4].strip() and whole[4].strip() == "+66.67 [+66.67, +66.67]"
+    assert sum(job.scored for job in study.jobs) == 2
+
+
+def test_a_baseline_that_is_no_row_is_refused_before_anything_runs(packed, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        command.main([str(tmp_path / "here.yaml"), "--baseline", "Whle"])
+    assert stop.value.code == 2 and "Did you mean 'Whole'" in capsys.readouterr().err
