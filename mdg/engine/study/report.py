@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,9 +101,12 @@ def _difference(base: dict[tuple[str, int], Result], other: dict[tuple[str, int]
 def as_markdown(study: Study, baseline: str | None = None) -> str:
     """A table per scored split, with what it says and what it does not; ``baseline`` as in :func:`row_scores`."""
     baseline = baseline_row(study, baseline)
+    return _markdown(study, baseline, {score: row_scores(study, score, baseline) for score in study.score})
+
+
+def _markdown(study: Study, baseline: str, found: Mapping[str, Sequence[RowScore]]) -> str:
     parts = [f"## {study.name}"]
-    for score in study.score:
-        rows = row_scores(study, score, baseline)
+    for score, rows in found.items():
         lines = [
             f"| {score} | runs | mIoU | difference to {baseline} [95 %] | single runs |",
             "|---|---:|---:|---:|---|",
@@ -124,11 +128,12 @@ def as_markdown(study: Study, baseline: str | None = None) -> str:
 def write_report(study: Study, baseline: str | None = None) -> list[Path]:
     """Writes ``table.md`` and a picture per scored split into the study's folder; returns the files. ``baseline`` as in
     :func:`row_scores`."""
+    baseline = baseline_row(study, baseline)
+    found = {score: row_scores(study, score, baseline) for score in study.score}
     table = study.folder / "table.md"
-    write_text(table, as_markdown(study, baseline))
+    write_text(table, _markdown(study, baseline, found))
     files = [table]
-    for score in study.score:
-        rows = row_scores(study, score, baseline)
+    for score, rows in found.items():
         bars = [Bar(row.name, row.values, _interval(row.difference)) for row in rows if row.values]
         if bars:
             files.append(study.folder / f"{score}.png")
