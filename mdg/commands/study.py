@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mdg.utils.cli import EXIT_STOPPED, imports, run_tool, user_path
@@ -32,13 +33,13 @@ def parse() -> argparse.ArgumentParser:
     keep.add_argument(
         "--pack",
         type=user_path,
-        metavar="FILE.zip",
+        metavar="FILE.tar.xz",
         help="write what the runs that are done have measured, without their weights, and run nothing",
     )
     keep.add_argument(
         "--unpack",
         type=user_path,
-        metavar="FILE.zip",
+        metavar="FILE.tar.xz",
         help="take over the runs that such a file holds, write the table, and run nothing",
     )
     return parser
@@ -61,10 +62,10 @@ def run(args: argparse.Namespace) -> int:
         _write_table(study, baseline)
         return 0
     if args.pack is not None:
-        print(f"{args.pack}: {len(pack_records(study, args.pack))} of {len(study.jobs)} runs")
+        print(f"{args.pack}: {len(pack_records(study, Path(args.pack)))} of {len(study.jobs)} runs")
         return 0
     if args.unpack is not None:
-        taken = unpack_records(study, args.unpack)
+        taken = unpack_records(study, Path(args.unpack))
         print(
             f"{len(taken)} runs taken from {args.unpack}; {sum(job.scored for job in study.jobs)} of "
             f"{len(study.jobs)} are done"

@@ -30,6 +30,7 @@ LIMITS = {
     "yaml_files": Limit(100, "files of a configuration, those that several `_base_` repeat included"),
     "download_bytes": Limit(16 << 30, "bytes of a file that is fetched"),
     "json_bytes": Limit(64 << 20, "bytes of a results.json or another JSON file"),
+    "records_bytes": Limit(1 << 28, "bytes of the records of a study, unpacked"),
     "upload_bytes": Limit(512 << 20, "bytes of a file that is dropped on the page of tools/demo_web.py"),
     "page_pixels": Limit(1 << 23, "pixels of an image that is dropped on the page of tools/demo_web.py"),
 }
