@@ -47,10 +47,8 @@ def _compose(backend: str, u_BLD: Tensor, projected_BLP: Tensor, *parameters: Te
 
 
 def _mamba_why_not(u_BLD: Tensor, projected_BLP: Tensor, *parameters: Tensor) -> str | None:
-    _, bias_SD, A_SDN, D_SD = parameters
-    B_BLN = projected_BLP[..., : A_SDN.shape[-1]]
-    u_BLD = u_BLD.to(A_SDN.dtype)
-    return mamba_backend.why_not(u_BLD, u_BLD, A_SDN[0], B_BLN, B_BLN, D_SD[0], bias_SD[0], True, False)
+    A_SDN = parameters[2]
+    return mamba_backend.why_not(u_BLD.to(A_SDN.dtype), A_SDN[0])
 
 
 MIN_NUMBERS = 2**14  # of a state over all steps; below it nothing that was measured is looked up

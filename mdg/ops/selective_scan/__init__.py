@@ -20,10 +20,10 @@ from torch import Tensor
 from mdg.errors import UserError
 from mdg.ops.modes import is_exporting
 from mdg.ops.selective_scan import mamba as mamba_backend
-from mdg.ops.selective_scan.plain import torch_selective_scan
+from mdg.ops.selective_scan.plain import scan_forward
 from mdg.ops.selective_scan.prefix import prefix_selective_scan
 
-IMPLEMENTATIONS = {"torch": torch_selective_scan, "mamba_ssm": mamba_backend.mamba_selective_scan}
+IMPLEMENTATIONS = {"torch": scan_forward, "mamba_ssm": mamba_backend.mamba_selective_scan}
 
 
 def selective_scan(
@@ -71,7 +71,7 @@ def selective_scan(
         return prefix_selective_scan(*arguments).to(u_BLD.dtype)
     if backend not in IMPLEMENTATIONS:
         raise UserError(f"selective_scan: got backend '{backend}'; expected one of: {', '.join(IMPLEMENTATIONS)}.")
-    if backend == "mamba_ssm" and (reason := mamba_backend.why_not(*arguments)):
+    if backend == "mamba_ssm" and (reason := mamba_backend.why_not(arguments[0], arguments[2])):
         raise UserError(f"selective_scan: backend 'mamba_ssm' cannot run: {reason}. Use 'torch'.")
     return IMPLEMENTATIONS[backend](*arguments).to(u_BLD.dtype)
 

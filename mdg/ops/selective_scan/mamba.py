@@ -48,17 +48,7 @@ def mamba_selective_scan(
     return y_BLD.flip(1) if reverse else y_BLD
 
 
-def why_not(
-    u_BLD: Tensor,
-    delta_BLD: Tensor,
-    A_DN: Tensor,
-    B_BLN: Tensor,
-    C_BLN: Tensor,
-    D_D: Tensor,
-    delta_bias_D: Tensor,
-    delta_softplus: bool,
-    reverse: bool,
-) -> str | None:
+def why_not(u_BLD: Tensor, A_DN: Tensor) -> str | None:
     """Why mamba_ssm cannot run here."""
     if u_BLD.device.type != "cuda":
         return f"mamba_ssm runs on CUDA tensors only, got {u_BLD.device.type}"

@@ -25,21 +25,6 @@ CPU_STATE_NUMEL = 2**17
 GPU_HISTORY_NUMEL = 2**26
 
 
-def torch_selective_scan(
-    u_BLD: Tensor,
-    delta_BLD: Tensor,
-    A_DN: Tensor,
-    B_BLN: Tensor,
-    C_BLN: Tensor,
-    D_D: Tensor,
-    delta_bias_D: Tensor,
-    delta_softplus: bool,
-    reverse: bool,
-) -> Tensor:
-    """Backend ``torch``: see ``mdg.ops.selective_scan``."""
-    return scan_forward(u_BLD, delta_BLD, A_DN, B_BLN, C_BLN, D_D, delta_bias_D, delta_softplus, reverse)
-
-
 @torch.library.custom_op("mdg::selective_scan", mutates_args=())
 def scan_forward(
     u_BLD: Tensor,
@@ -52,6 +37,7 @@ def scan_forward(
     delta_softplus: bool,
     reverse: bool,
 ) -> Tensor:
+    """Backend ``torch``: see ``mdg.ops.selective_scan``."""
     A_ND1, D_D1 = A_DN.t().unsqueeze(-1), D_D.unsqueeze(-1)
     y_BLD = u_BLD.new_empty(u_BLD.shape)
     for chunk in _chunks(u_BLD, A_DN):
