@@ -86,6 +86,10 @@ def _reading() -> list[gr.components.Component]:
     return [scaling, sizes, grey]
 
 
+def _drop(label: str, name: str) -> gr.File:
+    return gr.File(label=label, height=140, elem_classes="mdg-drop", elem_id=name, min_width=200)
+
+
 def _layout(kind: str, one: str) -> gr.Radio:
     choices = [
         (f"two {kind}s{one}", "files"),
@@ -114,16 +118,8 @@ def _pair_tab(actions: Actions, samples: Sequence[Sample], about: About) -> None
                 format="png",
             )
             with gr.Row():
-                rgb = gr.File(
-                    label="RGB image, or one file that holds both",
-                    height=140,
-                    elem_classes="mdg-drop",
-                    elem_id="rgb",
-                    min_width=200,
-                )
-                thermal = gr.File(
-                    label="Thermal image", height=140, elem_classes="mdg-drop", elem_id="thermal", min_width=200
-                )
+                rgb = _drop("RGB image, or one file that holds both", "rgb")
+                thermal = _drop("Thermal image", "thermal")
             layout = _layout("file", ", or one that holds both")
             reading = _reading()
             go = gr.Button("Segment", variant="primary", elem_id="segment")
@@ -207,16 +203,8 @@ def _video_tab(actions: Actions) -> None:
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
             with gr.Row():
-                rgb = gr.File(
-                    label="RGB video, or one with both",
-                    height=140,
-                    elem_classes="mdg-drop",
-                    elem_id="rgb-video",
-                    min_width=200,
-                )
-                thermal = gr.File(
-                    label="Thermal video", height=140, elem_classes="mdg-drop", elem_id="thermal-video", min_width=200
-                )
+                rgb = _drop("RGB video, or one with both", "rgb-video")
+                thermal = _drop("Thermal video", "thermal-video")
             layout = _layout("video", " that began together")
             every = gr.Slider(1, 25, 1, step=1, label="Take every Nth frame")
             reading = _reading()

@@ -12,6 +12,7 @@ reverse: bool)``, all tensors in one dtype (float32 or float64), and returns tha
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -23,7 +24,10 @@ from mdg.ops.selective_scan import mamba as mamba_backend
 from mdg.ops.selective_scan.plain import scan_forward
 from mdg.ops.selective_scan.prefix import prefix_selective_scan
 
-IMPLEMENTATIONS = {"torch": scan_forward, "mamba_ssm": mamba_backend.mamba_selective_scan}
+IMPLEMENTATIONS: dict[str, Callable[..., Tensor]] = {
+    "torch": scan_forward,
+    "mamba_ssm": mamba_backend.mamba_selective_scan,
+}
 
 
 def selective_scan(
