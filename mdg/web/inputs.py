@@ -15,7 +15,7 @@ import numpy as np
 from mdg.data.reading.images import open_image, quiet_opencv, read_rgb
 from mdg.data.reading.pairs import holds_both, read_pair
 from mdg.data.reading.thermal import scale_thermal
-from mdg.data.reading.video import FAINT
+from mdg.data.reading.video import split_halves
 from mdg.engine.predictor import parse_choices
 from mdg.errors import DataError, Wording
 from mdg.options.files import PairOptions
@@ -77,21 +77,9 @@ def _require_size(file: Path) -> None:
 def _halves(file: Path, second: Path | None, layout: Layout, options: PairOptions) -> tuple[np.ndarray, np.ndarray]:
     if second is not None:
         raise DataError(f"got two files, {file} and {second}, expected one that shows both cameras side by side")
-    image_HW3 = read_rgb(file, "refuse", PAGE)
-    width = image_HW3.shape[1]
-    if width % 2:
-        raise DataError(f"{file}: {width} pixels wide, expected an even width, one half for each camera")
-    parts = image_HW3[:, : width // 2], image_HW3[:, width // 2 :]
-    colour, heat = parts if layout == "left" else parts[::-1]
-    levels = heat.astype(np.int16)
-    spread = float((levels.max(axis=2) - levels.min(axis=2)).mean())
-    if spread > FAINT:
-        raise DataError(
-            f"{file}: the colours of its {'right' if layout == 'left' else 'left'} half lie {spread:.0f} levels apart, "
-            "expected thermal in grey there; say in which half colour is, or record in grey ('white hot')"
-        )
-    heat_HW = levels.mean(axis=2).round().astype(np.uint8)
-    return np.ascontiguousarray(colour), scale_thermal(heat_HW, options.thermal_scaling, file, PAGE)
+    assert layout != "files"
+    colour_HW3, heat_HW = split_halves(read_rgb(file, "refuse", PAGE), layout, file)
+    return colour_HW3, scale_thermal(heat_HW, options.thermal_scaling, file, PAGE)
 
 
 def options_of_page(trained: PairOptions, scaling: str | None, sizes: str | None, grey: bool) -> PairOptions:

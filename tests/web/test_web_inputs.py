@@ -108,7 +108,10 @@ BAD = {
     ),
     "two side by side": (lambda f: (_colours(f), _image(f, "b.png", GREY), "left"), "two files, colours.png and b.png"),
     "odd": (lambda f: (_image(f, "odd.png", np.zeros((40, 47, 3), np.uint8)), None, "left"), "47 pixels wide"),
-    "colour in both halves": (lambda f: (_colours(f), None, "right"), "the colours of its left half lie"),
+    "colour in both halves": (
+        lambda f: (_colours(f), None, "right"),
+        "the left half (colour was said to be in the right one): its colours lie",
+    ),
     "no photograph": (lambda f: (radiometric(f), None, "files"), "x.jpg: "),
 }  # fmt: skip
 

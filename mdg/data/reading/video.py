@@ -131,16 +131,26 @@ def halves(video: Video, rgb: Half) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         DataError: An odd width, or thermal in false colours.
     """
     for image in video:
-        width = image.shape[1]
-        if width % 2:
-            raise DataError(f"{video.source}: {width} pixels wide, expected an even width, one half for each camera")
-        parts = image[:, : width // 2], image[:, width // 2 :]
-        colour, heat = parts if rgb == "left" else parts[::-1]
-        yield np.ascontiguousarray(colour), grey(heat, video.source)
+        yield split_halves(image, rgb, video.source)
+
+
+def split_halves(image_HW3: np.ndarray, rgb: Half, source: str | Path) -> tuple[np.ndarray, np.ndarray]:
+    """The colour ``[H, W/2, 3]`` and the thermal ``[H, W/2]`` picture of a frame that shows both beside each other.
+
+    Raises:
+        DataError: An odd width, or thermal in false colours.
+    """
+    width = image_HW3.shape[1]
+    if width % 2:
+        raise DataError(f"{source}: {width} pixels wide, expected an even width, one half for each camera")
+    left, right = image_HW3[:, : width // 2], image_HW3[:, width // 2 :]
+    colour, heat, side = (left, right, "right") if rgb == "left" else (right, left, "left")
+    where = f"{source}, the {side} half (colour was said to be in the {rgb} one)"
+    return np.ascontiguousarray(colour), grey(heat, where)
 
 
 def grey(image_HW3: np.ndarray, source: str) -> np.ndarray:
-    """One channel ``[H, W]`` of a frame whose colours are faint.
+    """One channel ``[H, W]`` of a picture whose colours are faint.
 
     Raises:
         DataError: They are not.
@@ -149,8 +159,8 @@ def grey(image_HW3: np.ndarray, source: str) -> np.ndarray:
     spread = float((channels.max(axis=2) - channels.min(axis=2)).mean())
     if spread > FAINT:
         raise DataError(
-            f"{source}: its colours lie {spread:.0f} levels apart, expected a thermal video in grey. False colours "
-            "cannot be turned back into temperatures: record in grey ('white hot')"
+            f"{source}: its colours lie {spread:.0f} levels apart, expected thermal in grey. False colours cannot be "
+            "turned back into temperatures: record in grey ('white hot')"
         )
     return cv2.cvtColor(image_HW3, cv2.COLOR_RGB2GRAY)
 

@@ -35,23 +35,17 @@ NEUTRAL = re.compile(
 Scores = dict[Text, float | None]  # per cent; null where nothing counts
 
 
-class _Rule(Content):
+class _Scored(Content):
+    scores: Scores
+
+    @field_validator("scores")
+    @classmethod
+    def _has_a_mean(cls, scores: Scores) -> Scores:
+        return _require_scores(scores, "mIoU")
+
+
+class _Rule(_Scored):
     description: Text
-    scores: Scores
-
-    @field_validator("scores")
-    @classmethod
-    def _has_a_mean(cls, scores: Scores) -> Scores:
-        return _require_scores(scores, "mIoU")
-
-
-class _Group(Content):
-    scores: Scores
-
-    @field_validator("scores")
-    @classmethod
-    def _has_a_mean(cls, scores: Scores) -> Scores:
-        return _require_scores(scores, "mIoU")
 
 
 class _ClassRow(Content):
@@ -77,7 +71,7 @@ class ResultContent(Content):
     protocol: dict[Text, Any]
     scores: Scores
     rules: dict[Text, _Rule] = Field(min_length=1)
-    groups: dict[Text, _Group]
+    groups: dict[Text, _Scored]
     per_class: list[_ClassRow] = Field(min_length=1)
     confusion_matrix: list[list[Count]]
     calibration: _Calibration | None = None

@@ -91,7 +91,7 @@ def test_grey_behind_an_encoder_and_false_colours():
     noisy = np.clip(plain + rng.integers(-3, 4, plain.shape), 0, 255).astype(np.uint8)
     assert np.abs(grey(noisy, "x").astype(int) - plain[..., 0]).max() <= 3
     false = cv2.applyColorMap(plain[..., 0].astype(np.uint8), cv2.COLORMAP_JET)
-    with pytest.raises(DataError, match=r"x: its colours lie \d+ levels apart, expected a thermal video in grey"):
+    with pytest.raises(DataError, match=r"x: its colours lie \d+ levels apart, expected thermal in grey"):
         grey(false, "x")
 
 
