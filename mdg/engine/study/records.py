@@ -39,7 +39,7 @@ def pack_records(study: Study, file: Path) -> list[Job]:
     kept = [(job, name) for job in done for name in _kept(job) if (job.folder / name).is_file()]
     with (
         replacing(file) as stream,
-        lzma.open(stream, "wb", preset=lzma.PRESET_EXTREME) as packed,
+        lzma.open(stream, "wb", preset=9 | lzma.PRESET_EXTREME) as packed,
         tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive,
     ):
         for job, name in sorted(kept, key=lambda entry: entry[1]):  # alike beside alike: some per cent smaller
