@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from mdg.errors import ConfigError, WeightsError
 from mdg.models import build_model
-from mdg.models.backbones.timm_encoder import create
+from mdg.models.backbones.timm_encoder import PaddedConv2d, create
 from mdg.models.interaction.local_cross_attention import heads_of
 from mdg.models.weights import load_encoder
 from mdg.options.models import TimmOptions
@@ -54,6 +54,17 @@ def test_stepped_maps_equal_those_of_timm(name):
         other = own if stepped.channels_last else own.permute(0, 2, 3, 1)
         torch.testing.assert_close(x, other, rtol=1e-5, atol=1e-5)
         assert x.shape[1:] == (96 >> stage + 1, 160 >> stage + 1, stepped.widths[stage - 1])
+
+
+@pytest.mark.parametrize("kernel", [1, 3, 4, (5, 3)])
+@pytest.mark.parametrize("stride", [1, 2, (2, 4)])
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_padding_by_numbers_is_that_of_timm(kernel, stride, dilation):
+    conv = timm.layers.Conv2dSame(4, 6, kernel, stride, dilation=dilation, groups=2, bias=stride == 1)
+    own = PaddedConv2d(conv)
+    assert [name for name, _ in own.named_parameters()] == [name for name, _ in conv.named_parameters()]
+    image = torch.randn(2, 4, 12, 20)
+    assert torch.equal(own(image), conv(image))
 
 
 @pytest.mark.parametrize("name", FAMILIES[:4:2])

@@ -63,6 +63,7 @@ def quantize(source: Path, target: Path, images: Iterable[Images]) -> int:
                 per_channel=True,
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
+                op_types_to_quantize=list(KINDS),  # no range of any other operator is asked for
                 nodes_to_quantize=names,
                 calibrate_method=CalibrationMethod.MinMax,
                 extra_options={"CalibMovingAverage": False},

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mdg.errors import ConfigError
@@ -55,6 +56,7 @@ class TimmEncoder(Layered):
     def __init__(self, options: TimmOptions, *, in_channels: int):
         super().__init__()
         net = create(options, in_channels)
+        pad_by_numbers(net)
         self.name, self.global_last_block = options.name, options.global_last_block
         modules, taps = steps_of(net, options.name)
         if self.global_last_block:
@@ -186,6 +188,40 @@ def create(options: TimmOptions, in_channels: int) -> Any:
             reason = error
             break
     raise ConfigError(f"timm's '{options.name}' cannot be built as an encoder ({reason}); take one of {FAMILIES}")
+
+
+class PaddedConv2d(nn.Conv2d):
+    """The convolution ``conv``, of its very parameters, behind fixed rows and columns of zeros.
+
+    Args:
+        conv: A convolution with the padding of TensorFlow ("same"): the map has ``ceil(side / stride)`` cells a side,
+            and the odd row or column of zeros lies below or on the right. That makes the numbers depend on the size of
+            the image, unless its sides are multiples of the stride.
+    """
+
+    def __init__(self, conv: nn.Conv2d):
+        sizes: dict[str, Any] = {name: getattr(conv, name) for name in ("kernel_size", "stride", "dilation", "groups")}
+        super().__init__(conv.in_channels, conv.out_channels, **sizes, bias=conv.bias is not None, device="meta")
+        self.weight, self.bias = conv.weight, conv.bias
+        self.around: list[int] = []  # left, right, top, bottom
+        for side in (1, 0):
+            zeros = max((conv.kernel_size[side] - 1) * conv.dilation[side] + 1 - conv.stride[side], 0)
+            self.around += [zeros // 2, zeros - zeros // 2]
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """``[B, C, H, W]``, both sides multiples of the stride, to ``[B, C_out, H / stride, W / stride]``."""
+        return super().forward(F.pad(x_BCHW, self.around))
+
+
+def pad_by_numbers(net: nn.Module) -> None:
+    """Convolutions that ask for the size of the image to know their padding know it beforehand: here the sides are
+    multiples of 32. A graph of open size holds a chain of roundings otherwise, which takes PyTorch ten minutes and more
+    to see through."""
+    from timm.layers import Conv2dSame
+
+    for path, module in list(net.named_modules()):
+        if isinstance(module, Conv2dSame):
+            net.set_submodule(path, PaddedConv2d(module))
 
 
 def steps_of(net: Any, name: str) -> tuple[list[tuple[str, nn.Module]], list[str]]:
