@@ -340,7 +340,8 @@ def _tell(predictor: Predictor, outputs: Outputs, progress: Progress, failed: in
     kinds = ", ".join(kind for kind in reversed(OF_A_PAIR) if kind in outputs.kinds)
     parts = [kinds] if kinds else []
     parts += [file.name for file in outputs.common]
-    done = f"{progress.done - failed} {progress.unit}"
+    count = progress.done - failed
+    done = f"{count} {progress.unit if count != 1 else progress.unit.removesuffix('s')}"
     console.print(
         f"{done}: {'; '.join(parts)} in {outputs.folder} ({progress.rate():.1f} {progress.unit}/s); ids: "
         + ", ".join(f"{k} {name}" for k, name in enumerate(predictor.classes))

@@ -92,8 +92,10 @@ class Prediction:
 
     def overlay(self, opacity: float = 0.6, legend: bool = False) -> np.ndarray:
         """The mask over RGB, ``[H, W, 3]`` uint8, in a red frame where the pair is unlike the training; ``legend`` adds
-        the names of the classes below."""
-        painted = vis.overlay(self.rgb, self.mask, self.palette, opacity)
+        the names of the classes below. Where RGB is black all over, as one that was left out, the thermal image takes
+        its place."""
+        seen = self.rgb if self.rgb.any() else vis.grey(self.thermal)
+        painted = vis.overlay(seen, self.mask, self.palette, opacity)
         if self.is_unlike:
             painted = vis.framed(painted)
         if not legend:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -55,6 +56,8 @@ def test_a_photograph_or_a_thermal_image_alone(best, photo):
     one, other = by_rgb(photo), by_thermal(thermal=heat)
     assert not one.thermal.any() and not other.rgb.any() and one.rgb.any() and other.thermal.any()
     assert not np.array_equal(one.probabilities, both.probabilities)
+    alike = replace(other, mask=np.zeros_like(other.mask))  # nothing to paint
+    assert np.array_equal(alike.overlay(), np.repeat(other.thermal[..., None], 3, axis=2))
     assert np.array_equal(by_rgb(photo, heat).probabilities, one.probabilities)  # what is left out is not looked at
     assert [p.mask.shape for p in by_thermal(thermal=[heat, heat])] == [(40, 48)] * 2
     with pytest.raises(DataError, match=r"thermal\[0\]: got none, expected an image \(eval.cameras: thermal\)"):
