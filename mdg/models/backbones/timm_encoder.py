@@ -200,13 +200,14 @@ class PaddedConv2d(nn.Conv2d):
     """
 
     def __init__(self, conv: nn.Conv2d):
+        from timm.layers.padding import pad_same_arg
+
         sizes: dict[str, Any] = {name: getattr(conv, name) for name in ("kernel_size", "stride", "dilation", "groups")}
         super().__init__(conv.in_channels, conv.out_channels, **sizes, bias=conv.bias is not None, device="meta")
         self.weight, self.bias = conv.weight, conv.bias
-        self.around: list[int] = []  # left, right, top, bottom
-        for side in (1, 0):
-            zeros = max((conv.kernel_size[side] - 1) * conv.dilation[side] + 1 - conv.stride[side], 0)
-            self.around += [zeros // 2, zeros - zeros // 2]
+        stride = list(conv.stride)
+        # Left, right, top, bottom: those of an image of one step, as of every whole number of steps.
+        self.around = pad_same_arg(stride, list(conv.kernel_size), stride, list(conv.dilation))
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """``[B, C, H, W]``, both sides multiples of the stride, to ``[B, C_out, H / stride, W / stride]``."""
