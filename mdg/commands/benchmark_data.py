@@ -44,13 +44,14 @@ def run(args: argparse.Namespace) -> None:
     from mdg.benchmark.throughput import measure
     from mdg.benchmark.timing import ROUNDS
     from mdg.config import load_config
+    from mdg.utils.cores import loader_processes
     from mdg.utils.environment import describe_environment
     from mdg.utils.files import require_writable, write_json
 
     if args.json:
         require_writable(args.json, "--json")
     config = load_config(args.config, args.opts)
-    found = measure(config, args.seconds, args.workers or sorted({0, config.pipeline.workers}))
+    found = measure(config, args.seconds, args.workers or sorted({0, loader_processes(config.pipeline.workers)}))
     environment = describe_environment()
     names = ("torch", "torchvision", "opencv-python")
     packages = ", ".join(f"{name} {environment['packages'][name]}" for name in names)

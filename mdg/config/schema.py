@@ -121,8 +121,9 @@ class PipelineConfig(Options):
     epoch."""
     eval_size: Size | None = None
     """[height, width] to which images (never labels) are resized for evaluation; null keeps their native size."""
-    workers: int = Field(4, ge=0, le=256)
-    """Loader processes per process of training; 0 reads in the process itself. Results do not depend on it."""
+    workers: int | None = Field(None, ge=0, le=256)
+    """Loader processes per process of training; 0 reads in the process itself, null takes 4, or its share of the cores
+    where that is less. Results do not depend on it."""
     prefetch: int = Field(2, ge=1, le=64)
     """Batches each loader process holds ready."""
     timeout: float = Field(300, gt=0, le=86400)

@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mdg.engine.process_group import Control, join_group, leave_group, told_reason
 from mdg.errors import ConfigError
-from mdg.utils.cores import threads_of_process
+from mdg.utils.cores import processes_here, threads_of_process
 from mdg.utils.driver import unused_gpu
 from mdg.utils.launched import end_with_launcher
 
@@ -120,7 +120,7 @@ def distributed(device: str = "auto", threads: int | None = None, timeout: float
         UserError: Another process failed first; the error is that of the other, with its number.
     """
     size, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
-    local_rank, local_size = int(os.environ.get("LOCAL_RANK", 0)), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    local_rank, local_size = int(os.environ.get("LOCAL_RANK", 0)), processes_here()
     picked = pick_device(device, local_rank, local_size)
     set_threads(threads, local_size)
     if picked.type == "cuda":

@@ -15,6 +15,7 @@ from mdg.engine.distributed import World, compare_processes
 from mdg.engine.evaluation.evaluator import make_eval_loader
 from mdg.engine.evaluation.provenance import FrameSet, frame_set
 from mdg.engine.resume import identity
+from mdg.utils.cores import loader_processes
 
 
 class RunData:
@@ -59,7 +60,7 @@ class RunData:
             self.train_loader = SemiLoader(loader, self._make_loader(self.pool, None))
         if config.eval.selection != "last":
             self.eval_set = open_dataset(config.data, config.eval.selection)
-            workers = min(config.pipeline.workers, 2)
+            workers = min(loader_processes(config.pipeline.workers), 2)
             self.eval_loader = make_eval_loader(config, self.eval_set, world, workers, stop=self.stop)
         self.steps_per_epoch = math.ceil(len(self.train_loader) / config.train.accumulate)
         self.identity = identity(config, self.train_set, self.eval_set, world.size, self._unlabelled)
@@ -99,7 +100,7 @@ class RunData:
             build_transforms(config.pipeline.train),
             batch_size=config.train.batch_size,
             seed=config.seed,
-            workers=config.pipeline.workers,
+            workers=loader_processes(config.pipeline.workers),
             prefetch=config.pipeline.prefetch,
             rank=world.rank,
             world_size=world.size,

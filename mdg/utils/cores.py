@@ -7,6 +7,7 @@ from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")
 ENVIRONMENT = "OMP_NUM_THREADS"
+LOADER_PROCESSES = 4  # more of them than cores take each other's time, and memory
 
 
 def usable_cores() -> int:
@@ -23,6 +24,18 @@ def threads_of_process(local_size: int = 1) -> int:
     if asked.isdecimal() and int(asked) > 0:
         return int(asked)
     return max(1, usable_cores() // local_size)
+
+
+def loader_processes(asked: int | None) -> int:
+    """Processes that read for this one: ``asked``, else four, or this process's share of the cores where it is less."""
+    if asked is not None:
+        return asked
+    return max(1, min(LOADER_PROCESSES, usable_cores() // processes_here()))
+
+
+def processes_here() -> int:
+    """Processes of this run on this machine, as a launcher (torchrun) says; 1 without one."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 
 
 def _quota() -> float | None:

@@ -48,6 +48,14 @@ def test_what_the_user_says_comes_first(monkeypatch, asked, expected):
     assert cores.threads_of_process(2) == expected
 
 
+def test_loader_processes_are_four_or_a_share_of_the_cores(monkeypatch):
+    monkeypatch.setenv(cores.ENVIRONMENT, "1")  # the threads of a process say nothing about who reads for it
+    for processes, expected in {"1": 4, "2": 4, "3": 2, "8": 1, "16": 1}.items():
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", processes)
+        assert cores.loader_processes(None) == expected
+        assert [cores.loader_processes(asked) for asked in (0, 7)] == [0, 7]
+
+
 def test_systems_without_affinity(monkeypatch):
     monkeypatch.delattr(os, "sched_getaffinity")
     monkeypatch.setattr(os, "cpu_count", lambda: 6)

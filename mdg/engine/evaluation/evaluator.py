@@ -28,6 +28,7 @@ from mdg.metrics import Protocol
 from mdg.metrics.reliability import Reliability
 from mdg.metrics.visibility import visibility
 from mdg.models.absence import CAMERAS, why_not_without
+from mdg.utils.cores import loader_processes
 
 
 def require_split(split: str) -> None:
@@ -48,7 +49,7 @@ def make_eval_loader(
         dataset,
         batch_size=config.eval.batch_size,
         eval_size=config.pipeline.eval_size,
-        workers=config.pipeline.workers if workers is None else workers,
+        workers=loader_processes(config.pipeline.workers if workers is None else workers),
         prefetch=config.pipeline.prefetch,
         rank=world.rank,
         world_size=world.size,
