@@ -56,6 +56,14 @@ def named(model: nn.Module, pattern: str, key: str) -> list[str]:
     return found
 
 
+def describe_size(model: nn.Module) -> str:
+    """How many parameters a network has, and how many of them learn where that is not all of them."""
+    sizes = [(p.numel() / 1e6, p.requires_grad) for p in model.parameters()]
+    total, learning = sum(size for size, _ in sizes), sum(size for size, learns in sizes if learns)
+    text = f"{total:.2f} M parameters"
+    return text if all(learns for _, learns in sizes) else f"{text}, of which {learning:.2f} M learn"
+
+
 def hold(batch_norms: Sequence[nn.Module]) -> None:
     """Puts BatchNorms into evaluation mode: their statistics are used and stay."""
     for module in batch_norms:

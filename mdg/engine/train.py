@@ -12,6 +12,7 @@ from pathlib import Path
 from mdg.config import RunConfig, dump_yaml, load_config
 from mdg.engine.checkpoint import config_inside
 from mdg.engine.distributed import World, compare_processes, distributed
+from mdg.engine.freezing import describe_size
 from mdg.engine.resume import newest_state
 from mdg.engine.runtime import apply_runtime, follow_measurements
 from mdg.engine.state import Progress
@@ -174,15 +175,14 @@ def _explain(config: RunConfig, run: RunDirectory, trainer: Trainer, measurement
             "device": str(trainer.world.device),
         },
     )
-    parameters = sum(p.numel() for p in trainer.model.parameters()) / 1e6
     logger.info("run %s", run.path)
     logger.info(
-        "%s %s: %d images, %d steps per epoch; %.2f M parameters; %d process(es) on %s",
+        "%s %s: %d images, %d steps per epoch; %s; %d process(es) on %s",
         config.name,
         trainer.train_set.dataset_name,
         trainer.train_loader.images,
         trainer.steps_per_epoch,
-        parameters,
+        describe_size(trainer.model),
         trainer.world.size,
         trainer.world.device,
     )

@@ -13,9 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mdg.errors import WeightsError
+from mdg.errors import WeightsError, nearest
 from mdg.utils.files import explained
 from mdg.utils.sealed import LOCAL_MAGIC, MARK, Damaged, verify_archive
+
+SUFFIXES = {".pt", ".pth", ".bin", ".safetensors"}  # of the files that a mistyped name may have meant
 
 
 @torch.no_grad()
@@ -119,7 +121,8 @@ def verify_weights(file: Path, archive: bool = False) -> None:
     if file.is_dir():
         raise WeightsError(f"{file}: a folder; name the file of weights in it")
     if not file.is_file():
-        raise WeightsError(f"{file}: no such file of weights. Check the path.")
+        there = [path.name for path in file.parent.glob("*.*") if path.suffix in SUFFIXES]
+        raise WeightsError(f"{file}: no such file of weights. Check the path.{nearest(file.name, there)}")
     with explained(file):
         if not _is_archive(file):
             _refuse_strangers(file)

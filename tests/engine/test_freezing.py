@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from mdg.engine.checkpoint import load_checkpoint
-from mdg.engine.freezing import freeze, hold
+from mdg.engine.freezing import describe_size, freeze, hold
 from mdg.errors import ConfigError
 
 
@@ -31,6 +31,13 @@ def test_patterns_name_parts_and_parameters(patterns, frozen, held):
     batch_norms = freeze(model, patterns)
     assert [name for name, p in model.named_parameters() if not p.requires_grad] == frozen
     assert len(batch_norms) == held
+
+
+def test_a_run_says_how_much_learns():
+    model = nn.ModuleDict({name: nn.Linear(1000, 10 * size) for name, size in {"stem": 4, "head": 3}.items()})
+    assert describe_size(model) == "0.07 M parameters"
+    freeze(model, ["stem"])
+    assert describe_size(model) == "0.07 M parameters, of which 0.03 M learn"
 
 
 def test_statistics_of_frozen_parts_stay():

@@ -101,8 +101,8 @@ def test_nothing_that_fits_is_an_error(tiny_run, tmp_path):
     save_checkpoint(tmp_path / "other.pt", {**state, "model": {"x": torch.zeros(3)}})
     with pytest.raises(WeightsError, match=r"train.init_from .*other.pt: none of its 1 tensors fits the network"):
         tiny_run("second", f"train.init_from={tmp_path / 'other.pt'}")
-    with pytest.raises(WeightsError, match=r"none.pt: no such file of weights"):
-        tiny_run("third", f"train.init_from={tmp_path / 'none.pt'}")
+    with pytest.raises(WeightsError, match=r"othr.pt: no such file of weights.* Did you mean 'other.pt'"):
+        tiny_run("third", f"train.init_from={tmp_path / 'othr.pt'}")
 
 
 def test_weights_that_are_not_finite_are_refused(tiny_run, tmp_path, monkeypatch):
