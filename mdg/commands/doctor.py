@@ -32,11 +32,13 @@ def example_inputs(device: str) -> dict[str, tuple[Any, ...]]:
     projected, dt_weight = torch.zeros(128, 16, 52, device=device), torch.zeros(2, 32, 2, device=device)
     vector, A = torch.zeros(2, 32, device=device), torch.zeros(2, 32, 12, device=device)
     tokens, keys = (torch.zeros(1, n, 64, device=device, requires_grad=True) for n in (19200, 300))
+    maps = torch.zeros(1, 120, 160, 64, device=device), (torch.zeros(1, 60, 80, 64, device=device),)
     return {
         "neighborhood_attention": (q, q, q, 13, 32**-0.5),
         "channel_scan": (u, projected, dt_weight, vector, A, vector),
         "attention": (tokens, keys, keys, 1),
         "linear": (tokens, torch.zeros(64, 64, device=device), None),
+        "resized_sum": (*maps, False),
     }
 
 

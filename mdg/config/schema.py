@@ -271,6 +271,8 @@ class OpsConfig(Options):
     """`auto`, `onednn` (CPU), `torch` (what PyTorch was built with) or the name of a registered backend."""
     attention: str = "auto"
     """`auto`, `numba` (CPU), `torch` (PyTorch's own) or the name of a registered backend."""
+    resized_sum: str = "auto"
+    """`auto`, `numba` (CPU), `torch` (one resized map after another) or the name of a registered backend."""
 
     @field_validator("*")
     @classmethod

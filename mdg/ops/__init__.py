@@ -7,6 +7,7 @@ from mdg.ops.channel_scan import channel_scan
 from mdg.ops.dispatch import available_backends, register_backend, set_backend
 from mdg.ops.linear import linear
 from mdg.ops.neighborhood_attention import neighborhood_attention
+from mdg.ops.resized_sum import resized_sum
 from mdg.ops.selective_scan import selective_scan
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "linear",
     "neighborhood_attention",
     "register_backend",
+    "resized_sum",
     "selective_scan",
     "set_backend",
 ]

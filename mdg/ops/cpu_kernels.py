@@ -86,7 +86,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not survive a fork
 
 
-OPERATORS = ("attention", "channel_scan", "neighborhood_attention")
+OPERATORS = ("attention", "channel_scan", "neighborhood_attention", "resized_sum")
 LOG2_E = 1.4426950408889634  # the kernels take powers of two: exp(x) = exp2(LOG2_E x)
 
 

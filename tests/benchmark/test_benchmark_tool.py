@@ -79,7 +79,7 @@ def test_modules_add_up(found):
 
 
 def test_backends_in_use_are_named(found):
-    assert found["backends"].keys() == {"attention", "linear", "neighborhood_attention", "channel_scan"}
+    assert found["backends"].keys() == {"attention", "linear", "neighborhood_attention", "channel_scan", "resized_sum"}
     assert (found["backends"]["neighborhood_attention"], found["backends"]["channel_scan"]) == ("tiled", "torch")
 
 

@@ -14,7 +14,8 @@ from mdg.models.decoders.frequency_gate import (
     periodic_interpolation,
 )
 from mdg.models.decoders.segformer import SegFormerDecoder
-from mdg.models.layers import GroupedLinear, MultiScaleHead, StarReLU
+from mdg.models.layers import GroupedLinear, MultiScaleHead, StarReLU, to_bchw, to_bhwc
+from mdg.ops import resized_sum
 from mdg.options.models import SegFormerDecoderOptions, SemanticDynamicDecoderOptions
 from mdg.registry import DECODERS
 
@@ -61,6 +62,31 @@ def test_multi_scale_head_equals_concat_and_convolution_at_full_resolution(draw,
         torch.autograd.grad(got, inputs, weight), torch.autograd.grad(expected, inputs, weight), strict=True
     ):
         torch.testing.assert_close(grad, expected_grad, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("embedded", [False, True])
+def test_inference_takes_the_norm_into_the_projections(draw, shaken, embedded):
+    """Without gradients the same logits, for statistics that are not those of a start."""
+    head = shaken(MultiScaleHead(4, 6, 3, dropout=0.1), std=0.3).eval()
+    head.norm.running_mean.copy_(draw(6))
+    head.norm.running_var.copy_(draw(6, seed=1).square() + 0.5)
+    linear = shaken(nn.ModuleList(nn.Linear(6, 6) for _ in range(4)), std=0.3) if embedded else None
+    inputs = [draw(2, 16 // 2**s, 24 // 2**s, 6, seed=s) for s in range(4)]
+    expected = head(inputs, linear)
+    with torch.no_grad():
+        torch.testing.assert_close(head(inputs, linear), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_dropped_channel_is_one_that_the_classifier_does_not_see(draw, shaken):
+    head = shaken(MultiScaleHead(4, 64, 3, dropout=0.5), std=0.3)
+    inputs = [draw(2, 16 // 2**s, 24 // 2**s, 64, seed=s) for s in range(4)]
+    torch.manual_seed(5)
+    got = head(inputs)
+    projected = [x @ w.t() for x, w in zip(inputs, head.fuse.weight.chunk(4, 1), strict=True)]
+    hidden = F.relu(head.norm(to_bchw(resized_sum(projected))))
+    torch.manual_seed(5)
+    expected = head.classifier(to_bchw(head.dropout(to_bhwc(hidden))))
+    torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_segformer_decoder(draw):

@@ -41,7 +41,7 @@ def test_the_first_run_gives_the_bits_of_the_second(tmp_path, repository):
     assert len(first.stdout.split()) == 3 and first.stdout == second.stdout
 
 
-@pytest.mark.parametrize("operator", ["attention", "channel_scan", "neighborhood_attention"])
+@pytest.mark.parametrize("operator", ["attention", "channel_scan", "neighborhood_attention", "resized_sum"])
 def test_a_kernel_calls_no_function_that_exists_beside_it(operator):
     kernels = importlib.import_module(f"mdg.ops.{operator}.numba_kernels")
     kind = numba.core.dispatcher.Dispatcher

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mdg.errors import ConfigError
-from mdg.models.layers import GroupedLinear, Mlp, conv_bhwc, depthwise, keep_own_init
+from mdg.models.layers import Dropout, GroupedLinear, Mlp, conv_bhwc, depthwise, keep_own_init
 from mdg.ops import channel_scan, linear
 from mdg.ops.modes import float32_island
 from mdg.options.models import ChannelMambaOptions
@@ -86,7 +86,7 @@ class ModalityTokens(nn.Module):
         self.conv = depthwise(expanded, 3)
         self.out_norm = nn.LayerNorm(expanded // features if self.norm_tokens else expanded)
         self.project = GroupedLinear(expanded, width, groups=width // 4)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.ffn_norm = nn.LayerNorm(width)
         self.ffn = Mlp(width, 2 * width, dropout=dropout)
 
