@@ -186,7 +186,7 @@ class MultiScaleHead(nn.Module):
     The published head resizes the maps, concatenates them and applies a 1x1 convolution, BatchNorm, ReLU, dropout and a
     1x1 classifier. A 1x1 convolution and a bilinear resize commute, so each map is projected at its own scale by its
     slice of that convolution's weight and the projections are resized and summed
-    (:func:`mdg.ops.resized_sum.resized_sum`): the same numbers, a third of the products, and no concatenated map.
+    (:func:`mdg.ops.resized_sum`): the same numbers, a third of the products, and no concatenated map.
     """
 
     def __init__(self, scales: int, width: int, num_classes: int, dropout: float):
