@@ -261,7 +261,10 @@ def _data_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Cha
         parts = ["names", "sizes", *(["times"] if before["root"] == now["root"] else [])]
         differing = [part for part in parts if known.get(part) != content.get(part)]
         if differing:
-            changes.append(Change(f"data ({role} split)", "the files of the run", f"files of other {differing[0]}"))
+            hint = " (`cp -a`, `rsync -a` and tar keep them in a copy)" if differing[0] == "times" else ""
+            changes.append(
+                Change(f"data ({role} split)", "the files of the run", f"files of other {differing[0]}{hint}")
+            )
     return changes
 
 

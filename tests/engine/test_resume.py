@@ -350,7 +350,10 @@ def test_data_that_changed_are_noticed(tiny_yaml, tmp_path, change):
         train(tiny_yaml, opts(place), resume=run.path)
         assert load_checkpoint(run.last)["progress"]["epoch"] == 4
         return
-    expected = {"content": "selection split.*other sizes", "time": "train split.*other times"}[change]
+    expected = {
+        "content": "selection split.*other sizes",
+        "time": "train split.*other times .`cp -a`, `rsync -a` and tar keep them",
+    }[change]
     with pytest.raises(ConfigError, match=expected):
         train(tiny_yaml, opts(place), resume=run.path)
 
