@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -39,12 +40,30 @@ def test_number_of_parameters(rgb, thermal, total):
         assert million(build_model(options, 9)) == pytest.approx(total, rel=0.01)
 
 
-@pytest.mark.parametrize(("name", "total"), [("mdg_b0", 9.59), ("mdg_b2", 58.67), ("published", 55.30)])
-def test_number_of_parameters_of_the_configurations(name, total):
-    options = load_config(Path("configs/mfnet") / f"{name}.yaml", ["model.pretrained=null"]).model
+ROWS = re.findall(
+    r"^\| `(\w+\.yaml)` \(b\d.*?\) \| ([\d.]+) M \| (.*) \|$", Path("docs/model.md").read_text("utf-8"), re.M
+)
+
+
+def test_the_page_has_the_sizes_of_the_shipped_networks():
+    assert {name for name, *_ in ROWS} >= {"mdg_b0.yaml", "mdg_b2.yaml", "mdg_b4.yaml", "published.yaml"}
+
+
+@pytest.mark.parametrize(("name", "total", "parts"), ROWS, ids=[name for name, *_ in ROWS])
+def test_number_of_parameters_of_the_configurations(name, total, parts):
+    options = load_config(Path("configs/mfnet") / name, ["model.pretrained=null"]).model
     with torch.device("meta"):
         model = build_model(options, 9)
-    assert million(model) - million(model.auxiliary) == pytest.approx(total, abs=0.01)
+    got = [
+        million(model) - million(model.auxiliary),
+        million(model.rgb_backbone),
+        million(model.thermal_backbone),
+        million(*(stage.attention for stage in model.interaction)),
+        million(*(stage.mamba for stage in model.interaction)),
+        million(model.fusion),
+        million(model.decoder),
+    ]
+    assert got == pytest.approx([float(number) for number in (total, *parts.split(" | "))], abs=0.006)
 
 
 def test_number_of_parameters_of_the_parts():
