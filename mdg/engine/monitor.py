@@ -154,7 +154,7 @@ class Monitor:
         self.run.log_metrics(
             {"kind": "view", "view": name, "step": progress.step, "epoch": progress.epoch, "mIoU": score}
         )
-        logger.info("epoch %d  view %s  mIoU %.2f", progress.epoch, name, score)
+        logger.info("epoch %s  view %s  mIoU %.2f", progress.place, name, score)
 
     def log_evaluation(self, progress: Progress, evaluation: Evaluation, split: str) -> None:
         """Scores of the selection split in every place: the primary rule, and the mIoU under the others."""
@@ -179,7 +179,7 @@ class Monitor:
         )
         logger.info(
             "epoch %s  %s  mIoU %.2f  mAcc %.2f  pixel accuracy %.2f  %s%s(%d images in %.1f s)",
-            f"{progress.epoch + 1}, step {progress.step}" if progress.batch else progress.epoch,
+            progress.place,
             split,
             scores["mIoU"],
             scores["mAcc"],

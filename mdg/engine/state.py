@@ -33,6 +33,11 @@ class Progress:
     pending: bool = False
     """Whether the finished epoch has yet to be scored and to compete for ``best.pt``."""
 
+    @property
+    def place(self) -> str:
+        """The epoch that is finished, or the step in the middle of one."""
+        return f"{self.epoch + 1}, step {self.step}" if self.batch else str(self.epoch)
+
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Progress:
         """The inverse of :meth:`as_dict`; what this version does not know is left out."""

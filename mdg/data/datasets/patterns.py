@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from mdg.data.reading.files import ALL_SUFFIXES, Paths, nearest_path, walk, without_suffix
+from mdg.data.reading.files import ALL_SUFFIXES, Paths, folders_beside, nearest_path, walk, without_suffix
 from mdg.data.reading.names import read_lines, require_different, same
 from mdg.errors import DataError, nearest
 from mdg.options.folder import NAME, SPLIT
@@ -50,7 +50,7 @@ def scan_pattern(root: Path, pattern: str, split: str) -> Matches:
     """
     folder = folder_of(root, pattern, split)
     if not folder.is_dir():
-        near = nearest_path(folder)
+        near = nearest_path(folder) or folders_beside(folder)
         raise DataError(f"{folder}: no such folder; it follows from the pattern '{pattern}' below {root}.{near}")
     stem, suffixes = _cut_suffix(pattern)
     fits = _matcher(stem, split, f"(?i:{'|'.join(map(re.escape, suffixes))})" if suffixes else "")

@@ -227,6 +227,13 @@ def nearest_path(path: Path) -> str:
     return ""
 
 
+def folders_beside(path: Path) -> str:
+    """A sentence on the folders that lie where the first part of a path that does not exist was expected."""
+    above = next((parent for parent in path.parents if parent.is_dir()), None)
+    names = [entry.name for entry in _listed(str(above)) if _is_folder(entry)] if above else []
+    return f" Folders there: {first_few(names)}." if names else ""
+
+
 def require_room(folder: Path, needed: int, advice: str) -> None:
     """Raises MachineError where fewer than ``needed`` bytes are free at a folder, which need not exist yet."""
     there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())

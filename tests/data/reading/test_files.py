@@ -13,6 +13,7 @@ from mdg.data.reading.files import (
     Paths,
     check_complete,
     flat_name,
+    folders_beside,
     list_folder,
     list_others,
     nearest_path,
@@ -156,6 +157,14 @@ def test_what_is_near_a_path(tmp_path):
     assert "'Train' is there: the case of letters matters" in nearest_path(tmp_path / "train" / "RGB")
     assert "Did you mean 'RGB'?" in nearest_path(tmp_path / "Train" / "RGBs")
     assert nearest_path(tmp_path / "Train" / "zz") == "" and nearest_path(tmp_path / "Train") == ""
+
+
+def test_folders_that_lie_where_one_was_expected_are_named(tmp_path):
+    for name in ("visible", "infrared"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "read_me.txt").touch()
+    assert folders_beside(tmp_path / "vi" / "night") == " Folders there: infrared, visible."
+    assert folders_beside(tmp_path / "visible" / "vi") == ""
 
 
 def test_incomplete_splits_say_what_was_seen():
