@@ -85,22 +85,22 @@ def exp2(x):
     return _times_power_of_two(polynomial, whole)
 
 
-def _data(context, builder, array_type: types.Array, array: ir.Value) -> ir.Value:
+def data(context, builder, array_type: types.Array, array: ir.Value) -> ir.Value:
     return context.make_array(array_type)(context, builder, array).data
 
 
-def _address(builder, base: ir.Value, offset: ir.Value, *terms: tuple[int | ir.Value, ir.Value]) -> ir.Value:
+def address(builder, base: ir.Value, offset: ir.Value, *terms: tuple[int | ir.Value, ir.Value]) -> ir.Value:
     """Pointer to element ``offset + sum(index * stride)``."""
     for index, stride in terms:
         offset = builder.add(offset, builder.mul(I64(index) if isinstance(index, int) else index, stride))
     return builder.gep(base, [offset], inbounds=True)
 
 
-def _as_vector(builder, pointer: ir.Value) -> ir.Value:
+def as_vector(builder, pointer: ir.Value) -> ir.Value:
     return builder.bitcast(pointer, VECTOR.as_pointer())
 
 
-def _everywhere(builder, number: ir.Value) -> ir.Value:
+def everywhere(builder, number: ir.Value) -> ir.Value:
     """A vector with the number in all lanes."""
     unset = ir.Constant(VECTOR, ir.Undefined)
     first = builder.insert_element(unset, number, I32(0))
@@ -121,20 +121,20 @@ def make_product(M: int, N: int) -> Callable[..., None]:
         def codegen(context, builder, signature, arguments):
             C, c, c_m, c_n, keep, A, a, a_m, a_t, B, b, b_t, b_n, T = arguments
             C, A, B = (
-                _data(context, builder, signature.args[place], array) for place, array in ((0, C), (5, A), (9, B))
+                data(context, builder, signature.args[place], array) for place, array in ((0, C), (5, A), (9, B))
             )
             blocks = [(m, n) for m in range(M) for n in range(N)]
-            places = {(m, n): _as_vector(builder, _address(builder, C, c, (m, c_m), (n, c_n))) for m, n in blocks}
+            places = {(m, n): as_vector(builder, address(builder, C, c, (m, c_m), (n, c_n))) for m, n in blocks}
             sums = {block: cgutils.alloca_once(builder, VECTOR) for block in blocks}  # LLVM puts them into registers
             for block in blocks:
                 before = builder.load(places[block], align=4)
                 builder.store(builder.select(keep, before, ir.Constant(VECTOR, [0.0] * LANES)), sums[block])
             with cgutils.for_range(builder, T) as loop:
                 t = loop.index
-                vectors = [_address(builder, B, b, (t, b_t), (n, b_n)) for n in range(N)]
-                vectors = [builder.load(_as_vector(builder, pointer), align=4) for pointer in vectors]
+                vectors = [address(builder, B, b, (t, b_t), (n, b_n)) for n in range(N)]
+                vectors = [builder.load(as_vector(builder, pointer), align=4) for pointer in vectors]
                 for m in range(M):
-                    factor = _everywhere(builder, builder.load(_address(builder, A, a, (m, a_m), (t, a_t))))
+                    factor = everywhere(builder, builder.load(address(builder, A, a, (m, a_m), (t, a_t))))
                     for n in range(N):
                         term = builder.fmul(factor, vectors[n], flags=("contract",))
                         total = builder.fadd(builder.load(sums[m, n]), term, flags=("contract",))
@@ -179,25 +179,25 @@ def transpose_block(context, X, x, x_row, Y, y, y_row):
 
     def codegen(context, builder, signature, arguments):
         X, x, x_row, Y, y, y_row = arguments
-        X, Y = _data(context, builder, signature.args[0], X), _data(context, builder, signature.args[3], Y)
+        X, Y = data(context, builder, signature.args[0], X), data(context, builder, signature.args[3], Y)
         order = [lane // 2 + lane % 2 * LANES for lane in range(LANES)]
         orders = [
             ir.Constant(ir.VectorType(I32, LANES), [lane + half * LANES // 2 for lane in order]) for half in (0, 1)
         ]
-        rows = [_as_vector(builder, _address(builder, X, x, (n, x_row))) for n in range(LANES)]
+        rows = [as_vector(builder, address(builder, X, x, (n, x_row))) for n in range(LANES)]
         rows = [builder.load(row, align=4) for row in rows]
         for _ in range(LANES.bit_length() - 1):
             pairs = [(rows[n], rows[n + LANES // 2]) for n in range(LANES // 2)]
             rows = [builder.shuffle_vector(*pair, order) for pair in pairs for order in orders]
         for n, row in enumerate(rows):
-            builder.store(row, _as_vector(builder, _address(builder, Y, y, (n, y_row))), align=4)
+            builder.store(row, as_vector(builder, address(builder, Y, y, (n, y_row))), align=4)
         return context.get_dummy_value()
 
     i = types.intp
     return types.void(X, i, i, Y, i, i), codegen
 
 
-def _across_lanes(builder, vector: ir.Value, combine: Callable[..., ir.Value]) -> ir.Value:
+def across_lanes(builder, vector: ir.Value, combine: Callable[..., ir.Value]) -> ir.Value:
     """A vector with the combination of all lanes in each of them."""
     for distance in (8, 4, 2, 1):
         order = ir.Constant(ir.VectorType(I32, LANES), [lane ^ distance for lane in range(LANES)])
@@ -214,8 +214,8 @@ def _make_reduction(combine: Callable[..., ir.Value]) -> Callable[..., None]:
     @intrinsic
     def reduction(context, X, x):
         def codegen(context, builder, signature, arguments):
-            place = _as_vector(builder, _address(builder, _data(context, builder, X, arguments[0]), arguments[1]))
-            builder.store(_across_lanes(builder, builder.load(place, align=4), combine), place, align=4)
+            place = as_vector(builder, address(builder, data(context, builder, X, arguments[0]), arguments[1]))
+            builder.store(across_lanes(builder, builder.load(place, align=4), combine), place, align=4)
             return context.get_dummy_value()
 
         return types.void(X, types.intp), codegen
@@ -234,13 +234,13 @@ def max_of(context, X, x, V, least):
 
     def codegen(context, builder, signature, arguments):
         X, x, V, least = arguments
-        X = _data(context, builder, signature.args[0], X)
-        largest = cgutils.alloca_once_value(builder, _everywhere(builder, least))
+        X = data(context, builder, signature.args[0], X)
+        largest = cgutils.alloca_once_value(builder, everywhere(builder, least))
         with cgutils.for_range(builder, V) as loop:
-            place = _address(builder, X, x, (loop.index, I64(LANES)))
-            vector = builder.load(_as_vector(builder, place), align=4)
+            place = address(builder, X, x, (loop.index, I64(LANES)))
+            vector = builder.load(as_vector(builder, place), align=4)
             builder.store(_larger(builder, vector, builder.load(largest)), largest)
-        return builder.extract_element(_across_lanes(builder, builder.load(largest), _larger), I32(0))
+        return builder.extract_element(across_lanes(builder, builder.load(largest), _larger), I32(0))
 
     return types.float32(X, types.intp, types.intp, types.float32), codegen
 

@@ -7,12 +7,14 @@ threads, so that a result does not depend on it. Legend: see ``mdg.ops.channel_s
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from mdg.ops.autograd import is_plain_call, make_differentiable
 from mdg.ops.cpu_kernels import LOG2_E, equal_chunks, run_chunks, why_not_numba
 
 STEPS_PER_CHUNK = 4096
+FEATURES = 16  # of a vector of the kernels
 
 
 def numba_channel_scan(
@@ -34,7 +36,7 @@ def why_not(u_BLD: Tensor, projected_BLP: Tensor, *parameters: Tensor) -> str | 
     return why_not_numba()
 
 
-# The layout of the kernels has the features last: W_SRD, A_SND.
+# The layout of the kernels has the features last, W_SRD and A_SND, and whole vectors of them.
 
 
 def _forward(
@@ -42,11 +44,13 @@ def _forward(
 ) -> Tensor:
     from mdg.ops.channel_scan.numba_kernels import make_forward  # importing numba takes a second
 
+    features = u_BLD.shape[-1]
+    u_BLD, W_SRD, bias_SD, A_SND, D_SD = _whole_vectors(u_BLD, W_SRD, bias_SD, A_SND, D_SD)
     y_BLD = torch.empty_like(u_BLD, memory_format=torch.contiguous_format)
     inputs = _arrays(u_BLD, projected_BLP, W_SRD, bias_SD, A_SND * LOG2_E, D_SD, y_BLD)
     kernel = make_forward(u_BLD.shape[-1], A_SND.shape[1], W_SRD.shape[1])
     run_chunks(lambda chunk, start, stop: kernel(*inputs, start, stop), _chunks(u_BLD.shape))
-    return y_BLD
+    return y_BLD[..., :features].contiguous()
 
 
 channel_scan_forward = torch.library.custom_op("mdg::channel_scan", _forward, mutates_args=())
@@ -58,16 +62,28 @@ def channel_scan_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     from mdg.ops.channel_scan.numba_kernels import make_backward
 
-    per_step = [torch.empty_like(x, memory_format=torch.contiguous_format) for x in (u_BLD, projected_BLP)]
+    features = u_BLD.shape[-1]
+    grad_BLD, u_BLD, W_SRD, bias_SD, A_SND, D_SD = _whole_vectors(grad_BLD, u_BLD, W_SRD, bias_SD, A_SND, D_SD)
+    grad_u, grad_projected = (
+        torch.empty_like(x, memory_format=torch.contiguous_format) for x in (u_BLD, projected_BLP)
+    )
     chunks = _chunks(u_BLD.shape)
     # Every chunk adds up its own share of the parameters' gradients; the shares are then summed in order.
     shares = [x.new_zeros(len(chunks), *x.shape) for x in (W_SRD, bias_SD, A_SND, D_SD)]
-    inputs = _arrays(grad_BLD, u_BLD, projected_BLP, W_SRD, bias_SD, A_SND * LOG2_E, A_SND, D_SD, *per_step)
+    inputs = _arrays(
+        grad_BLD, u_BLD, projected_BLP, W_SRD, bias_SD, A_SND * LOG2_E, A_SND, D_SD, grad_u, grad_projected
+    )
     outputs = _arrays(*shares)
     kernel = make_backward(u_BLD.shape[-1], A_SND.shape[1], W_SRD.shape[1])
     run_chunks(lambda chunk, start, stop: kernel(*inputs, *(share[chunk] for share in outputs), start, stop), chunks)
-    grad_W, grad_bias, grad_A, grad_D = (share.sum(0) for share in shares)
-    return per_step[0], per_step[1], grad_W, grad_bias, grad_A, grad_D
+    grad_W, grad_bias, grad_A, grad_D = (share.sum(0)[..., :features] for share in shares)
+    return grad_u[..., :features].contiguous(), grad_projected, grad_W, grad_bias, grad_A, grad_D
+
+
+def _whole_vectors(*tensors: Tensor) -> list[Tensor]:
+    """Tensors of D features, with zeros behind them to a multiple of 16: none moves, none counts."""
+    missing = -tensors[0].shape[-1] % FEATURES
+    return [F.pad(x, (0, missing)) for x in tensors] if missing else list(tensors)
 
 
 def _arrays(*tensors: Tensor) -> list:

@@ -1,8 +1,10 @@
 """numba kernels of the channel scan. Importing this module imports numba.
 
-The innermost loops run over the D features, which fill the vector registers of a CPU; their length is a constant of
-the compiled kernel. Exponentials are powers of two by a polynomial, which vectorise where a call to the C library would
-not. Legend: see ``mdg.ops.channel_scan``; the features are last (``W_SRD``, ``A_SND``).
+The innermost loops run over the D features, 16 at a time, as vectors that stay in the registers of the processor while
+the states pass by. Exponentials are powers of two by a polynomial. Arrays are taken as flat.
+
+Legend: see ``mdg.ops.channel_scan``; the features are last (``W_SRD``, ``A_SND``), and D is a multiple of 16; V lanes
+of a vector.
 """
 
 from __future__ import annotations
@@ -10,23 +12,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import lru_cache
 
-import numba
 import numpy as np
 
-from mdg.ops.numba_math import FAST, LOG2_E, exp2, f32, jit
+from mdg.ops.numba_math import LANES, LOG2_E, f32, jit, part
+from mdg.ops.numba_vectors import add, exp2, fill, fma, load, mul, put, softplus, spread, store, sub, total
 
-S3, S5, S7, S9, S11, S13 = (f32(1 / odd) for odd in (3, 5, 7, 9, 11, 13))  # series of the inverse tanh
 
-
-@numba.njit(inline="always", fastmath=FAST, error_model="numpy")
-def softplus(x):
-    """``log(1 + exp(x))`` in float32, as ``max(x, 0) + 2 artanh(t / (2 + t))`` with ``t = exp(-|x|)``."""
-    t = exp2(-abs(x) * LOG2_E)
-    s = t / (f32(2) + t)
-    q = s * s
-    series = (((((S13 * q + S11) * q + S9) * q + S7) * q + S5) * q + S3) * q
-    above = f32(0) if x < f32(0) else x
-    return above + f32(2) * s * (series + f32(1))
+@part
+def _step_sizes(projected_BLP, place, W_SRD, bias_SD, s, d):
+    """``dt`` of 16 features from d on; ``place`` is that of the first projected number."""
+    _, R, D = W_SRD.shape
+    delta = load(bias_SD, s * D + d)
+    for r in range(R):
+        delta = fma(load(W_SRD, (s * R + r) * D + d), spread(projected_BLP, place + r), delta)
+    return softplus(delta)
 
 
 @lru_cache(maxsize=8)
@@ -38,34 +37,25 @@ def make_forward(D: int, N: int, R: int) -> Callable[..., None]:
     def forward(u_BLD, projected_BLP, W_SRD, bias_SD, A2_SND, skip_SD, y_BLD, start, stop):
         S, L = W_SRD.shape[0], u_BLD.shape[1]
         h_ND = np.empty((N, D), f32)
-        dt_D, x_D, y_D = np.empty(D, f32), np.empty(D, f32), np.empty(D, f32)
         for b in range(start, stop):
             for s in range(S):
-                first = s * P
                 h_ND[:] = f32(0)
                 for i in range(L):
-                    step = i if s == 0 else L - 1 - i
-                    for d in range(D):
-                        delta = bias_SD[s, d]
-                        for r in range(R):
-                            delta += W_SRD[s, r, d] * projected_BLP[b, step, first + r]
-                        dt = softplus(delta)
-                        dt_D[d] = dt
-                        x_D[d] = dt * u_BLD[b, step, d]
-                        y_D[d] = skip_SD[s, d] * u_BLD[b, step, d]
-                    for n in range(N):
-                        B = projected_BLP[b, step, first + R + n]
-                        C = projected_BLP[b, step, first + R + N + n]
-                        for d in range(D):
-                            h = exp2(dt_D[d] * A2_SND[s, n, d]) * h_ND[n, d] + B * x_D[d]
-                            h_ND[n, d] = h
-                            y_D[d] += C * h
-                    if s == 0:
-                        for d in range(D):
-                            y_BLD[b, step, d] = y_D[d]
-                    else:
-                        for d in range(D):
-                            y_BLD[b, step, d] += y_D[d]
+                    step = b * L + (i if s == 0 else L - 1 - i)
+                    place = (step * S + s) * P
+                    for d in range(0, D, LANES):
+                        dt, u = _step_sizes(projected_BLP, place, W_SRD, bias_SD, s, d), load(u_BLD, step * D + d)
+                        x, y = mul(dt, u), mul(load(skip_SD, s * D + d), u)
+                        if s > 0:
+                            y = add(y, load(y_BLD, step * D + d))
+                        for n in range(N):
+                            B = spread(projected_BLP, place + R + n)
+                            C = spread(projected_BLP, place + R + N + n)
+                            a = exp2(mul(dt, load(A2_SND, (s * N + n) * D + d)))
+                            h = fma(a, load(h_ND, n * D + d), mul(B, x))
+                            store(h_ND, n * D + d, h)
+                            y = fma(C, h, y)
+                        store(y_BLD, step * D + d, y)
 
     return forward
 
@@ -86,64 +76,63 @@ def make_backward(D: int, N: int, R: int) -> Callable[..., None]:
         grad_u_BLD, grad_projected_BLP, grad_W_SRD, grad_bias_SD, grad_A_SND, grad_skip_SD, start, stop,
     ):  # fmt: skip
         S, L = W_SRD.shape[0], u_BLD.shape[1]
-        a_LND, h_LND = np.empty((L, N, D), f32), np.empty((L + 1, N, D), f32)  # h[i] is the state before step i
-        dt_LD, x_LD = np.empty((L, D), f32), np.empty((L, D), f32)
-        g_ND, grad_dt_D, grad_x_D = np.empty((N, D), f32), np.empty(D, f32), np.empty(D, f32)
-        h_LND[0] = f32(0)
+        a_LND, h_LND = np.empty((L, N, D), f32), np.zeros((L + 1, N, D), f32)  # h[i] is the state before step i
+        dt_LD, g_ND = np.empty((L, D), f32), np.empty((N, D), f32)
+        sums_PV = np.empty((P, LANES), f32)  # gradients of the projected numbers, to be summed over the lanes
         for b in range(start, stop):
             for s in range(S):
-                first = s * P
                 for i in range(L):
-                    step = i if s == 0 else L - 1 - i
-                    for d in range(D):
-                        delta = bias_SD[s, d]
-                        for r in range(R):
-                            delta += W_SRD[s, r, d] * projected_BLP[b, step, first + r]
-                        dt = softplus(delta)
-                        dt_LD[i, d] = dt
-                        x_LD[i, d] = dt * u_BLD[b, step, d]
-                    for n in range(N):
-                        B = projected_BLP[b, step, first + R + n]
-                        for d in range(D):
-                            a = exp2(dt_LD[i, d] * A2_SND[s, n, d])
-                            a_LND[i, n, d] = a
-                            h_LND[i + 1, n, d] = a * h_LND[i, n, d] + B * x_LD[i, d]
+                    step = b * L + (i if s == 0 else L - 1 - i)
+                    place = (step * S + s) * P
+                    for d in range(0, D, LANES):
+                        dt = _step_sizes(projected_BLP, place, W_SRD, bias_SD, s, d)
+                        store(dt_LD, i * D + d, dt)
+                        x = mul(dt, load(u_BLD, step * D + d))
+                        for n in range(N):
+                            at = (i * N + n) * D + d
+                            a = exp2(mul(dt, load(A2_SND, (s * N + n) * D + d)))
+                            store(a_LND, at, a)
+                            B = spread(projected_BLP, place + R + n)
+                            store(h_LND, at + N * D, fma(a, load(h_LND, at), mul(B, x)))
                 g_ND[:] = f32(0)
                 for i in range(L - 1, -1, -1):
-                    step = i if s == 0 else L - 1 - i
-                    grad_dt_D[:] = f32(0)
-                    grad_x_D[:] = f32(0)
-                    for n in range(N):
-                        B = projected_BLP[b, step, first + R + n]
-                        C = projected_BLP[b, step, first + R + N + n]
-                        grad_B, grad_C = f32(0), f32(0)
-                        for d in range(D):
-                            grad_y = grad_y_BLD[b, step, d]
-                            g = g_ND[n, d] + C * grad_y
-                            grad_C += h_LND[i + 1, n, d] * grad_y
-                            grad_B += g * x_LD[i, d]
-                            grad_x_D[d] += g * B
-                            g *= a_LND[i, n, d]
-                            g_ND[n, d] = g
-                            grad_exponent = g * h_LND[i, n, d]
-                            grad_A_SND[s, n, d] += grad_exponent * dt_LD[i, d]
-                            grad_dt_D[d] += grad_exponent * A_SND[s, n, d]
-                        grad_projected_BLP[b, step, first + R + n] = grad_B
-                        grad_projected_BLP[b, step, first + R + N + n] = grad_C
-                    for d in range(D):
-                        dt, u, grad_y = dt_LD[i, d], u_BLD[b, step, d], grad_y_BLD[b, step, d]
-                        grad_u = grad_x_D[d] * dt + skip_SD[s, d] * grad_y
-                        grad_u_BLD[b, step, d] = grad_u if s == 0 else grad_u_BLD[b, step, d] + grad_u
-                        grad_skip_SD[s, d] += grad_y * u
+                    step = b * L + (i if s == 0 else L - 1 - i)
+                    place = (step * S + s) * P
+                    sums_PV[:] = f32(0)
+                    for d in range(0, D, LANES):
+                        dt, u = load(dt_LD, i * D + d), load(u_BLD, step * D + d)
+                        grad_y, x = load(grad_y_BLD, step * D + d), mul(dt, u)
+                        grad_dt, grad_x = fill(f32(0)), fill(f32(0))
+                        for n in range(N):
+                            at, at_A = (i * N + n) * D + d, (s * N + n) * D + d
+                            B = spread(projected_BLP, place + R + n)
+                            C = spread(projected_BLP, place + R + N + n)
+                            g = fma(C, grad_y, load(g_ND, n * D + d))
+                            of_B, of_C = (R + n) * LANES, (R + N + n) * LANES
+                            store(sums_PV, of_B, fma(g, x, load(sums_PV, of_B)))
+                            store(sums_PV, of_C, fma(load(h_LND, at + N * D), grad_y, load(sums_PV, of_C)))
+                            grad_x = fma(g, B, grad_x)
+                            g = mul(g, load(a_LND, at))
+                            store(g_ND, n * D + d, g)
+                            grad_exponent = mul(g, load(h_LND, at))
+                            store(grad_A_SND, at_A, fma(grad_exponent, dt, load(grad_A_SND, at_A)))
+                            grad_dt = fma(grad_exponent, load(A_SND, at_A), grad_dt)
+                        of_D = s * D + d
+                        grad_u = fma(grad_x, dt, mul(load(skip_SD, of_D), grad_y))
+                        if s > 0:
+                            grad_u = add(grad_u, load(grad_u_BLD, step * D + d))
+                        store(grad_u_BLD, step * D + d, grad_u)
+                        store(grad_skip_SD, of_D, fma(grad_y, u, load(grad_skip_SD, of_D)))
                         # The derivative of softplus is 1 - exp(-softplus).
-                        grad_delta = (grad_dt_D[d] + grad_x_D[d] * u) * (f32(1) - exp2(-dt * LOG2_E))
-                        grad_dt_D[d] = grad_delta
-                        grad_bias_SD[s, d] += grad_delta
-                    for r in range(R):
-                        grad_rank = f32(0)
-                        for d in range(D):
-                            grad_rank += grad_dt_D[d] * W_SRD[s, r, d]
-                            grad_W_SRD[s, r, d] += grad_dt_D[d] * projected_BLP[b, step, first + r]
-                        grad_projected_BLP[b, step, first + r] = grad_rank
+                        slope = sub(fill(f32(1)), exp2(mul(dt, fill(-LOG2_E))))
+                        grad_delta = mul(fma(grad_x, u, grad_dt), slope)
+                        store(grad_bias_SD, of_D, add(grad_delta, load(grad_bias_SD, of_D)))
+                        for r in range(R):
+                            of_W = (s * R + r) * D + d
+                            rank = spread(projected_BLP, place + r)
+                            store(sums_PV, r * LANES, fma(grad_delta, load(W_SRD, of_W), load(sums_PV, r * LANES)))
+                            store(grad_W_SRD, of_W, fma(grad_delta, rank, load(grad_W_SRD, of_W)))
+                    for p in range(P):
+                        put(grad_projected_BLP, place + p, total(load(sums_PV, p * LANES)))
 
     return backward
