@@ -131,11 +131,22 @@ def test_an_unforeseen_error_of_another_process_is_not_a_mistake_of_the_user():
     assert told_reason(LOST, Control(store), 0).exit_code == 1
 
 
-def test_contact_lost_without_a_reason(monkeypatch):
+@pytest.mark.parametrize(
+    "text",
+    [
+        str(LOST),
+        "[/pytorch/third_party/gloo/gloo/transport/tcp/unbound_buffer.cc:81] Timed out waiting 2000ms for recv",
+        "Application timeout caused pair closure",  # the first to notice closes its connections: what others then see
+        "Remote peer closed the connection.",
+        "Connection reset by peer",
+        "NCCL communicator was aborted on rank 0.",
+    ],
+)
+def test_contact_lost_without_a_reason(monkeypatch, text):
     monkeypatch.setattr("mdg.engine.process_group.SECONDS_FOR_A_REASON", 0.01)
-    told = told_reason(LOST, Control(dist.HashStore()), 0)
+    told = told_reason(RuntimeError(text), Control(dist.HashStore()), 0)
     assert isinstance(told, MachineError) and str(told).startswith("lost contact with another process")
-    assert "Connection closed by peer" in str(told)
+    assert text in str(told) and told.exit_code == 3
 
 
 def test_an_error_that_has_nothing_to_do_with_contact_is_ones_own():
