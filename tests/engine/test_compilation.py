@@ -13,6 +13,7 @@ from mdg.config import load_config
 from mdg.engine.runtime import compile_network
 from mdg.models import build_model
 from mdg.models.interaction.local_cross_attention import LocalCrossAttention
+from mdg.models.layers import DropPath
 from mdg.models.segmentor import SegmentationOutput
 from mdg.options.models import LocalCrossAttentionOptions
 
@@ -59,9 +60,7 @@ def test_the_network_trains_compiled():
     # Dropout and stochastic depth draw other numbers when compiled: off.
     model = build_model(load_config(CONFIG, SMALL).model, 5, load_pretrained=False).train()
     for module in model.modules():
-        if hasattr(module, "drop_prob"):
-            module.drop_prob = 0.0
-        if isinstance(module, nn.Dropout):
+        if isinstance(module, (DropPath, nn.Dropout)):
             module.p = 0.0
     images = [torch.randint(0, 256, (2, C, 64, 96), dtype=torch.uint8, generator=generator) for C in (3, 1)]
     check(model, images)
