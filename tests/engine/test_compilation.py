@@ -43,7 +43,7 @@ def check(model: nn.Module, inputs: list[Tensor]) -> None:
     assert len(got) == len(expected)
     for value, true in zip(got, expected, strict=True):
         error, scale = (value - true).abs().max(), true.abs().max()
-        assert error <= 1e-3 * scale + 1e-6
+        assert error <= 1e-3 * scale + 1e-5  # gradients of 5e-4 differ by 2e-6: sums in another order
 
 
 def test_local_cross_attention_trains_compiled():
