@@ -28,8 +28,8 @@ from mdg.engine.cuda_graphs import GraphedForward
 from mdg.engine.shift_search import find_shift, moved
 from mdg.errors import ConfigError, NonFiniteError, first_few
 from mdg.models.absence import Camera, why_not_without
-from mdg.models.layers import resize_bilinear
 from mdg.models.segmentor import SegmentationOutput
+from mdg.ops.resize import resize_bilinear
 
 Place = tuple[int, int, int]  # image of the batch, top, left
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from mdg.models.layers import resize_bilinear
 from mdg.models.segmentor import SegmentationOutput
+from mdg.ops.resize import resize_bilinear
 from mdg.registry import LOSSES
 
 

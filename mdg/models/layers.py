@@ -38,13 +38,6 @@ def conv_bhwc(conv: nn.Module, x_BHWC: Tensor) -> Tensor:
     return to_bhwc(conv(to_bchw(x_BHWC)))
 
 
-def resize_bilinear(x_BCHW: Tensor, size: Sequence[int]) -> Tensor:
-    """Bilinear resize with half-pixel centres (``align_corners=False``); the input itself where the size fits."""
-    if tuple(x_BCHW.shape[-2:]) == tuple(size):
-        return x_BCHW
-    return F.interpolate(x_BCHW, size=tuple(size), mode="bilinear", align_corners=False)
-
-
 def depthwise(channels: int, kernel_size: int, bias: bool = True) -> nn.Conv2d:
     """A depthwise convolution that keeps the size of the map."""
     return nn.Conv2d(channels, channels, kernel_size, padding=kernel_size // 2, groups=channels, bias=bias)

@@ -20,8 +20,9 @@ from mdg.models.backbones.mit import STAGES
 from mdg.models.decoders.segformer import SegFormerDecoder
 from mdg.models.interaction.divergence import DivergenceMap
 from mdg.models.interaction.exchange import InteractionOutput
-from mdg.models.layers import init_weights, resize_bilinear, to_bhwc
+from mdg.models.layers import init_weights, to_bhwc
 from mdg.models.recompute import run
+from mdg.ops.resize import resize_bilinear
 from mdg.options.models import NormalizationOptions, SegFormerDecoderOptions, SegmentorOptions
 from mdg.registry import BACKBONES, DECODERS, FUSIONS, INTERACTIONS, MODELS
 

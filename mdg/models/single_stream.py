@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from mdg.models.absence import CAMERAS, Camera, absent_camera, why_not_without
 from mdg.models.backbones.layered import can_be_stepped
 from mdg.models.backbones.mit import STAGES
-from mdg.models.layers import resize_bilinear, to_bhwc
+from mdg.models.layers import to_bhwc
 from mdg.models.segmentor import (
     InputNormalization,
     SegmentationOutput,
@@ -22,6 +22,7 @@ from mdg.models.segmentor import (
     pad_to_stride,
     rgb_statistics,
 )
+from mdg.ops.resize import resize_bilinear
 from mdg.options.models import LateFusionOptions, SingleStreamOptions
 from mdg.registry import BACKBONES, DECODERS, MODELS
 

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from mdg.config.schema import EvalConfig
 from mdg.engine.inference import Inference
-from mdg.models.layers import resize_bilinear
 from mdg.models.segmentor import SegmentationOutput
+from mdg.ops.resize import resize_bilinear
 
 SLIDE = {"mode": "slide", "window": [16, 20]}
 

@@ -17,9 +17,9 @@ from mdg.models.decoders.dual_frequency import DualFrequencyDecoder
 from mdg.models.decoders.upernet import UperNetDecoder
 from mdg.models.interaction.divergence import DivergenceMask
 from mdg.models.interaction.spatial_mamba import SpatialMambaFusion
-from mdg.models.layers import resize_bilinear
 from mdg.models.segmentor import STRIDE
 from mdg.ops.modes import exporting
+from mdg.ops.resize import resize_bilinear
 
 INPUTS = ("rgb", "thermal")
 OUTPUTS = ("mask", "probabilities", "logits")

@@ -26,9 +26,10 @@ from mdg.engine.methods.three_views import ThreeViewMethod
 from mdg.errors import ConfigError
 from mdg.losses.pseudo_labels import affinity_divergence, feature_distance
 from mdg.models.decoders.segformer import SegFormerDecoder
-from mdg.models.layers import Linear, resize_bilinear
+from mdg.models.layers import Linear
 from mdg.models.segmentor import SegmentationOutput, Segmentor, padded_size
 from mdg.models.single_stream import SingleStream
+from mdg.ops.resize import resize_bilinear
 from mdg.options.methods import TriTrainingOptions
 from mdg.options.models import SegFormerDecoderOptions, SegmentorOptions
 from mdg.registry import METHODS, MODELS

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from mdg.errors import ConfigError
 from mdg.models.backbones.layered import Layered
 from mdg.models.backbones.timm_encoder import known_to_timm, timm_names, whole_network
-from mdg.models.layers import init_weights, resize_bilinear, to_bhwc
+from mdg.models.layers import init_weights, to_bhwc
+from mdg.ops.resize import resize_bilinear
 from mdg.options.backbones import PlainViTOptions
 from mdg.registry import BACKBONES
 

@@ -17,9 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from mdg.models.decoders.upernet import classifier, convolution, fuse_levels, with_pooled
-from mdg.models.layers import init_weights, resize_bilinear, to_bchw
+from mdg.models.layers import init_weights, to_bchw
 from mdg.ops.fourier import column_frequencies, filter_spectrum, row_frequencies
 from mdg.ops.modes import float32_island
+from mdg.ops.resize import resize_bilinear
 from mdg.options.models import DualFrequencyDecoderOptions
 from mdg.registry import DECODERS
 

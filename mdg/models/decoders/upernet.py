@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mdg.models.layers import init_weights, keep_own_init, resize_bilinear, to_bchw
+from mdg.models.layers import init_weights, keep_own_init, to_bchw
+from mdg.ops.resize import resize_bilinear
 from mdg.options.models import UperNetDecoderOptions
 from mdg.registry import DECODERS
 

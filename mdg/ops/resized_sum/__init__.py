@@ -19,23 +19,16 @@ from torch import Tensor
 
 from mdg.errors import UserError
 from mdg.ops.dispatch import Backend, add_operator
+from mdg.ops.resize import resize_bilinear
 from mdg.ops.resized_sum.numba import numba_resized_sum, why_not, why_slower
 
 
 def torch_resized_sum(finest_BHWC: Tensor, coarser: Sequence[Tensor], relu: bool) -> Tensor:
     """Backend ``torch``: resized maps, one after another."""
     size = finest_BHWC.shape[1:3]
-    resized = (resize_rows(x_BhwC, size) for x_BhwC in coarser)
+    resized = (resize_bilinear(x_BhwC.permute(0, 3, 1, 2), size).permute(0, 2, 3, 1) for x_BhwC in coarser)
     total_BHWC = reduce(torch.add, resized, finest_BHWC)
     return F.relu(total_BHWC) if relu else total_BHWC
-
-
-def resize_rows(x_BhwC: Tensor, size: Sequence[int]) -> Tensor:
-    """``[B, h, w, C] -> [B, H, W, C]``, bilinear with half-pixel centres; the input itself where the size fits."""
-    if tuple(x_BhwC.shape[1:3]) == tuple(size):
-        return x_BhwC
-    resized_BCHW = F.interpolate(x_BhwC.permute(0, 3, 1, 2), size=tuple(size), mode="bilinear", align_corners=False)
-    return resized_BCHW.permute(0, 2, 3, 1)
 
 
 OPERATOR = add_operator(
